@@ -1,0 +1,48 @@
+# Each target sets up .venv from requirements.lock when it is missing or stale.
+RECIPE ?= textbook
+SHELL := /bin/sh
+BIN := .venv/bin
+READY := .venv/.ready
+FITTING := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c '$(FITTING)' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: setup train test lint bench notebook lock
+.DELETE_ON_ERROR:
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --clear --python '>=3.11,<3.14' .venv && \
+		uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
+		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	elif [ -n "$(PYTHON)" ]; then \
+		$(PYTHON) -m venv --clear .venv && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	else \
+		echo "make: found no Python >=3.11,<3.14; install one, or uv" >&2; exit 1; \
+	fi
+	@touch $@
+
+train: $(READY)
+	@$(BIN)/fashion-cnn train $(RECIPE)
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+lint: $(READY)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/textbook.py
+
+notebook: $(READY)
+	@$(BIN)/jupyter lab notebooks/convolutional_neural_networks.ipynb
+
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
+		--group dev --no-header --no-annotate pyproject.toml --output-file requirements.lock

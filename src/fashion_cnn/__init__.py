@@ -1,0 +1,47 @@
+"""Train, understand and use a convolutional classifier for clothes.
+
+Every public name is imported on first use, so `import fashion_cnn` costs nothing and loads no
+deep learning framework.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fashion_cnn.data import Data, load_data
+    from fashion_cnn.evaluation import evaluate, predict
+    from fashion_cnn.models import build_model
+    from fashion_cnn.recipes import RECIPES, Recipe
+    from fashion_cnn.training import train
+
+_HOME = {
+    "Data": "data",
+    "load_data": "data",
+    "build_model": "models",
+    "RECIPES": "recipes",
+    "Recipe": "recipes",
+    "train": "training",
+    "evaluate": "evaluation",
+    "predict": "evaluation",
+}
+
+__all__ = [
+    "RECIPES",
+    "Data",
+    "Recipe",
+    "build_model",
+    "evaluate",
+    "load_data",
+    "predict",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,274 @@
+"""The command line: one verb, one function; each parses its words and calls."""
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train, understand and use a convolutional classifier for clothes.",
+    epilog="Add --debug to any command for the full traceback of a failure.",
+)
+
+DataOption = Annotated[
+    str,
+    typer.Option("--data", metavar="SOURCE", help="fashion-mnist, or a folder of its four files."),
+]
+
+
+class Split(StrEnum):
+    validation = "validation"
+    test = "test"
+
+
+class Format(StrEnum):
+    table = "table"
+    jsonl = "jsonl"
+    csv = "csv"
+
+
+def say(text: str = "") -> None:
+    """Progress: a line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@app.command()
+def data(
+    source: DataOption = "fashion-mnist",
+    output: Annotated[Path, typer.Option(help="Where the sheet of samples goes.")] = Path(
+        "fashion-mnist-samples.png"
+    ),
+) -> None:
+    """Say where the data is, check it, count it, and draw a sheet of samples."""
+    import numpy as np
+
+    from fashion_cnn.data import load_data
+    from fashion_cnn.report import draw_samples
+
+    found = load_data(source)
+    print(f"Source      {found.found}")
+    for name, digest in found.sha256.items():
+        print(f"Verified    {name}  SHA-256 {digest[:16]}…")
+    print(f"\n{'Class':<14}{'train':>8}{'validation':>12}{'test':>8}")
+    held_out = np.bincount(found.train_labels[found.validation_index])
+    train, test = np.bincount(found.train_labels), np.bincount(found.test_labels)
+    for k, name in enumerate(found.class_names):
+        print(f"{name:<14}{train[k] - held_out[k]:>8,}{held_out[k]:>12,}{test[k]:>8,}")
+    sums = (train.sum() - held_out.sum(), held_out.sum(), test.sum())
+    print(f"{'all':<14}{sums[0]:>8,}{sums[1]:>12,}{sums[2]:>8,}")
+    print(f"\nSamples     {draw_samples(found, output)}")
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that `train` knows."""
+    from fashion_cnn.recipes import RECIPES
+
+    print(f"{'recipe':<18}{'model':<10}{'epochs':>6}{'batch':>7}  settings")
+    for recipe in RECIPES.values():
+        options = [f"{key}={str(value).lower()}" for key, value in recipe.options.items()]
+        options += [f"augment={','.join(recipe.augment)}"] if recipe.augment else []
+        row = f"{recipe.name:<18}{recipe.model:<10}{recipe.epochs:>6}{recipe.batch_size:>7}"
+        print(f"{row}  {' '.join(options) or '-'}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="[RECIPE | recipe.json]", help="See `fashion-cnn recipes`.")
+    ] = "textbook",
+    source: DataOption = "fashion-mnist",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of the optimizer.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any field of the recipe or option of its model: batch_norm=true, dropout=0.3, "
+            "augment=flip,shift. May be given again.",
+        ),
+    ] = None,
+    validation: Annotated[
+        Split | None,
+        typer.Option(help="Where the second curve comes from; test trains on all images."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder; runs/<recipe>-<n> without.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --run.")] = False,
+) -> None:
+    """Train a network, measure it on the test images, and draw what happened."""
+    from fashion_cnn.recipes import find_recipe, with_settings
+    from fashion_cnn.run import new_run_folder
+
+    if resume and run is None:
+        raise typer.BadParameter("--resume needs --run DIR, the run to go on with")
+    flags = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "validation": validation,
+    }
+    try:
+        if resume and recipe == "textbook" and run and (run / "recipe.json").is_file():
+            recipe = str(run / "recipe.json")
+        text = {key: str(value) for key, value in flags.items() if value is not None}
+        chosen = with_settings(find_recipe(recipe), _pairs(settings or []) | text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    folder = run or new_run_folder(chosen.name)
+    try:
+        _eight_steps(chosen, source, folder, resume)
+    finally:
+        if run is None and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool) -> None:
+    from fashion_cnn.data import load_data
+
+    say("1 Load        looking for the images")
+    images = load_data(source)
+
+    from fashion_cnn.evaluation import measure_run  # Keras wakes up after the data is sure
+    from fashion_cnn.framework import keras
+    from fashion_cnn.models import build_model
+    from fashion_cnn.report import draw_run
+    from fashion_cnn.run import seal
+    from fashion_cnn.training import train as fit
+    from fashion_cnn.training.progress import EpochBars
+
+    held_out = 0 if recipe.validation == "test" else len(images.validation_index)
+    count = f"{len(images.train_labels) - held_out:,} to train, {held_out:,} to validate"
+    say(f"              {images.found}: {count}, {len(images.test_labels):,} to test")
+    say("2 Normalise   the network's first layer divides the pixels, 0..255, by 255")
+    model = build_model(recipe.model, images.image_shape, len(images.class_names), recipe.options)
+    say(f"3 Build       {recipe.model} on Keras {keras.__version__}, {keras.backend.backend()}")
+    say(_layer_table(model))
+    loss = "categorical cross-entropy"
+    say(f"4 Compile     {recipe.optimizer}, learning rate {recipe.learning_rate}, {loss}, accuracy")
+    say(f"5 Train       {recipe.epochs} epochs, batches of {recipe.batch_size}, seed {recipe.seed}")
+    bars = EpochBars()
+    try:
+        fit(recipe, images, folder, callbacks=[bars], resume=resume)
+    finally:
+        bars.close()
+    say(f"6 Evaluate    all {len(images.test_labels):,} test images")
+    metrics = measure_run(folder, images)
+    say("7 Visualise   accuracy.png, loss.png, confusion_matrix.png")
+    say("8 Predict     predictions.png")
+    draw_run(folder, images)
+    seal(folder)
+    _print_metrics(metrics, "test")
+    print(f"\nRun: {folder}")
+
+
+def _layer_table(model: Any) -> str:
+    lines = [f"              {'layer':<24}{'output':<18}{'parameters':>10}"]
+    for layer in model.layers:
+        kind, shape = type(layer).__name__, str(tuple(layer.output.shape[1:]))
+        lines.append(f"              {kind:<24}{shape:<18}{layer.count_params():>10,}")
+    lines.append(f"              {'in all':<42}{model.count_params():>10,}")
+    return "\n".join(lines)
+
+
+def _print_metrics(metrics: dict[str, Any], split: str) -> None:
+    for name, row in metrics[f"{split}_per_class"].items():
+        print(f"  {name:<14}{row['recall']:>8.2%}")
+    print(f"{split.capitalize()} accuracy: {metrics[f'{split}_accuracy']:.2%}")
+
+
+def _pairs(settings: list[str]) -> dict[str, str]:
+    for text in settings:
+        if "=" not in text:
+            raise typer.BadParameter(f"--set {text}: expected KEY=VALUE")
+    return dict(text.split("=", 1) for text in settings)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    split: Annotated[Split, typer.Option(help="Which images.")] = Split.test,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Read a run's model back and measure it again."""
+    from fashion_cnn.evaluation import evaluate_run
+
+    metrics = evaluate_run(run, split.value)
+    if as_json:
+        print(json.dumps(metrics, indent=2))
+    else:
+        _print_metrics(metrics, split.value)
+
+
+@app.command()
+def predict(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="28x28 image files.")],
+    model: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A run folder; the newest in runs/ without.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, metavar="K", help="How many classes to print.")] = 3,
+    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
+) -> None:
+    """Say what is on images that are as large as the model's own, light on black."""
+    import csv
+
+    from fashion_cnn.evaluation import predict_files
+
+    rows = predict_files(model, inputs, top)
+    if form is Format.csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["path", "rank", "label", "probability"])
+    for row in rows:
+        if form is Format.jsonl:
+            print(json.dumps(row))
+            continue
+        for rank, guess in enumerate(row["top"], 1):
+            if form is Format.csv:
+                writer.writerow([row["path"], rank, guess["label"], guess["probability"]])
+            else:
+                shown = row["path"] if rank == 1 else ""
+                print(f"{shown:<32}  {guess['label']:<14}{guess['probability']:>8.2%}")
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+    """Draw a run's pictures again from its saved numbers."""
+    from fashion_cnn.data import load_data
+    from fashion_cnn.report import draw_run
+    from fashion_cnn.run import read_json, seal
+
+    source = read_json(run, "environment.json")["data"]["source"]
+    for path in draw_run(run, load_data(source)):
+        print(path)
+    seal(run)
+
+
+def main() -> None:
+    """Run the command line: 0, 2 for wrong usage, 1 for a failure, 130 for Ctrl-C."""
+    debug = "--debug" in sys.argv
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    try:
+        app(arguments, standalone_mode=True)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        if debug:
+            raise
+        if isinstance(error, ModuleNotFoundError):
+            say(f"fashion-cnn: {error.name} is not installed: pip install 'fashion-cnn[train]'")
+        elif isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            say(f"fashion-cnn: {' '.join(str(error).split())}")
+        sys.exit(1)

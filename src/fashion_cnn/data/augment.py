@@ -1,0 +1,62 @@
+"""Augmentation as plain functions of images and explicit random numbers.
+
+Images in, images out, same shape and dtype. Nothing is drawn in here: the caller gives
+`noise`, one row of uniform numbers an image, so a picture's fate depends on (seed, epoch, index)
+and on nothing else. `xp` is the array module (`numpy`, `jax.numpy`) the code runs on.
+"""
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+SHIFT = 2  # pixels; the usual choice for 28x28
+
+
+def flip(images: Any, noise: Any, xp: ModuleType = np) -> Any:
+    """Mirror left to right every image whose `noise[:, 0]` is below a half."""
+    mirror = (noise[:, 0] < 0.5).reshape(-1, 1, 1, 1)
+    return xp.where(mirror, images[:, :, ::-1], images)
+
+
+def shift(images: Any, noise: Any, xp: ModuleType = np) -> Any:
+    """Move each image by up to `SHIFT` pixels down (`noise[:, 0]`) and right (`noise[:, 1]`).
+
+    What comes in at the edge is black, the background of Fashion-MNIST.
+    """
+    n, height, width, _ = images.shape
+    steps = xp.floor(noise[:, :2] * (2 * SHIFT + 1)).astype(xp.int32)
+    padded = xp.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)))
+    rows = (xp.arange(height) + steps[:, :1])[:, :, None]
+    columns = (xp.arange(width) + steps[:, 1:])[:, None, :]
+    return padded[xp.arange(n)[:, None, None], rows, columns]
+
+
+# name -> (function, how many random numbers an image it reads)
+AUGMENTATIONS: dict[str, tuple[Callable[..., Any], int]] = {"flip": (flip, 1), "shift": (shift, 2)}
+
+
+def noise_columns(names: Sequence[str]) -> int:
+    """How many uniform numbers an image `augment` reads for these names."""
+    return sum(AUGMENTATIONS[name][1] for name in names)
+
+
+def augment(images: Any, noise: Any, names: Sequence[str], xp: ModuleType = np) -> Any:
+    """Apply the named augmentations in order.
+
+    Args:
+        images: (n, height, width, channels), any dtype.
+        noise: floats in [0, 1), (n, noise_columns(names)).
+        names: keys of `AUGMENTATIONS`.
+        xp: the array module.
+
+    Returns:
+        The images, changed; shape and dtype as given.
+    """
+    column = 0
+    for name in names:
+        function, columns = AUGMENTATIONS[name]
+        images = function(images, noise[:, column : column + columns], xp)
+        column += columns
+    return images

@@ -1,0 +1,111 @@
+"""`Data`: the images and labels of one source, with the split that every stage shares."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fashion_cnn.data.split import stratified
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Training and test images with labels; the validation split is an index into training.
+
+    Attributes:
+        train_images: uint8 (n, height, width) or (n, height, width, channels), 0..255.
+        train_labels: integers (n,), 0..classes-1.
+        test_images: like `train_images`.
+        test_labels: like `train_labels`.
+        class_names: one name a class, in label order.
+        source: where it came from; `load_data(source)` gives the same again.
+        found: the same in words, for people.
+        sha256: file name -> SHA-256 of its decompressed bytes.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+    source: str = "arrays"
+    found: str = "arrays"
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for split in ("train", "test"):
+            images, labels = getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
+            _check(split, images, labels, len(self.class_names))
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise ValueError(
+                f"training and test images differ in shape: {self.train_images.shape[1:]} and "
+                f"{self.test_images.shape[1:]}"
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of one image."""
+        height, width, *channels = self.train_images.shape[1:]
+        return height, width, channels[0] if channels else 1
+
+    @property
+    def validation_index(self) -> np.ndarray:
+        """int64 (n/12,): the training images held out for validation, by a fixed seed."""
+        return stratified(self.train_labels, round(len(self.train_labels) / 12))
+
+    @property
+    def train_index(self) -> np.ndarray:
+        """int64: the training images that are not held out."""
+        held_out = np.zeros(len(self.train_labels), bool)
+        held_out[self.validation_index] = True
+        return np.flatnonzero(~held_out)
+
+    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels of `train`, `validation` or `test`."""
+        if name == "test":
+            return self.test_images, self.test_labels
+        if name not in ("train", "validation"):
+            raise ValueError(f"split: got {name!r}; expected train, validation or test")
+        index = self.train_index if name == "train" else self.validation_index
+        return self.train_images[index], self.train_labels[index]
+
+
+def as_data(data: Any) -> Data:
+    """`Data` as it is, or made from `((x_train, y_train), (x_test, y_test))` of NumPy arrays.
+
+    Raises:
+        ValueError: it is neither, or images are not uint8, or labels are not whole numbers.
+    """
+    if isinstance(data, Data):
+        return data
+    try:
+        (x_train, y_train), (x_test, y_test) = data
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"data: got {type(data).__name__}; expected what load_data returns, or arrays as "
+            "((x_train, y_train), (x_test, y_test))"
+        ) from None
+    y_train, y_test = np.ravel(y_train), np.ravel(y_test)
+    classes = int(max(y_train.max(initial=0), y_test.max(initial=0))) + 1
+    return Data(x_train, y_train, x_test, y_test, tuple(str(k) for k in range(classes)))
+
+
+def channels_last(images: np.ndarray) -> np.ndarray:
+    """(n, height, width) -> (n, height, width, 1); four axes stay as they are."""
+    return images[..., np.newaxis] if images.ndim == 3 else images
+
+
+def _check(split: str, images: Any, labels: Any, classes: int) -> None:
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim not in (3, 4):
+        got = f"{getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}"
+        raise ValueError(
+            f"{split} images: got {got}; expected raw pixels, uint8 0..255, "
+            "(n, height, width[, channels]); scaling is the model's own first layer"
+        )
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{split} labels: got {labels.dtype} {labels.shape}; expected one whole number an "
+            f"image, ({len(images)},)"
+        )
+    if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"{split} labels: expected at least one, each within 0..{classes - 1}")

@@ -1,0 +1,32 @@
+"""Keras, imported once and quietly: `from fashion_cnn.framework import keras`.
+
+TensorFlow writes its first lines straight to file descriptor 2, before any setting of its own can
+stop them, so the descriptor points nowhere while TensorFlow wakes up.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    sys.stderr.flush()
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with _silence():
+    import keras
+
+    keras.ops.zeros(1)  # the second half of the messages comes with the first operation
+
+__all__ = ["keras"]

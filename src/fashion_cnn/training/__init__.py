@@ -1,0 +1,166 @@
+"""A recipe and data in; a trained model, its history and its run folder out."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fashion_cnn.data.dataset import Data, as_data, channels_last
+from fashion_cnn.framework import keras
+from fashion_cnn.models import build_model
+from fashion_cnn.recipes import Recipe, find_recipe
+from fashion_cnn.run import environment, write_history, write_json, write_text, write_whole
+from fashion_cnn.training.batches import Batches, validation_arrays
+from fashion_cnn.training.checkpoint import load_checkpoint, save_checkpoint
+from fashion_cnn.training.optimizers import make_optimizer
+
+VALIDATION_BATCH = 500  # divides 5,000 and 10,000; no gradients, so larger only costs memory
+STEPS_PER_EXECUTION = 67  # about half a second of the textbook network on 2 cores; 14 x 67 = 938
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train` returns.
+
+    Attributes:
+        model: the `keras.Model`, raw pixels in, probabilities out.
+        history: one dictionary an epoch, keys as in `history.csv`.
+        run: the run folder, if one was asked for.
+    """
+
+    model: Any
+    history: list[dict[str, float]]
+    run: Path | None
+
+    @property
+    def seconds(self) -> float:
+        """Time of all epochs, validation counted, building and loading not."""
+        return sum(row["seconds"] for row in self.history)
+
+
+def train(
+    recipe: Recipe | str,
+    data: Data | Any,
+    run: Path | str | None = None,
+    *,
+    model: Any = None,
+    scale: str | None = None,
+    callbacks: Sequence[Any] = (),
+    resume: bool = False,
+    verbose: int = 0,
+) -> Trained:
+    """Train a network by a recipe.
+
+    Args:
+        recipe: a `Recipe`, the name of one, or the path of a `recipe.json`.
+        data: what `load_data` returns, or NumPy arrays `((x_train, y_train), (x_test, y_test))`
+            with uint8 images.
+        run: a folder for the model, the history and a checkpoint an epoch; nothing is written
+            without one.
+        model: a `keras.Model` of your own in place of the recipe's; it ends in softmax.
+        scale: what your own model expects: `"0..255"` or `"0..1"`.
+        callbacks: any `keras.callbacks.Callback`.
+        resume: go on from the run's newest checkpoint.
+        verbose: Keras's own progress: 0 nothing, 1 bars, 2 a line an epoch.
+
+    Returns:
+        `Trained`.
+
+    Raises:
+        ValueError: something given does not fit; said before any training.
+    """
+    recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    data, run = as_data(data), Path(run) if run else None
+    keras.utils.set_random_seed(recipe.seed)
+    if model is None and scale is not None:
+        raise ValueError("scale: only for a model of your own (`model=`)")
+    if model is None:
+        model = build_model(recipe.model, data.image_shape, len(data.class_names), recipe.options)
+    else:
+        model = _with_scale(model, scale, data)
+    batches = Batches(recipe, data)
+    model.compile(
+        optimizer=make_optimizer(recipe),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=min(STEPS_PER_EXECUTION, len(batches)),
+    )
+    history: list[dict[str, float]] = []
+    if run:
+        history = _open_run(run, recipe, data, model, resume)
+    batches.epoch = len(history)
+    model.fit(
+        batches,
+        epochs=recipe.epochs,
+        initial_epoch=len(history),
+        validation_data=validation_arrays(recipe, data),
+        validation_batch_size=VALIDATION_BATCH,
+        shuffle=False,  # `batches` has its own order
+        callbacks=[EpochEnd(run, history), *callbacks],
+        verbose=verbose,
+    )
+    if run:
+        # the network alone: the optimizer's state is the checkpoint's
+        network = keras.Model(model.inputs, model.outputs, name=model.name)
+        write_whole(run / "model.keras", network.save)
+    return Trained(model, history, run)
+
+
+def _open_run(
+    run: Path, recipe: Recipe, data: Data, model: Any, resume: bool
+) -> list[dict[str, float]]:
+    """Start a run's folder, or load the newest checkpoint of one and return its history."""
+    if resume:
+        return load_checkpoint(run, recipe, model)
+    run.mkdir(parents=True, exist_ok=True)
+    if any(run.iterdir()):
+        raise ValueError(f"{run}: not empty; give --resume to go on with it, or another folder")
+    write_text(run / "recipe.json", recipe.to_json())
+    source = {"source": data.source, "found": data.found, "sha256": data.sha256}
+    about = environment(keras.backend.backend())
+    write_json(run / "environment.json", {**about, "data": source})
+    return []
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Adds each epoch to the history, and to the run as a whole checkpoint."""
+
+    def __init__(self, run: Path | None, history: list[dict[str, float]]) -> None:
+        super().__init__()
+        self.run, self.rows = run, history
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        row = {key: float(logs[key]) for key in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        rate = float(self.model.optimizer.learning_rate)
+        seconds = round(time.perf_counter() - self.began, 3)
+        self.rows.append({"epoch": epoch + 1, **row, "learning_rate": rate, "seconds": seconds})
+        if self.run:
+            save_checkpoint(self.run, self.model, self.rows)
+            write_history(self.run, self.rows)
+
+
+def _with_scale(model: Any, scale: str | None, data: Data) -> Any:
+    """The user's model behind an input of raw pixels; refuses what cannot be right."""
+    if scale not in ("0..255", "0..1"):
+        raise ValueError(
+            f"scale: got {scale!r}; expected '0..255' or '0..1', the pixels that your model takes "
+            "(the wrong one trains without an error, and badly)"
+        )
+    pixels = keras.Input(data.image_shape, dtype="uint8", name="pixels")
+    scaled = keras.layers.Rescaling(1 / 255 if scale == "0..1" else 1.0)(pixels)
+    whole = keras.Model(pixels, model(scaled))
+    classes = len(data.class_names)
+    if whole.output_shape != (None, classes):
+        raise ValueError(f"model: output {whole.output_shape}; expected (None, {classes})")
+    sums = np.sum(whole.predict(channels_last(data.train_images[:2]), verbose=0), axis=-1)
+    if not np.allclose(sums, 1, atol=1e-3):
+        raise ValueError(
+            f"model: outputs add up to {sums}; expected probabilities (end in softmax)"
+        )
+    return whole

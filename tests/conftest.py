@@ -1,0 +1,35 @@
+"""What tests share: small data drawn here, and the real data where it can be had."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fashion_cnn.data import Data, load_data
+
+os.environ.pop("FASHION_CNN_DATA", None)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Data:
+    """Fashion-MNIST itself: every machine that runs the tests can find or fetch it."""
+    return load_data()
+
+
+@pytest.fixture
+def tiny_data() -> Data:
+    """Four classes that a network can tell apart: a bright quarter each, and noise."""
+    rng = np.random.default_rng(0)
+    labels = np.tile(np.arange(4, dtype=np.uint8), 60)
+    images = rng.integers(0, 100, (240, 28, 28), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label), 2)
+        image[14 * row : 14 * row + 14, 14 * column : 14 * column + 14] += 120
+    names = ("north-west", "north-east", "south-west", "south-east")
+    return Data(images[:180], labels[:180], images[180:], labels[180:], names)
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"

@@ -1,0 +1,72 @@
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("keras", "tensorflow", "jax", "matplotlib", "sklearn", "numpy")
+VERBS = ("data", "recipes", "train", "evaluate", "report", "predict")
+
+
+def command(*words, **options):
+    call = [sys.executable, "-c", "from fashion_cnn.cli import main; main()", *words]
+    return subprocess.run(call, capture_output=True, text=True, timeout=300, **options)
+
+
+def test_importing_the_package_and_asking_for_help_load_nothing_heavy():
+    code = (
+        "import sys, fashion_cnn; sys.argv = ['fashion-cnn', '--help']\n"
+        "from fashion_cnn.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb(verb):
+    done = command(verb, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_recipes_are_listed():
+    done = command("recipes")
+    assert done.returncode == 0
+    assert "textbook-plus" in done.stdout
+    assert "batch_norm=true dropout=0.3 augment=flip,shift" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["train", "textbok"], 2, "expected textbook"),
+        (["train", "--epochs", "0"], 2, "epochs: got 0"),
+        (["train", "--learning-rate", "nan"], 2, "learning_rate: got nan"),
+        (["train", "--set", "depth=3"], 2, "--set depth: unknown"),
+        (["train", "--set", "depth"], 2, "expected KEY=VALUE"),
+        (["train", "--resume"], 2, "--resume needs --run"),
+        (["train", "--data", "nowhere"], 1, "--data: no folder 'nowhere'"),
+        (["evaluate", "nowhere"], 1, "nowhere: has no"),
+        (["predict", "shirt.png"], 1, "no model in runs/"),
+        (["report", "nowhere"], 1, "nowhere: has no"),
+        (["dance"], 2, "No such command"),
+    ],
+)
+def test_refusals_are_short_and_leave_nothing(tmp_path, words, status, message):
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == status
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    if status == 1:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("fashion-cnn: ")]
+        assert len(lines) == 1
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = command("evaluate", "nowhere", "--debug", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

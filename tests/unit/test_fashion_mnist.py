@@ -1,0 +1,123 @@
+import gzip
+import shutil
+import struct
+
+import numpy as np
+import pytest
+
+from fashion_cnn.data import fashion_mnist, load_data
+from fashion_cnn.data.fashion_mnist import CLASS_NAMES, FILES
+
+
+def write_files(folder, skip=(), shapes=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (shape, _) in FILES.items():
+        shape = (shapes or {}).get(name, shape)
+        header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
+        if name not in skip:
+            (folder / name).write_bytes(header + bytes(int(np.prod(shape))))
+    return folder
+
+
+def test_real_data(real_data):
+    assert real_data.train_images.shape == (60000, 28, 28)
+    assert real_data.test_images.shape == (10000, 28, 28)
+    assert real_data.train_images.dtype == np.uint8
+    assert real_data.class_names == CLASS_NAMES
+    assert np.bincount(real_data.train_labels).tolist() == [6000] * 10
+    assert np.bincount(real_data.test_labels).tolist() == [1000] * 10
+    assert real_data.train_labels[0] == 9  # the data set's first image is an ankle boot
+
+
+def test_wrong_checksum_is_said_plainly(tmp_path):
+    folder = write_files(tmp_path)
+    with pytest.raises(ValueError, match=r"right shape but not Fashion-MNIST.*plain MNIST"):
+        load_data(str(folder))
+
+
+def test_wrong_shape_names_both(tmp_path):
+    folder = write_files(tmp_path, shapes={"train-images-idx3-ubyte": (5, 28, 28)})
+    with pytest.raises(ValueError, match=r"\(5, 28, 28\); Fashion-MNIST has \(60000, 28, 28\)"):
+        load_data(str(folder))
+
+
+def test_missing_file_is_named(tmp_path):
+    folder = write_files(tmp_path, skip=["t10k-labels-idx1-ubyte"])
+    with pytest.raises(FileNotFoundError, match="missing t10k-labels-idx1-ubyte"):
+        load_data(str(folder))
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="--data: no folder"):
+        load_data(str(tmp_path / "nowhere"))
+
+
+@pytest.fixture
+def empty_machine(tmp_path, monkeypatch):
+    """A home with nothing in it, no Debian package, and mirrors that nobody can reach."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", fashion_mnist.Path("nowhere"))
+    monkeypatch.setattr(fashion_mnist, "MIRRORS", ("http://127.0.0.1:9/",))
+    return tmp_path
+
+
+def test_variable_names_the_folder(empty_machine, monkeypatch):
+    monkeypatch.setenv("FASHION_CNN_DATA", str(write_files(empty_machine / "given")))
+    with pytest.raises(ValueError, match=r"given.*not Fashion-MNIST"):
+        load_data()
+
+
+def test_unreachable_mirrors_are_listed(empty_machine, monkeypatch):
+    monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: None)
+    with pytest.raises(FileNotFoundError, match=r"127\.0\.0\.1.*apt-get.*--data"):
+        load_data()
+    assert not list((empty_machine / "cache").rglob("*ubyte*"))
+
+
+def test_bad_file_from_a_mirror_is_not_kept(empty_machine, monkeypatch):
+    def bad_mirror(mirror, scratch):
+        return write_files(scratch)
+
+    monkeypatch.setattr(fashion_mnist, "_from_mirror", bad_mirror)
+    monkeypatch.setattr(fashion_mnist.shutil, "which", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="not Fashion-MNIST"):
+        load_data()
+    assert not list((empty_machine / "cache").rglob("*ubyte*"))
+
+
+def test_bad_cache_is_named_and_passed_over(empty_machine, monkeypatch, real_data):
+    write_files(empty_machine / "keras" / "datasets" / "fashion-mnist")
+    found = fashion_mnist.Path(real_data.found)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", found.resolve().relative_to("/"))
+    with pytest.warns(UserWarning, match=r"keras.*not Fashion-MNIST.*looking elsewhere"):
+        assert load_data().found == str(found)
+
+
+def test_good_mirror_fills_the_cache(empty_machine, monkeypatch, real_data):
+    def good_mirror(mirror, scratch):
+        for name in FILES:
+            path = fashion_mnist._file(fashion_mnist.Path(real_data.found), name)
+            content = path.read_bytes()
+            packed = content if path.suffix == ".gz" else gzip.compress(content, 1)
+            (scratch / f"{name}.gz").write_bytes(packed)
+        return scratch
+
+    monkeypatch.setattr(fashion_mnist, "_from_mirror", good_mirror)
+    first = load_data()
+    monkeypatch.setattr(fashion_mnist, "_from_mirror", None)
+    again = load_data()
+    assert first.found == again.found == str(fashion_mnist.cache_folder())
+    np.testing.assert_array_equal(again.test_images, real_data.test_images)
+
+
+@pytest.mark.skipif(
+    not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="apt-get is not here"
+)
+def test_debian_package_is_fetched_without_touching_the_system(tmp_path):
+    try:
+        folder = fashion_mnist._from_debian(tmp_path)
+    except OSError as error:
+        pytest.skip(f"no Debian mirror in reach: {error}")
+    assert sorted(p.name for p in folder.iterdir()) == sorted(f"{name}.gz" for name in FILES)
+    assert folder.is_relative_to(tmp_path)

@@ -1,0 +1,96 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fashion_cnn.recipes import RECIPES, Recipe, find_recipe, from_dict, with_settings
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_round_trip(recipe, tmp_path):
+    (tmp_path / "recipe.json").write_text(recipe.to_json())
+    assert find_recipe(str(tmp_path / "recipe.json")) == recipe
+
+
+def test_settings_reach_fields_and_options():
+    settings = {"batch_norm": "true", "dropout": "0.3", "augment": "flip,shift", "epochs": "3"}
+    recipe = with_settings(RECIPES["textbook"], settings)
+    assert recipe.options == {"batch_norm": True, "dropout": 0.3}
+    assert (recipe.augment, recipe.epochs) == (("flip", "shift"), 3)
+    assert RECIPES["textbook"].options == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("depth", "3", "unknown; expected one of .*dropout"),
+        ("epochs", "0", r"expected 1\.\."),
+        ("epochs", "-1", r"expected 1\.\."),
+        ("epochs", "1000000000", r"expected 1\.\."),
+        ("epochs", "ten", "expected a whole number"),
+        ("batch_size", "0", "at least 1"),
+        ("learning_rate", "nan", "more than 0"),
+        ("learning_rate", "inf", "more than 0"),
+        ("learning_rate", "-0.1", "more than 0"),
+        ("learning_rate", "abc", "expected a number"),
+        ("batch_norm", "yes", "expected true or false"),
+        ("augment", "flop", "expected flip, shift"),
+        ("optimizer", "sgdd", "expected adam"),
+        ("validation", "train", "expected one of"),
+        ("seed", "-1", r"expected 0\.\."),
+        ("model", "resnet", "expected one of textbook"),
+    ],
+)
+def test_bad_settings_are_refused(key, text, message):
+    with pytest.raises(ValueError, match=message):
+        with_settings(RECIPES["textbook"], {key: text})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([], "at least a name"),
+        ({"name": "x", "depth": 3}, "unknown key 'depth'"),
+        ({"name": "x", "epochs": "3"}, "expected a whole number"),
+        ({"name": "x", "epochs": True}, "expected a whole number"),
+        ({"name": "x", "options": {"dropout": "much"}}, "expected a number"),
+        ({"name": "../x"}, "expected letters"),
+    ],
+)
+def test_bad_files_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(values)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"name": 3}', "null"])
+def test_a_broken_recipe_file_is_named(tmp_path, text):
+    path = tmp_path / "recipe.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"recipe\.json: not a recipe"):
+        find_recipe(str(path))
+
+
+def test_unknown_names_are_answered_with_the_known():
+    with pytest.raises(ValueError, match="expected textbook, textbook-padded"):
+        find_recipe("textbok")
+    with pytest.raises(ValueError, match="no such file"):
+        find_recipe("nowhere.json")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+fields = st.sampled_from(list(json.loads(RECIPES["textbook"].to_json())))
+
+
+@given(st.dictionaries(fields | st.text(), json_values))
+def test_any_json_is_a_recipe_or_refused(values):
+    try:
+        recipe = from_dict(values)
+    except ValueError:
+        return
+    assert isinstance(recipe, Recipe)
+    assert from_dict(json.loads(recipe.to_json())) == recipe

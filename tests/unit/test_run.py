@@ -1,0 +1,50 @@
+import subprocess
+
+import pytest
+
+from fashion_cnn.run import new_run_folder, read_json, seal, write_history, write_text, write_whole
+
+
+def test_folders_count_up(tmp_path):
+    names = [new_run_folder("textbook", tmp_path).name for _ in range(2)]
+    (tmp_path / "textbook-9").mkdir()
+    (tmp_path / "textbook-plus-20").mkdir()
+    names.append(new_run_folder("textbook", tmp_path).name)
+    assert names == ["textbook-1", "textbook-2", "textbook-10"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_text(tmp_path / "file.txt", "old")
+
+    def half(path):
+        path.write_text("new, but ha")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        write_whole(tmp_path / "file.txt", half)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file.txt", "old")]
+
+
+def test_sums_are_what_sha256sum_checks(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    write_text(tmp_path / "a.txt", "a")
+    write_text(tmp_path / "checkpoints" / "b.txt", "b")
+    seal(tmp_path)
+    command = ["sha256sum", "--check", "SHA256SUMS"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout == "a.txt: OK\ncheckpoints/b.txt: OK\n"
+
+
+def test_history_has_the_promised_columns(tmp_path):
+    row = {"epoch": 1.0, "loss": 0.5, "accuracy": 0.8, "val_loss": 0.4, "val_accuracy": 0.9}
+    write_history(tmp_path, [{**row, "learning_rate": 0.001, "seconds": 2.5}])
+    assert (tmp_path / "history.csv").read_text() == (
+        "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n"
+        "1,0.5,0.8,0.4,0.9,0.001,2.5\n"
+    )
+
+
+def test_what_is_no_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"has no metrics\.json"):
+        read_json(tmp_path, "metrics.json")
