@@ -128,6 +128,9 @@ def train(
         chosen = with_settings(find_recipe(recipe), _pairs(settings or []) | text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    if resume and run and (run / "SHA256SUMS").is_file():
+        say(f"{run}: already finished; nothing to do")
+        return
     folder = run or new_run_folder(chosen.name)
     try:
         _eight_steps(chosen, source, folder, resume)

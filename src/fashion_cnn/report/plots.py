@@ -18,6 +18,8 @@ STYLE: Any = {
     "figure.dpi": DPI,
     "figure.facecolor": "white",
     "font.size": 11,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.constrained_layout.h_pad": 0.08,
     "axes.titlesize": 14,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -59,9 +61,14 @@ def draw_run(run: Path, data: Data) -> list[Path]:
     return [save(figure, run / name) for name, figure in figures.items()]
 
 
-@matplotlib.rc_context(STYLE)
 def draw_samples(data: Data, path: Path) -> Path:
-    """A sheet with ten training images of each class, a row a class."""
+    """Write the sheet of `samples` and return its path."""
+    return save(samples(data), path)
+
+
+@matplotlib.rc_context(STYLE)
+def samples(data: Data) -> Any:
+    """A sheet with ten training images of each class, a row a class, as a Matplotlib figure."""
     figure, axes = _grid(len(data.class_names), 10, 0.8, 0.8, left=1.5)
     figure.suptitle("Ten training images of each class", x=0.02, ha="left", weight="bold")
     for k, row in enumerate(axes):
@@ -69,7 +76,7 @@ def draw_samples(data: Data, path: Path) -> Path:
         row[0].set_ylabel(data.class_names[k], rotation=0, ha="right", va="center")
         for axis, i in zip(row, chosen, strict=False):
             _show(axis, data.train_images[i])
-    return save(figure, path)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
@@ -123,7 +130,7 @@ def predictions(
         A Matplotlib figure.
     """
     count = min(count, len(images))
-    figure, axes = _grid(-(-count // 6), 6, 1.55, 1.95)
+    figure, axes = _grid(-(-count // 6), 6, 1.55, 1.9)
     right = int((probabilities[:count].argmax(1) == labels[:count]).sum())
     title = f"The first {count} test images: {right} right, {count - right} wrong"
     figure.suptitle(title, x=0.02, ha="left", weight="bold")

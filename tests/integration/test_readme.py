@@ -1,0 +1,89 @@
+"""Every command of the README is run: as it stands, or cut short where it would take minutes."""
+
+import dataclasses
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fashion_cnn import RECIPES
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHORT = ["--epochs", "1", "--batch-size", "1000"]
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for block in blocks("sh")
+    for line in block.splitlines()
+    if line
+]
+
+
+def of(program):
+    return [words for words in COMMANDS if words[0] == program]
+
+
+def test_nothing_else_is_promised():
+    assert len(of("make")) + len(of("pip")) + len(of("fashion-cnn")) == len(COMMANDS)
+
+
+@pytest.mark.parametrize("words", of("make"), ids=" ".join)
+def test_make_knows_the_target(words):
+    # `make test` is what runs this test, and `make train` is the mid-length test's command
+    done = subprocess.run([*words, "--dry-run"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_pip_line_names_an_extra_that_exists():
+    ((_, _, what),) = of("pip")
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert what == ".[train]"
+    assert "train" in project["optional-dependencies"]
+
+
+def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
+    Image.fromarray(real_data.test_images[0]).save(tmp_path / "garment.png")
+    program = str(Path(sys.executable).with_name("fashion-cnn"))
+    for words in of("fashion-cnn"):
+        cut = SHORT if words[1] == "train" and "--resume" not in words else []
+        done = subprocess.run(
+            [program, *words[1:], *cut], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, (words, done.stderr)
+    assert {p.name for p in (tmp_path / "runs").iterdir()} == {
+        "textbook-1",
+        "textbook-2",
+        "textbook-3",
+    }
+
+
+def test_the_python_example(capsys):
+    (code,) = blocks("python")
+    short = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=1000)
+    assert 'train("textbook"' in code
+    exec(code.replace('train("textbook"', "train(SHORT"), {"SHORT": short})  # noqa: S102 (ours)
+    assert 0.5 < float(capsys.readouterr().out.splitlines()[-1]) < 1
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_benchmarks_start(script):
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"benchmarks/{script.name}" in script.read_text().split('"""')[1]
+
+
+def test_files_that_are_linked_exist():
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).is_file(), link
