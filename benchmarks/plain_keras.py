@@ -15,31 +15,31 @@ import resource
 import sys
 import time
 
-import keras
-import numpy as np
-from keras import layers
 
-from fashion_cnn import load_data
+def clock(wait: bool):
+    """A Keras callback that prints the seconds of each epoch, validation counted."""
+    import keras
 
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if wait:
+                sys.stdin.readline()
+            self.began = time.perf_counter()
 
-class Clock(keras.callbacks.Callback):
-    """Prints the seconds of each epoch, validation counted."""
+        def on_epoch_end(self, epoch, logs=None):
+            seconds = time.perf_counter() - self.began
+            print(json.dumps({"epoch": epoch + 1, "seconds": seconds, **logs}), flush=True)
 
-    def __init__(self, wait: bool) -> None:
-        super().__init__()
-        self.wait = wait
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self.wait:
-            sys.stdin.readline()
-        self.began = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds = time.perf_counter() - self.began
-        print(json.dumps({"epoch": epoch + 1, "seconds": seconds, **logs}), flush=True)
+    return Clock()
 
 
 def plain_fit(epochs: int, wait: bool) -> dict[str, float]:
+    import keras
+    import numpy as np
+    from keras import layers
+
+    from fashion_cnn import load_data
+
     data = load_data()
     x_train = np.reshape(data.train_images, (-1, 28, 28, 1)) / 255.0
     x_test = np.reshape(data.test_images, (-1, 28, 28, 1)) / 255.0
@@ -66,7 +66,7 @@ def plain_fit(epochs: int, wait: bool) -> dict[str, float]:
         epochs=epochs,
         batch_size=64,
         validation_data=(x_test, y_test),
-        callbacks=[Clock(wait)],
+        callbacks=[clock(wait)],
         verbose=0,
     )
     seconds = time.perf_counter() - began

@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from plain_keras import clock
+
 HERE = Path(__file__).parent
 QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
@@ -25,19 +27,9 @@ QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 def ours(epochs: int) -> None:
     """Train recipe `textbook`; an epoch begins when a line comes on standard input."""
     from fashion_cnn import RECIPES, load_data, train
-    from fashion_cnn.framework import keras
-
-    class TakeTurns(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            sys.stdin.readline()
-            self.began = time.perf_counter()
-
-        def on_epoch_end(self, epoch, logs=None):
-            seconds = time.perf_counter() - self.began
-            print(json.dumps({"epoch": epoch + 1, "seconds": seconds, **logs}), flush=True)
 
     recipe = dataclasses.replace(RECIPES["textbook"], epochs=epochs, validation="test")
-    trained = train(recipe, load_data(), callbacks=[TakeTurns()])
+    trained = train(recipe, load_data(), callbacks=[clock(wait=True)])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     accuracy = trained.history[-1]["val_accuracy"]
     print(json.dumps({"test_accuracy": accuracy, "peak_megabytes": peak}), flush=True)

@@ -155,7 +155,8 @@ def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool) -> None:
 
     held_out = 0 if recipe.validation == "test" else len(images.validation_index)
     count = f"{len(images.train_labels) - held_out:,} to train, {held_out:,} to validate"
-    say(f"              {images.found}: {count}, {len(images.test_labels):,} to test")
+    say(f"              {images.found}")
+    say(f"              {count}, {len(images.test_labels):,} to test")
     say("2 Normalise   the network's first layer divides the pixels, 0..255, by 255")
     model = build_model(recipe.model, images.image_shape, len(images.class_names), recipe.options)
     say(f"3 Build       {recipe.model} on Keras {keras.__version__}, {keras.backend.backend()}")

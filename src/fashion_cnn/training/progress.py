@@ -28,7 +28,7 @@ class EpochBars(keras.callbacks.Callback):
         self.first = epoch if self.first < 0 else self.first
         self.name, self.step = f"Epoch {epoch + 1:>2}/{self.params['epochs']}", 0
         if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn())
+            columns = (TextColumn("{task.description}"), BarColumn(12), MofNCompleteColumn())
             self.bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=self.console)
             self.bar.start()
             self.task = self.bar.add_task(self.name, total=self.params["steps"], note="")
