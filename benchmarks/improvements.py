@@ -24,7 +24,6 @@ COLUMNS = [
     "val_accuracy",
     "gap",
     "epochs_to_90",
-    "seconds",
 ]
 VARIANTS = {
     "textbook": ("textbook", {}),
@@ -32,7 +31,6 @@ VARIANTS = {
     "dropout 0.3": ("textbook", {"dropout": "0.3"}),
     "augmentation": ("textbook", {"augment": "flip,shift"}),
     "all three": ("textbook-plus", {}),
-    "padded": ("textbook-padded", {}),
 }
 
 
@@ -62,7 +60,6 @@ def one_run(variant: str, seed: int, data) -> dict[str, object]:
         "val_accuracy": round(val[-1], 4),
         "gap": round(fitted["accuracy"] - val[-1], 5),
         "epochs_to_90": reached[0] if reached else "",
-        "seconds": round(trained.seconds, 1),
     }
 
 

@@ -16,7 +16,7 @@ class FusedAdam(keras.optimizers.Adam):
     """Keras's Adam (arXiv:1412.6980) with its update as one TensorFlow kernel a variable.
 
     Keras spends about fourteen operations on each variable; the kernel computes the same formula
-    in one, which takes about a tenth off a step of the textbook network (benchmarks/textbook.py).
+    in one, which takes a tenth off a step of the textbook network (docs/experiments.md).
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
