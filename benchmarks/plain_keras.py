@@ -22,8 +22,8 @@ def clock(wait: bool):
 
     class Clock(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            if wait:
-                sys.stdin.readline()
+            if wait and not sys.stdin.readline():
+                sys.exit(1)  # whoever took turns with us has gone
             self.began = time.perf_counter()
 
         def on_epoch_end(self, epoch, logs=None):

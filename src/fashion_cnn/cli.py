@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -83,9 +84,15 @@ def recipes() -> None:
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="[RECIPE | recipe.json]", help="See `fashion-cnn recipes`.")
-    ] = "textbook",
-    source: DataOption = "fashion-mnist",
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE | recipe.json]", help="See `fashion-cnn recipes`; textbook without."
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--data", metavar="SOURCE", help="fashion-mnist, or a folder of its files."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of the optimizer.")] = None,
@@ -109,8 +116,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --run.")] = False,
 ) -> None:
     """Train a network, measure it on the test images, and draw what happened."""
-    from fashion_cnn.recipes import find_recipe, with_settings
-    from fashion_cnn.run import new_run_folder
+    from fashion_cnn.recipes import find_recipe, require_same, with_settings
+    from fashion_cnn.run import new_run_folder, read_json
 
     if resume and run is None:
         raise typer.BadParameter("--resume needs --run DIR, the run to go on with")
@@ -122,18 +129,21 @@ def train(
         "validation": validation,
     }
     try:
-        if resume and recipe == "textbook" and run and (run / "recipe.json").is_file():
-            recipe = str(run / "recipe.json")
+        begun = str(run / "recipe.json") if resume and run else "textbook"
         text = {key: str(value) for key, value in flags.items() if value is not None}
-        chosen = with_settings(find_recipe(recipe), _pairs(settings or []) | text)
+        chosen = with_settings(find_recipe(recipe or begun), _pairs(settings or []) | text)
+        if resume and run:
+            require_same(run, find_recipe(begun), chosen)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    if resume and run and (run / "SHA256SUMS").is_file():
-        say(f"{run}: already finished; nothing to do")
-        return
+    if resume and run:
+        source = source or read_json(run, "environment.json")["data"]["source"]
+        if (run / "SHA256SUMS").is_file():
+            say(f"{run}: already finished; nothing to do")
+            return
     folder = run or new_run_folder(chosen.name)
     try:
-        _eight_steps(chosen, source, folder, resume)
+        _eight_steps(chosen, source or "fashion-mnist", folder, resume)
     finally:
         if run is None and not any(folder.iterdir()):
             folder.rmdir()
@@ -261,7 +271,8 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder
 
 
 def main() -> None:
-    """Run the command line: 0, 2 for wrong usage, 1 for a failure, 130 for Ctrl-C."""
+    """Run the command line: 0, 2 wrong usage, 1 a failure, 130 Ctrl-C, 143 SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:

@@ -105,7 +105,24 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
             raise ValueError(f"unknown key {key!r}; expected one of {', '.join(defaults)}")
         _check_type(key, tuple(value) if isinstance(value, list) else value, defaults[key])
     augment = tuple(values.get("augment", ()))
-    return Recipe(**{**values, "augment": augment})
+    if not all(isinstance(name, str) for name in augment):
+        raise ValueError(f"augment: got {list(augment)!r}; expected names")
+    try:
+        rate = float(values.get("learning_rate", defaults["learning_rate"]))
+    except OverflowError:
+        raise ValueError("learning_rate: too large a number") from None
+    return Recipe(**{**values, "augment": augment, "learning_rate": rate})
+
+
+def require_same(run: Path, started: Recipe, given: Recipe) -> None:
+    """Raise ValueError with the differences unless a run was started with the given recipe."""
+    old, new = dataclasses.asdict(started), dataclasses.asdict(given)
+    if old != new:
+        changed = {key: (old[key], new[key]) for key in old if old[key] != new[key]}
+        raise ValueError(
+            f"{run}: started with another recipe; then and now differ in {json.dumps(changed)}; "
+            f"resume with {run / 'recipe.json'}"
+        )
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:

@@ -120,7 +120,7 @@ def environment(backend: str) -> dict[str, Any]:
 
 def seal(run: Path) -> None:
     """Write `SHA256SUMS` over every other file of the run (`sha256sum -c` reads it)."""
-    files = sorted(p for p in run.rglob("*") if p.is_file() and p.name != _SUMS)
+    files = sorted(p for p in run.rglob("[!.]*") if p.is_file() and p.name != _SUMS)
     sums = (f"{file_sha256(p)}  {p.relative_to(run).as_posix()}\n" for p in files)
     write_text(run / _SUMS, "".join(sums))
 

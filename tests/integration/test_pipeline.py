@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,22 @@ def test_a_run_resumed_from_the_command_line_says_it_is_done(trained):
     assert done.returncode == 0, done.stderr
     assert "already finished" in done.stderr
     assert (run / "history.csv").read_text() == before
+    other = fashion_cnn("train", "textbook-plus", "--run", run, "--resume", cwd=folder)
+    assert other.returncode == 2
+    assert "started with another recipe" in other.stderr
+
+
+def test_a_run_broken_off_is_resumed_to_the_same_end(trained):
+    folder, _ = trained
+    run = folder / "runs" / "textbook-1"
+    broken = folder / "runs" / "broken"
+    shutil.copytree(run, broken)
+    for name in ("SHA256SUMS", "model.keras", "metrics.json", "predictions.npz", "history.csv"):
+        (broken / name).unlink()
+    done = fashion_cnn("train", "--run", broken, "--resume", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    for name in ("history.csv", "metrics.json", "recipe.json"):
+        assert (broken / name).read_text() == (run / name).read_text()
 
 
 def test_data_is_shown_and_sampled(tmp_path):

@@ -1,5 +1,6 @@
 """`Data`: the images and labels of one source, with the split that every stage shares."""
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,8 +87,17 @@ def as_data(data: Any) -> Data:
             "((x_train, y_train), (x_test, y_test))"
         ) from None
     y_train, y_test = np.ravel(y_train), np.ravel(y_test)
+    for labels in (y_train, y_test):
+        if labels.dtype.kind not in "iu":
+            raise ValueError(f"labels: got {labels.dtype}; expected one whole number an image")
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    sha256 = {
+        name: hashlib.sha256(np.asarray(array).tobytes()).hexdigest()
+        for name, array in arrays.items()
+    }
     classes = int(max(y_train.max(initial=0), y_test.max(initial=0))) + 1
-    return Data(x_train, y_train, x_test, y_test, tuple(str(k) for k in range(classes)))
+    names = tuple(str(k) for k in range(classes))
+    return Data(x_train, y_train, x_test, y_test, names, sha256=sha256)
 
 
 def channels_last(images: np.ndarray) -> np.ndarray:
@@ -107,5 +117,7 @@ def _check(split: str, images: Any, labels: Any, classes: int) -> None:
             f"{split} labels: got {labels.dtype} {labels.shape}; expected one whole number an "
             f"image, ({len(images)},)"
         )
+    if split == "train" and len(labels) < 12:
+        raise ValueError(f"train labels: got {len(labels)}; expected at least 12, to hold some out")
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"{split} labels: expected at least one, each within 0..{classes - 1}")

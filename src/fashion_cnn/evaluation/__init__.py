@@ -148,11 +148,12 @@ def predict_files(run: Path | None, paths: list[Path], top: int = 3) -> list[dic
         ValueError: a file is no picture, or not of the model's size.
     """
     run = run or newest_run()
-    height_width = (28, 28)
-    images = np.stack([read_image(path, height_width) for path in paths])
-    names = list(read_json(run, "metrics.json")["test_per_class"])
+    names = read_json(run, "environment.json")["data"]["class_names"]
+    model = load_model(run)
+    height, width, channels = model.input_shape[1:]
+    images = np.stack([read_image(path, (height, width), channels) for path in paths])
     rows = []
-    for path, probabilities in zip(paths, predict(load_model(run), images), strict=True):
+    for path, probabilities in zip(paths, predict(model, images), strict=True):
         best = np.argsort(-probabilities)[:top]
         guesses = [
             {"label": names[k], "probability": round(float(probabilities[k]), 6)} for k in best
@@ -161,21 +162,33 @@ def predict_files(run: Path | None, paths: list[Path], top: int = 3) -> list[dic
     return rows
 
 
-def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """A grey image file of just this size, as uint8 (height, width).
+def read_image(path: Path, size: tuple[int, int], channels: int = 1) -> np.ndarray:
+    """An image file of just this size, as uint8 (height, width, channels).
+
+    What is transparent becomes black, the background of Fashion-MNIST.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: no picture that can be read, or of another size.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF", "BMP")) as picture:
             if picture.size[::-1] != size:
                 width, height = picture.size
-                raise ValueError(
-                    f"{path}: {width}x{height} pixels; expected {size[1]}x{size[0]}, light on black"
-                )
-            return np.asarray(picture.convert("L"))
-    except (UnidentifiedImageError, SyntaxError):
-        raise ValueError(f"{path}: not a picture (PNG, JPEG, WebP, GIF or BMP)") from None
+                raise ValueError(f"{width}x{height} pixels; expected {size[1]}x{size[0]}")
+            if picture.mode.startswith("I"):  # 16 bits a pixel
+                grey = (np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8)
+                seen = Image.fromarray(grey).convert("RGBA")
+            else:
+                seen = picture.convert("RGBA")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except (Image.DecompressionBombError, Image.UnidentifiedImageError, SyntaxError) as error:
+        raise ValueError(f"{path}: not a picture (PNG, JPEG, WebP, GIF or BMP): {error}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    black = Image.new("RGBA", seen.size, (0, 0, 0, 255))
+    shown = Image.alpha_composite(black, seen).convert("L" if channels == 1 else "RGB")
+    return channels_last(np.asarray(shown)[np.newaxis])[0]

@@ -12,7 +12,14 @@ from fashion_cnn.data.dataset import Data, as_data, channels_last
 from fashion_cnn.framework import keras
 from fashion_cnn.models import build_model
 from fashion_cnn.recipes import Recipe, find_recipe
-from fashion_cnn.run import environment, write_history, write_json, write_text, write_whole
+from fashion_cnn.run import (
+    environment,
+    read_json,
+    write_history,
+    write_json,
+    write_text,
+    write_whole,
+)
 from fashion_cnn.training.batches import Batches, validation_arrays
 from fashion_cnn.training.checkpoint import load_checkpoint, save_checkpoint
 from fashion_cnn.training.optimizers import make_optimizer
@@ -42,7 +49,7 @@ class Trained:
 
 
 def train(
-    recipe: Recipe | str,
+    recipe: Recipe | str | Path,
     data: Data | Any,
     run: Path | str | None = None,
     *,
@@ -72,7 +79,7 @@ def train(
     Raises:
         ValueError: something given does not fit; said before any training.
     """
-    recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    recipe = recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe))
     data, run = as_data(data), Path(run) if run else None
     keras.utils.set_random_seed(recipe.seed)
     if model is None and scale is not None:
@@ -114,14 +121,19 @@ def _open_run(
 ) -> list[dict[str, float]]:
     """Start a run's folder, or load the newest checkpoint of one and return its history."""
     if resume:
-        return load_checkpoint(run, recipe, model)
+        history = load_checkpoint(run, recipe, model)
+        if read_json(run, "environment.json")["data"]["sha256"] != data.sha256:
+            raise ValueError(f"{run}: was started on other data; resume with the data of its start")
+        write_history(run, history)
+        return history
     run.mkdir(parents=True, exist_ok=True)
     if any(run.iterdir()):
         raise ValueError(f"{run}: not empty; give --resume to go on with it, or another folder")
-    write_text(run / "recipe.json", recipe.to_json())
-    source = {"source": data.source, "found": data.found, "sha256": data.sha256}
+    source: dict[str, Any] = {"source": data.source, "found": data.found, "sha256": data.sha256}
+    source["class_names"] = data.class_names
     about = environment(keras.backend.backend())
     write_json(run / "environment.json", {**about, "data": source})
+    write_text(run / "recipe.json", recipe.to_json())  # last: with it there is a run to resume
     return []
 
 

@@ -1,13 +1,13 @@
 """Checkpoints: one whole `.npz` an epoch with everything that training goes on from."""
 
-import dataclasses
-import json
+import warnings
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
-from fashion_cnn.recipes import Recipe, find_recipe
+from fashion_cnn.recipes import Recipe, find_recipe, require_same
 from fashion_cnn.run import HISTORY_COLUMNS, write_whole
 
 KEEP = 2  # the newest, and the one before it should the newest be damaged
@@ -32,43 +32,38 @@ def save_checkpoint(run: Path, model: Any, history: list[dict[str, float]]) -> P
 
 
 def load_checkpoint(run: Path, recipe: Recipe, model: Any) -> list[dict[str, float]]:
-    """Put the newest checkpoint of a run into a compiled model.
+    """Put the newest checkpoint that can be read into a compiled model.
+
+    A damaged one is named in a warning, and the one before it is used.
 
     Returns:
         The history so far; empty when the run never finished an epoch.
 
     Raises:
-        ValueError: the run was started by another recipe, or the checkpoint is of another model.
+        ValueError: the run was started by another recipe.
         FileNotFoundError: there is no such run.
     """
     if not (run / "recipe.json").is_file():
         raise FileNotFoundError(f"{run}: nothing to resume here (no recipe.json)")
-    _require_same(run, find_recipe(str(run / "recipe.json")), recipe)
-    saved = sorted((run / "checkpoints").glob("epoch-*.npz"))
-    if not saved:
-        return []
+    require_same(run, find_recipe(str(run / "recipe.json")), recipe)
     model.optimizer.build(model.trainable_variables)
-    with np.load(saved[-1], allow_pickle=False) as arrays:
-        for kind, variables in (
-            ("model", model.variables),
-            ("optimizer", model.optimizer.variables),
-        ):
-            found = [key for key in arrays.files if key.startswith(f"{kind}/")]
-            if len(found) != len(variables):
-                raise ValueError(
-                    f"{saved[-1]}: {len(found)} {kind} variables; this one has {len(variables)}"
-                )
-            for i, variable in enumerate(variables):
-                variable.assign(arrays[f"{kind}/{i}"])
-        history = arrays["history"]
-    return [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in history.tolist()]
+    for path in sorted((run / "checkpoints").glob("epoch-*.npz"), reverse=True):
+        try:
+            arrays = _read(path, model)
+        except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
+            warnings.warn(f"{path}: damaged ({error}); trying the one before it", stacklevel=2)
+            continue
+        for i, variable in enumerate([*model.variables, *model.optimizer.variables]):
+            variable.assign(arrays[i])
+        return [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in arrays[-1].tolist()]
+    return []
 
 
-def _require_same(run: Path, started: Recipe, given: Recipe) -> None:
-    old, new = dataclasses.asdict(started), dataclasses.asdict(given)
-    if old != new:
-        changed = {key: (old[key], new[key]) for key in old if old[key] != new[key]}
-        raise ValueError(
-            f"{run}: started with another recipe; then and now differ in {json.dumps(changed)}; "
-            f"resume with {run / 'recipe.json'}"
-        )
+def _read(path: Path, model: Any) -> list[np.ndarray]:
+    """All arrays of a checkpoint: model, optimizer, history. Nothing is assigned yet."""
+    names = [f"model/{i}" for i in range(len(model.variables))]
+    names += [f"optimizer/{i}" for i in range(len(model.optimizer.variables))]
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
+        if len(saved.files) != len(names) + 1:
+            raise ValueError(f"{len(saved.files) - 1} variables; this model has {len(names)}")
+        return [saved[name] for name in [*names, "history"]]
