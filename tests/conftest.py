@@ -3,12 +3,17 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 from fashion_cnn.data import Data, load_data
 
 os.environ.pop("FASHION_CNN_DATA", None)
+# a busy machine is no failure: nothing here fails for being slow
+slow = hypothesis.HealthCheck.too_slow
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[slow])
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -159,7 +159,8 @@ def _parse(key: str, text: str, like: Any) -> Any:
 
 def _check_type(key: str, value: Any, like: Any) -> None:
     number = isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool)
-    if type(value) is not type(like) and not number:
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if (type(value) is not type(like) and not number) or not finite:
         raise ValueError(f"{key}: got {value!r}; expected {_kind(like)}")
 
 

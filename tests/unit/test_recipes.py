@@ -55,6 +55,7 @@ def test_bad_settings_are_refused(key, text, message):
         ({"name": "x", "epochs": "3"}, "expected a whole number"),
         ({"name": "x", "epochs": True}, "expected a whole number"),
         ({"name": "x", "options": {"dropout": "much"}}, "expected a number"),
+        ({"name": "x", "options": {"dropout": float("nan")}}, "expected a number"),
         ({"name": "../x"}, "expected letters"),
     ],
 )
