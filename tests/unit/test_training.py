@@ -63,6 +63,19 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tiny_data, tmp
         assert without_seconds(again.history) == without_seconds(whole.history)
 
 
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over(tiny_data, run_folder):
+    train(SHORT, tiny_data, run_folder)
+    for path in (run_folder / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    before = (run_folder / "history.csv").read_text()
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(ValueError, match="none of its 2 checkpoints can be read"),
+    ):
+        train(SHORT, tiny_data, run_folder, resume=True)
+    assert (run_folder / "history.csv").read_text() == before
+
+
 def test_resuming_on_other_data_is_refused(tiny_data, run_folder):
     x, y = tiny_data.train_images, tiny_data.train_labels
     train(SHORT, ((x, y), (x, y)), run_folder)

@@ -124,7 +124,7 @@ def _open_run(
         history = load_checkpoint(run, recipe, model)
         if read_json(run, "environment.json")["data"]["sha256"] != data.sha256:
             raise ValueError(f"{run}: was started on other data; resume with the data of its start")
-        write_history(run, history)
+        write_history(run, history)  # it may be a row behind the checkpoint
         return history
     run.mkdir(parents=True, exist_ok=True)
     if any(run.iterdir()):

@@ -40,22 +40,27 @@ def load_checkpoint(run: Path, recipe: Recipe, model: Any) -> list[dict[str, flo
         The history so far; empty when the run never finished an epoch.
 
     Raises:
-        ValueError: the run was started by another recipe.
+        ValueError: the run was started by another recipe, or none of its checkpoints can be read.
         FileNotFoundError: there is no such run.
     """
     if not (run / "recipe.json").is_file():
         raise FileNotFoundError(f"{run}: nothing to resume here (no recipe.json)")
     require_same(run, find_recipe(str(run / "recipe.json")), recipe)
     model.optimizer.build(model.trainable_variables)
-    for path in sorted((run / "checkpoints").glob("epoch-*.npz"), reverse=True):
+    saved = sorted((run / "checkpoints").glob("epoch-*.npz"), reverse=True)
+    for path in saved:
         try:
             arrays = _read(path, model)
         except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
-            warnings.warn(f"{path}: damaged ({error}); trying the one before it", stacklevel=2)
+            warnings.warn(f"{path}: damaged or of another model ({error})", stacklevel=2)
             continue
         for i, variable in enumerate([*model.variables, *model.optimizer.variables]):
             variable.assign(arrays[i])
         return [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in arrays[-1].tolist()]
+    if saved:
+        raise ValueError(
+            f"{run}: none of its {len(saved)} checkpoints can be read; start a new run"
+        )
     return []
 
 
