@@ -27,6 +27,7 @@ COLUMNS = [
 ]
 VARIANTS = {
     "textbook": ("textbook", {}),
+    "textbook-padded": ("textbook-padded", {}),
     "batch normalisation": ("textbook", {"batch_norm": "true"}),
     "dropout 0.3": ("textbook", {"dropout": "0.3"}),
     "augmentation": ("textbook", {"augment": "flip,shift"}),

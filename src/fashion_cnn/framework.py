@@ -24,6 +24,10 @@ def _silence() -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Two operations at a time with half of the cores each: what `training.steps` and `models.forward`
+# make use of. TensorFlow reads these once, when it starts.
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
 with _silence():
     import keras
 

@@ -1,4 +1,10 @@
 import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -6,9 +12,12 @@ import pytest
 from fashion_cnn import RECIPES, predict, train
 from fashion_cnn.data import as_data
 from fashion_cnn.framework import keras
-from fashion_cnn.training.batches import Batches
+from fashion_cnn.models import build_model
+from fashion_cnn.models.forward import BATCH, make_forward
+from fashion_cnn.training.batches import chunks, epoch_plan, training_index
 from fashion_cnn.training.checkpoint import KEEP
 from fashion_cnn.training.optimizers import FusedAdam
+from fashion_cnn.training.steps import make_steps
 
 SHORT = dataclasses.replace(RECIPES["textbook"], epochs=2, batch_size=32, seed=3)
 PLUS = dataclasses.replace(RECIPES["textbook-plus"], epochs=3, batch_size=32, seed=3)
@@ -122,22 +131,121 @@ def test_run_folder_and_saved_model(tiny_data, run_folder):
 
 
 def test_every_epoch_sees_every_training_image_once(tiny_data):
-    batches = Batches(SHORT, tiny_data)
-    assert len(batches) == 6
-    first = batches.order
-    batches.on_epoch_end()
-    batches.on_epoch_begin()
-    assert sorted(first) == sorted(batches.order) == sorted(tiny_data.train_index)
-    assert list(first) != list(batches.order)
+    index = training_index(SHORT, tiny_data)
+    first, second = (epoch_plan(SHORT, epoch, index, 180)[0] for epoch in (0, 1))
+    assert sorted(first) == sorted(second) == sorted(tiny_data.train_index)
+    assert list(first) != list(second)
+    seen = np.concatenate([labels for _, labels in chunks(SHORT, tiny_data, 0, 64)])
+    np.testing.assert_array_equal(seen, tiny_data.train_labels[first])
 
 
-def test_an_image_meets_the_same_fate_in_any_batch_size(tiny_data):
-    fates = []
-    for batch_size in (16, 33):
-        batches = Batches(dataclasses.replace(PLUS, batch_size=batch_size), tiny_data)
-        images = np.concatenate([batches[step][0] for step in range(len(batches))])
-        fates.append(images)
-    np.testing.assert_array_equal(*fates)
+def test_an_image_meets_the_same_fate_in_any_chunk(tiny_data):
+    fates = [
+        np.concatenate([images for images, _ in chunks(PLUS, tiny_data, 1, size)])
+        for size in (16, 33, 1000)
+    ]
+    np.testing.assert_array_equal(fates[0], fates[1])
+    np.testing.assert_array_equal(fates[0], fates[2])
+
+
+def test_steps_do_what_fit_does(tiny_data):
+    """The same batches through Keras's own loop: the same network but for rounding."""
+    once = dataclasses.replace(SHORT, epochs=1)
+    ours = train(once, tiny_data)
+    keras.utils.set_random_seed(SHORT.seed)
+    model = build_model("textbook", (28, 28, 1), 4)
+    model.compile(keras.optimizers.Adam(0.001), "categorical_crossentropy", metrics=["accuracy"])
+    ((images, labels),) = chunks(once, tiny_data, 0, 1000)
+    fitted = model.fit(images, np.eye(4)[labels], batch_size=32, shuffle=False, verbose=0)
+    for figure in ("loss", "accuracy"):
+        assert ours.history[0][figure] == pytest.approx(fitted.history[figure][0], rel=1e-4)
+    for one, other in zip(ours.model.variables, model.variables, strict=True):
+        # six steps of about 1e-3 each; where a gradient is all but 0, Adam's step is rounding
+        assert np.abs(one - np.asarray(other)).mean() < 1e-5
+
+
+JAX = """
+import json, sys
+import numpy as np
+from fashion_cnn import predict, train
+from fashion_cnn.recipes import find_recipe
+with np.load(sys.argv[2]) as saved:
+    train_set, test_set = (saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])
+trained = train(find_recipe(sys.argv[1]), (train_set, test_set))
+answers = predict(trained.model, test_set[0])
+print(json.dumps([trained.history, answers.tolist()]))
+"""
+
+
+def test_jax_trains_as_tensorflow_does(tiny_data, tmp_path):
+    if keras.backend.backend() != "tensorflow" or not importlib.util.find_spec("jax"):
+        pytest.skip("compares TensorFlow with JAX; needs both")
+    splits = {"x": "train_images", "y": "train_labels", "x_test": "test_images"}
+    arrays = {key: getattr(tiny_data, name) for key, name in splits.items()}
+    np.savez(tmp_path / "data.npz", **arrays, y_test=tiny_data.test_labels)
+    (tmp_path / "recipe.json").write_text(dataclasses.replace(SHORT, epochs=8).to_json())
+    call = [sys.executable, "-c", JAX, tmp_path / "recipe.json", tmp_path / "data.npz"]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    history, answers = json.loads(done.stdout)
+    ours = train(dataclasses.replace(SHORT, epochs=8), tiny_data)
+    for row, other in zip(ours.history, history, strict=True):
+        assert row.keys() == other.keys()
+    assert history[0]["loss"] == pytest.approx(ours.history[0]["loss"], rel=0.2)
+    assert history[-1]["val_accuracy"] > 0.95 and ours.history[-1]["val_accuracy"] > 0.95
+    right = np.argmax(answers, axis=1) == tiny_data.test_labels
+    assert history[-1]["val_accuracy"] == pytest.approx(right.mean(), abs=0.05)
+
+
+def test_both_halves_of_a_batch_are_the_batch(tiny_data):
+    """An odd batch, and a last one of a single image in its second half."""
+    images, labels = tiny_data.train_images[:17, ..., None], tiny_data.train_labels[:17]
+    found = []
+    for halves in (True, False):
+        keras.utils.set_random_seed(0)
+        model = build_model("textbook", (28, 28, 1), 4)
+        model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy())
+        sums = make_steps(model, 15, halves)(images, labels.astype(np.int32))
+        found.append((sums, [np.asarray(v) for v in model.trainable_variables]))
+    (sums, ours), (whole_sums, whole) = found
+    assert sums == pytest.approx(whole_sums, rel=1e-5)
+    for one, other in zip(ours, whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_every_size_of_batch_trains(tiny_data):
+    for batch_size in (1, 4, 165):  # 165 images: 4 leaves one for the last batch
+        recipe = dataclasses.replace(PLUS, epochs=1, batch_size=batch_size)
+        trained = train(recipe, tiny_data)
+        assert all(np.isfinite(v).all() for v in trained.model.variables)
+        assert np.isfinite(trained.history[0]["loss"])
+
+
+def test_forward_is_the_model_for_any_number_of_images(tiny_data):
+    model = build_model("textbook", (28, 28, 1), 4)
+    images = np.concatenate([tiny_data.train_images] * 3)[..., None]
+    forward = make_forward(model)
+    for n in (1, BATCH, BATCH + 1, len(images)):
+        np.testing.assert_allclose(forward(images[:n]), model(images[:n]), rtol=1e-4, atol=1e-6)
+
+
+def test_callbacks_are_heard_and_can_stop(tiny_data):
+    class Listen(keras.callbacks.Callback):
+        heard: ClassVar = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.heard.append((batch, *sorted(logs)))
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.heard.append((epoch, *sorted(logs)))
+
+    patient = keras.callbacks.EarlyStopping("loss", mode="max", patience=1)
+    long = dataclasses.replace(SHORT, epochs=50)
+    trained = train(long, tiny_data, callbacks=[Listen(), patient])
+    assert len(trained.history) == 2  # the loss went down, which is no gain when more is better
+    epoch = ("accuracy", "loss", "val_accuracy", "val_loss")
+    assert Listen.heard == [(5, *epoch[:2]), (0, *epoch), (5, *epoch[:2]), (1, *epoch)]
 
 
 def test_overfits_64_images(real_data):

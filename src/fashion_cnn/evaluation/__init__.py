@@ -11,7 +11,6 @@ from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.evaluation.metrics import classification_metrics
 from fashion_cnn.run import read_history, read_json, write_json, write_whole
 
-PREDICT_BATCH = 500
 SPLITS = ("test", "validation")
 
 
@@ -44,6 +43,8 @@ def predict(model: Any, images: np.ndarray) -> np.ndarray:
     """
     if isinstance(model, str | Path):
         model = load_model(model)
+    from fashion_cnn.models.forward import make_forward
+
     images = channels_last(np.asarray(images))
     expected = tuple(model.input_shape[1:])
     if images.dtype != np.uint8 or images.shape[1:] != expected:
@@ -51,7 +52,7 @@ def predict(model: Any, images: np.ndarray) -> np.ndarray:
             f"images: got {images.dtype} {images.shape}; expected uint8 0..255 (n, {expected[0]}, "
             f"{expected[1]}, {expected[2]}); the model scales them itself"
         )
-    return model.predict(images, batch_size=PREDICT_BATCH, verbose=0)
+    return make_forward(model)(images)
 
 
 def evaluate(

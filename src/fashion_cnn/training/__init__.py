@@ -11,6 +11,7 @@ import numpy as np
 from fashion_cnn.data.dataset import Data, as_data, channels_last
 from fashion_cnn.framework import keras
 from fashion_cnn.models import build_model
+from fashion_cnn.models.forward import make_forward
 from fashion_cnn.recipes import Recipe, find_recipe
 from fashion_cnn.run import (
     environment,
@@ -20,12 +21,12 @@ from fashion_cnn.run import (
     write_text,
     write_whole,
 )
-from fashion_cnn.training.batches import Batches, validation_arrays
+from fashion_cnn.training.batches import chunks, training_index
 from fashion_cnn.training.checkpoint import load_checkpoint, save_checkpoint
 from fashion_cnn.training.optimizers import make_optimizer
+from fashion_cnn.training.steps import make_steps
 
-VALIDATION_BATCH = 500  # divides 5,000 and 10,000; no gradients, so larger only costs memory
-IMAGES_PER_EXECUTION = 4288  # half a second of the textbook network on 2 cores; 67 steps of 64
+IMAGES_PER_CHUNK = 4288  # half a second of the textbook network on 2 cores; 67 steps of 64
 
 
 @dataclass(frozen=True)
@@ -88,27 +89,14 @@ def train(
         model = build_model(recipe.model, data.image_shape, len(data.class_names), recipe.options)
     else:
         model = _with_scale(model, scale, data)
-    batches = Batches(recipe, data)
+    training_index(recipe, data)  # refuses now what would fail later
     model.compile(
         optimizer=make_optimizer(recipe),
-        loss="categorical_crossentropy",
+        loss=keras.losses.CategoricalCrossentropy(),
         metrics=["accuracy"],
-        steps_per_execution=max(1, IMAGES_PER_EXECUTION // recipe.batch_size),
     )
-    history: list[dict[str, float]] = []
-    if run:
-        history = _open_run(run, recipe, data, model, resume)
-    batches.epoch = len(history)
-    model.fit(
-        batches,
-        epochs=recipe.epochs,
-        initial_epoch=len(history),
-        validation_data=validation_arrays(recipe, data),
-        validation_batch_size=VALIDATION_BATCH,
-        shuffle=False,  # `batches` has its own order
-        callbacks=[EpochEnd(run, history), *callbacks],
-        verbose=verbose,
-    )
+    history = _open_run(run, recipe, data, model, resume) if run else []
+    _fit(recipe, data, model, history, run, callbacks, verbose)
     if run:
         # the network alone: the optimizer's state is the checkpoint's
         network = keras.Model(model.inputs, model.outputs, name=model.name)
@@ -137,24 +125,61 @@ def _open_run(
     return []
 
 
-class EpochEnd(keras.callbacks.Callback):
-    """Adds each epoch to the history, and to the run as a whole checkpoint."""
+def _fit(
+    recipe: Recipe,
+    data: Data,
+    model: Any,
+    history: list[dict[str, float]],
+    run: Path | None,
+    callbacks: Sequence[Any],
+    verbose: int,
+) -> None:
+    """Train from the end of `history` to the last epoch; each adds a row and a checkpoint."""
+    size = max(1, IMAGES_PER_CHUNK // recipe.batch_size) * recipe.batch_size
+    n = len(training_index(recipe, data))
+    last = n % recipe.batch_size or recipe.batch_size
+    steps = make_steps(model, recipe.batch_size, halves=last > 1)  # half of one is nothing
+    forward = make_forward(model)
+    heard = keras.callbacks.CallbackList(
+        list(callbacks),
+        model=model,
+        add_progbar=verbose > 0,
+        verbose=verbose,
+        epochs=recipe.epochs,
+        steps=-(-n // recipe.batch_size),
+    )
+    model.stop_training = False
+    heard.on_train_begin()
+    for epoch in range(len(history), recipe.epochs):
+        heard.on_epoch_begin(epoch)
+        began, seen, loss, right = time.perf_counter(), 0, 0.0, 0
+        for images, labels in chunks(recipe, data, epoch, size):
+            heard.on_train_batch_begin(seen // recipe.batch_size)
+            more_loss, more_right = steps(images, labels)
+            seen, loss, right = seen + len(labels), loss + more_loss, right + more_right
+            logs = {"loss": loss / seen, "accuracy": right / seen}
+            heard.on_train_batch_end(-(-seen // recipe.batch_size) - 1, logs)
+        logs |= _validate(forward, *data.split(recipe.validation))
+        rate = float(model.optimizer.learning_rate)
+        seconds = round(time.perf_counter() - began, 3)
+        history.append({"epoch": epoch + 1, **logs, "learning_rate": rate, "seconds": seconds})
+        if run:
+            save_checkpoint(run, model, history)
+            write_history(run, history)
+        heard.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+    heard.on_train_end()
 
-    def __init__(self, run: Path | None, history: list[dict[str, float]]) -> None:
-        super().__init__()
-        self.run, self.rows = run, history
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.began = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        row = {key: float(logs[key]) for key in ("loss", "accuracy", "val_loss", "val_accuracy")}
-        rate = float(self.model.optimizer.learning_rate)
-        seconds = round(time.perf_counter() - self.began, 3)
-        self.rows.append({"epoch": epoch + 1, **row, "learning_rate": rate, "seconds": seconds})
-        if self.run:
-            save_checkpoint(self.run, self.model, self.rows)
-            write_history(self.run, self.rows)
+def _validate(forward: Any, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    answers = forward(channels_last(images))
+    of_truth = np.maximum(answers[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)
+    right = answers.argmax(1) == labels
+    return {
+        "val_loss": float(-np.log(of_truth.astype(np.float64)).mean()),
+        "val_accuracy": float(right.mean()),
+    }
 
 
 def _with_scale(model: Any, scale: str | None, data: Data) -> Any:

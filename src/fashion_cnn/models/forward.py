@@ -1,0 +1,43 @@
+"""A model's answers for any number of images: uint8 pixels in, probabilities out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fashion_cnn.framework import keras
+
+BATCH = 200  # images at a time; see docs/experiments.md
+
+
+def make_forward(model: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Compile a model's forward pass.
+
+    TensorFlow works through several batches at once, each operation on its share of the cores
+    (`framework.py`); other backends take Keras's own way.
+
+    Args:
+        model: a `keras.Model` that takes raw pixels.
+
+    Returns:
+        A function from uint8 (n, height, width, channels) to float32 (n, classes).
+    """
+    if keras.backend.backend() != "tensorflow":
+        return lambda images: model.predict(images, batch_size=BATCH, verbose=0)
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec(model.inputs[0].shape, tf.uint8)])
+    def forward(images: Any) -> Any:
+        count = -(-tf.shape(images)[0] // BATCH)
+        parts = tf.TensorArray(
+            tf.float32, count, element_shape=model.output_shape, infer_shape=False
+        )
+
+        def step(i: Any, parts: Any) -> tuple[Any, Any]:
+            part = model(images[i * BATCH : (i + 1) * BATCH], training=False)
+            return i + 1, parts.write(i, part)
+
+        _, parts = tf.while_loop(lambda i, _: i < count, step, (0, parts), parallel_iterations=4)
+        return parts.concat()
+
+    return lambda images: forward(images).numpy()

@@ -1,0 +1,132 @@
+"""Many training steps in one compiled call: a chunk of images and labels in, sums out.
+
+The loop over the batches is part of the compiled program, so that a step costs its arithmetic
+and little else (docs/decisions/0001-the-loop-is-in-the-graph.md).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fashion_cnn.framework import keras
+
+Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
+
+
+def make_steps(model: Any, batch_size: int, halves: bool) -> Steps:
+    """Compile the training steps of a model.
+
+    Args:
+        model: a compiled `keras.Model`; its loss takes one-hot labels and probabilities.
+        batch_size: images a step; the last step of a chunk takes what is left.
+        halves: work on both halves of each batch at the same time (TensorFlow on processors only).
+
+    Returns:
+        A function that trains on uint8 images (n, height, width, channels) and integer labels
+        (n,), in order, and returns the sum of the losses and the number of right answers.
+
+    Raises:
+        ValueError: the backend is neither TensorFlow nor JAX.
+    """
+    makers = {"tensorflow": _on_tensorflow, "jax": _on_jax}
+    if keras.backend.backend() not in makers:
+        raise ValueError(
+            f"KERAS_BACKEND: got {keras.backend.backend()}; training expects tensorflow or jax"
+        )
+    model.optimizer.build(model.trainable_variables)
+    return makers[keras.backend.backend()](model, batch_size, halves)
+
+
+def _on_tensorflow(model: Any, batch_size: int, halves: bool) -> Steps:
+    import tensorflow as tf
+
+    classes, variables = model.output_shape[-1], model.trainable_variables
+    halves = halves and not tf.config.list_physical_devices("GPU")
+
+    def part(images: Any, labels: Any, share: Any) -> tuple[Any, Any, list[Any]]:
+        with tf.GradientTape() as tape:
+            answers = model(images, training=True)
+            loss = share * model.compute_loss(None, tf.one_hot(labels, classes), answers)
+        right = tf.reduce_sum(tf.cast(tf.argmax(answers, -1, tf.int32) == labels, tf.int32))
+        return loss, right, tape.gradient(loss, [v.value for v in variables])
+
+    def step(images: Any, labels: Any) -> tuple[Any, Any]:
+        if halves:
+            size = tf.shape(images)[0]
+            share = tf.cast(size // 2, tf.float32) / tf.cast(size, tf.float32)
+            loss, right, gradients = part(images[: size // 2], labels[: size // 2], share)
+            more = part(images[size // 2 :], labels[size // 2 :], 1 - share)
+            loss, right = loss + more[0], right + more[1]
+            both = zip(gradients, more[2], strict=True)
+            gradients = [None if one is None else one + other for one, other in both]
+        else:
+            loss, right, gradients = part(images, labels, 1.0)
+        model.optimizer.apply(gradients, variables)
+        return loss * tf.cast(tf.shape(images)[0], tf.float32), right
+
+    shapes = tf.TensorSpec(model.inputs[0].shape, tf.uint8), tf.TensorSpec((None,), tf.int32)
+
+    @tf.function(input_signature=shapes)
+    def steps(images: Any, labels: Any) -> tuple[Any, Any]:
+        def body(start: Any, loss: Any, right: Any) -> tuple[Any, Any, Any]:
+            batch = slice(start, start + batch_size)
+            more = step(images[batch], labels[batch])
+            return start + batch_size, loss + more[0], right + more[1]
+
+        count = tf.shape(labels)[0]
+        return tf.while_loop(lambda start, *_: start < count, body, (0, 0.0, 0))[1:]
+
+    def run(images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
+        loss, right = steps(images, labels)
+        return float(loss), int(right)
+
+    return run
+
+
+def _on_jax(model: Any, batch_size: int, halves: bool) -> Steps:
+    import jax
+
+    optimizer, classes = model.optimizer, model.output_shape[-1]
+    everything = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+
+    def loss_of(trainable: Any, others: Any, images: Any, labels: Any) -> Any:
+        answers, others, extra = model.stateless_call(
+            trainable, others, images, training=True, return_losses=True
+        )
+        loss = model.loss(jax.nn.one_hot(labels, classes), answers) + sum(extra)
+        return loss, (others, (answers.argmax(-1) == labels).sum())
+
+    gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+
+    def step(state: Any, batch: Any) -> Any:
+        trainable, others, optimizer_state = state
+        (loss, (others, right)), gradients = gradient_of(trainable, others, *batch)
+        trainable, optimizer_state = optimizer.stateless_apply(
+            optimizer_state, gradients, trainable
+        )
+        state = list(trainable), list(others), list(optimizer_state)
+        return state, (loss * len(batch[1]), right)
+
+    @jax.jit
+    def steps(state: Any, images: Any, labels: Any) -> Any:
+        state, (losses, right) = jax.lax.scan(step, state, (images, labels))
+        return state, losses.sum(), right.sum()
+
+    def run(images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
+        state: Any = tuple([v.value for v in variables] for variables in everything)
+        whole = len(labels) // batch_size * batch_size
+        loss, right = 0.0, 0
+        for part, size in ((slice(whole), batch_size), (slice(whole, None), len(labels) - whole)):
+            if not len(labels[part]):
+                continue
+            x, y = images[part], labels[part]
+            batches = x.reshape(-1, size, *x.shape[1:]), y.reshape(-1, size)
+            state, more_loss, more_right = steps(state, *batches)
+            loss, right = loss + float(more_loss), right + int(more_right)
+        for variables, values in zip(everything, state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+        return loss, right
+
+    return run
