@@ -30,6 +30,12 @@ class Split(StrEnum):
     test = "test"
 
 
+class Validation(StrEnum):
+    validation = "validation"
+    test = "test"
+    none = "none"
+
+
 class Format(StrEnum):
     table = "table"
     jsonl = "jsonl"
@@ -107,8 +113,8 @@ def train(
         ),
     ] = None,
     validation: Annotated[
-        Split | None,
-        typer.Option(help="Where the second curve comes from; test trains on all images."),
+        Validation | None,
+        typer.Option(help="Where the second curve comes from; test and none train on all images."),
     ] = None,
     run: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run folder; runs/<recipe>-<n> without.")
@@ -163,16 +169,16 @@ def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool) -> None:
     from fashion_cnn.training import train as fit
     from fashion_cnn.training.progress import EpochBars
 
-    held_out = 0 if recipe.validation == "test" else len(images.validation_index)
+    held_out = len(images.validation_index) if recipe.validation == "validation" else 0
     count = f"{len(images.train_labels) - held_out:,} to train, {held_out:,} to validate"
     say(f"              {images.found}")
     say(f"              {count}, {len(images.test_labels):,} to test")
-    say("2 Normalise   the network's first layer divides the pixels, 0..255, by 255")
+    say("2 Normalise   the network's first layer scales the pixels, 0..255, itself")
     model = build_model(recipe.model, images.image_shape, len(images.class_names), recipe.options)
     say(f"3 Build       {recipe.model} on Keras {keras.__version__}, {keras.backend.backend()}")
     say(_layer_table(model))
-    loss = "categorical cross-entropy"
-    say(f"4 Compile     {recipe.optimizer}, learning rate {recipe.learning_rate}, {loss}, accuracy")
+    rate = f"learning rate {recipe.learning_rate} ({recipe.schedule})"
+    say(f"4 Compile     {recipe.optimizer}, {rate}, categorical cross-entropy, accuracy")
     say(f"5 Train       {recipe.epochs} epochs, batches of {recipe.batch_size}, seed {recipe.seed}")
     bars = EpochBars()
     try:

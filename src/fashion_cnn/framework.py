@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -33,4 +34,22 @@ with _silence():
 
     keras.ops.zeros(1)  # the second half of the messages comes with the first operation
 
-__all__ = ["keras"]
+
+def bfloat16_is_fast() -> bool:
+    """Whether the device multiplies bfloat16 faster than float32."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"  # JAX's convolutions on processors do not
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return True
+    try:
+        about = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in about or "amx_bf16" in about
+
+
+__all__ = ["bfloat16_is_fast", "keras"]

@@ -11,7 +11,13 @@ from typing import Any
 from fashion_cnn.data.augment import AUGMENTATIONS
 from fashion_cnn.models import model_options
 
-VALIDATION = ("validation", "test")
+_CHOICES = {
+    "optimizer": ("adam", "sgd"),
+    "schedule": ("constant", "triangle"),
+    "precision": ("float32", "bfloat16"),
+    "validation": ("validation", "test", "none"),
+}
+_FRACTIONS = ("warmup", "momentum", "weight_decay", "label_smoothing")
 MOST_EPOCHS = 100_000
 
 
@@ -23,13 +29,25 @@ class Recipe:
         name: gives the run folder its name.
         model: a key of `models.MODELS`.
         options: of that model.
-        optimizer: `adam` (arXiv:1412.6980).
-        learning_rate: constant.
+        optimizer: `adam` (arXiv:1412.6980), or `sgd` with Nesterov's momentum.
+        learning_rate: the highest.
+        schedule: `constant`, or `triangle`: up in a straight line for the `warmup` share of all
+            steps, then down to nothing (arXiv:1708.07120).
+        warmup: see `schedule`; 0..1.
+        momentum: of `sgd`.
+        weight_decay: how much of a kernel goes in a step, times the learning rate
+            (arXiv:1711.05101); biases and normalisations are spared.
+        label_smoothing: how much of the truth is spread over all classes (arXiv:1512.00567).
         epochs: passes over the training images.
         batch_size: images a step.
         augment: names from `data.augment.AUGMENTATIONS`, in order.
+        precision: of training, `float32` or `bfloat16` (where the processor has it); the trained
+            model is float32 in any case.
+        mirror: the trained model answers with the mean of an image's and its mirror image's
+            probabilities, at twice the cost.
         validation: `validation` trains on what is left without the 5,000 held-out images and
-            validates on them; `test` trains on everything and draws the test set's curves.
+            validates on them; `test` trains on everything and draws the test set's curves;
+            `none` trains on everything and draws none.
         seed: of weights, order, augmentation and dropout.
     """
 
@@ -38,9 +56,16 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "adam"
     learning_rate: float = 0.001
+    schedule: str = "constant"
+    warmup: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
     epochs: int = 10
     batch_size: int = 64
     augment: tuple[str, ...] = ()
+    precision: str = "float32"
+    mirror: bool = False
     validation: str = "validation"
     seed: int = 0
 
@@ -52,8 +77,12 @@ class Recipe:
             if key not in options:
                 raise ValueError(f"{key}: not an option of {self.model}, which has {list(options)}")
             _check_type(key, value, options[key])
-        if self.optimizer != "adam":
-            raise ValueError(f"optimizer: got {self.optimizer!r}; expected adam")
+        for key, choices in _CHOICES.items():
+            if getattr(self, key) not in choices:
+                raise ValueError(f"{key}: got {getattr(self, key)!r}; expected one of {choices}")
+        for key in _FRACTIONS:
+            if not 0 <= getattr(self, key) < 1:
+                raise ValueError(f"{key}: got {getattr(self, key)}; expected 0 <= {key} < 1")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate: got {self.learning_rate}; expected more than 0")
         if not 1 <= self.epochs <= MOST_EPOCHS:
@@ -63,8 +92,6 @@ class Recipe:
         for name in self.augment:
             if name not in AUGMENTATIONS:
                 raise ValueError(f"augment: got {name!r}; expected {', '.join(AUGMENTATIONS)}")
-        if self.validation not in VALIDATION:
-            raise ValueError(f"validation: got {self.validation!r}; expected one of {VALIDATION}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: got {self.seed}; expected 0..{2**32 - 1}")
 
@@ -107,11 +134,13 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     augment = tuple(values.get("augment", ()))
     if not all(isinstance(name, str) for name in augment):
         raise ValueError(f"augment: got {list(augment)!r}; expected names")
-    try:
-        rate = float(values.get("learning_rate", defaults["learning_rate"]))
-    except OverflowError:
-        raise ValueError("learning_rate: too large a number") from None
-    return Recipe(**{**values, "augment": augment, "learning_rate": rate})
+    numbers = {}
+    for key in ("learning_rate", *_FRACTIONS):
+        try:
+            numbers[key] = float(values.get(key, defaults[key]))
+        except OverflowError:
+            raise ValueError(f"{key}: too large a number") from None
+    return Recipe(**{**values, **numbers, "augment": augment})
 
 
 def require_same(run: Path, started: Recipe, given: Recipe) -> None:

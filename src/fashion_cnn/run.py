@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import re
@@ -90,11 +91,13 @@ def read_json(run: Path, name: str) -> Any:
 
 
 def write_history(run: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Write `history.csv`: one row an epoch, `HISTORY_COLUMNS`."""
+    """Write `history.csv`: one row an epoch, `HISTORY_COLUMNS`; what is not a number is blank."""
     text = io.StringIO()
     writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**row, "epoch": int(row["epoch"])} for row in rows)
+    for row in rows:
+        shown = {key: "" if math.isnan(value) else value for key, value in row.items()}
+        writer.writerow({**shown, "epoch": int(row["epoch"])})
     write_text(run / "history.csv", text.getvalue())
 
 
@@ -102,7 +105,7 @@ def read_history(run: Path) -> dict[str, list[float]]:
     """`history.csv` as column -> values, in the order of epochs."""
     with open(run / "history.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return {column: [float(row[column]) for row in rows] for column in HISTORY_COLUMNS}
+    return {key: [float(row[key] or "nan") for row in rows] for key in HISTORY_COLUMNS}
 
 
 def environment(backend: str) -> dict[str, Any]:

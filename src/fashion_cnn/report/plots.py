@@ -96,9 +96,13 @@ def curves(history: dict[str, list[float]], what: str, held_out: str = "Validati
     epochs, shown = history["epoch"], what.capitalize()
     marks = {"marker": "o", "markersize": 5}
     axis.plot(epochs, history[what], color=BLUE, label=f"Training {shown}", **marks)
-    label = f"{held_out} {shown}"
-    axis.plot(epochs, history[f"val_{what}"], color=ORANGE, label=label, **{**marks, "marker": "s"})
-    axis.set_title(f"Training and {held_out} {shown}")
+    second = history[f"val_{what}"]
+    if not np.isnan(second).all():
+        label = f"{held_out} {shown}"
+        axis.plot(epochs, second, color=ORANGE, label=label, **{**marks, "marker": "s"})
+        axis.set_title(f"Training and {held_out} {shown}")
+    else:
+        axis.set_title(f"Training {shown}")
     axis.set_xlabel("Epochs")
     axis.set_ylabel(shown)
     axis.xaxis.get_major_locator().set_params(integer=True)

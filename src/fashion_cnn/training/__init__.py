@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.data.dataset import Data, as_data, channels_last
-from fashion_cnn.framework import keras
+from fashion_cnn.framework import bfloat16_is_fast, keras
 from fashion_cnn.models import build_model
 from fashion_cnn.models.forward import make_forward
+from fashion_cnn.models.fused import mirrored, plain
 from fashion_cnn.recipes import Recipe, find_recipe
 from fashion_cnn.run import (
     environment,
@@ -26,6 +27,7 @@ from fashion_cnn.training.checkpoint import load_checkpoint, save_checkpoint
 from fashion_cnn.training.optimizers import make_optimizer
 from fashion_cnn.training.steps import make_steps
 
+NOT_VALIDATED = {"val_loss": float("nan"), "val_accuracy": float("nan")}
 IMAGES_PER_CHUNK = 4288  # half a second of the textbook network on 2 cores; 67 steps of 64
 
 
@@ -34,7 +36,7 @@ class Trained:
     """What `train` returns.
 
     Attributes:
-        model: the `keras.Model`, raw pixels in, probabilities out.
+        model: a float32 `keras.Model` of Keras's own layers, raw pixels in, probabilities out.
         history: one dictionary an epoch, keys as in `history.csv`.
         run: the run folder, if one was asked for.
     """
@@ -83,25 +85,34 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe))
     data, run = as_data(data), Path(run) if run else None
     keras.utils.set_random_seed(recipe.seed)
-    if model is None and scale is not None:
+    own = model is not None
+    if not own and scale is not None:
         raise ValueError("scale: only for a model of your own (`model=`)")
-    if model is None:
-        model = build_model(recipe.model, data.image_shape, len(data.class_names), recipe.options)
+    if not own:
+        precision = precision_here(recipe)
+        classes = len(data.class_names)
+        model = build_model(recipe.model, data.image_shape, classes, recipe.options, precision)
     else:
         model = _with_scale(model, scale, data)
-    training_index(recipe, data)  # refuses now what would fail later
+    steps = -(-len(training_index(recipe, data)) // recipe.batch_size)
     model.compile(
-        optimizer=make_optimizer(recipe),
-        loss=keras.losses.CategoricalCrossentropy(),
+        optimizer=make_optimizer(recipe, recipe.epochs * steps),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
     )
     history = _open_run(run, recipe, data, model, resume) if run else []
     _fit(recipe, data, model, history, run, callbacks, verbose)
+    # the network alone: the optimizer's state is the checkpoint's
+    network = keras.Model(model.inputs, model.outputs, name=model.name) if own else plain(model)
+    network = mirrored(network) if recipe.mirror else network
     if run:
-        # the network alone: the optimizer's state is the checkpoint's
-        network = keras.Model(model.inputs, model.outputs, name=model.name)
         write_whole(run / "model.keras", network.save)
-    return Trained(model, history, run)
+    return Trained(network, history, run)
+
+
+def precision_here(recipe: Recipe) -> str:
+    """What the recipe is trained in on this machine: its precision, or float32 without bfloat16."""
+    return recipe.precision if bfloat16_is_fast() else "float32"
 
 
 def _open_run(
@@ -119,7 +130,7 @@ def _open_run(
         raise ValueError(f"{run}: not empty; give --resume to go on with it, or another folder")
     source: dict[str, Any] = {"source": data.source, "found": data.found, "sha256": data.sha256}
     source["class_names"] = data.class_names
-    about = environment(keras.backend.backend())
+    about = {**environment(keras.backend.backend()), "precision": precision_here(recipe)}
     write_json(run / "environment.json", {**about, "data": source})
     write_text(run / "recipe.json", recipe.to_json())  # last: with it there is a run to resume
     return []
@@ -159,10 +170,12 @@ def _fit(
             seen, loss, right = seen + len(labels), loss + more_loss, right + more_right
             logs = {"loss": loss / seen, "accuracy": right / seen}
             heard.on_train_batch_end(-(-seen // recipe.batch_size) - 1, logs)
-        logs |= _validate(forward, *data.split(recipe.validation))
+        if recipe.validation != "none":
+            logs |= _validate(forward, *data.split(recipe.validation))
         rate = float(model.optimizer.learning_rate)
         seconds = round(time.perf_counter() - began, 3)
-        history.append({"epoch": epoch + 1, **logs, "learning_rate": rate, "seconds": seconds})
+        row = {"epoch": epoch + 1, **NOT_VALIDATED, **logs}
+        history.append({**row, "learning_rate": rate, "seconds": seconds})
         if run:
             save_checkpoint(run, model, history)
             write_history(run, history)

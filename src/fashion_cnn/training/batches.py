@@ -15,8 +15,8 @@ def training_index(recipe: Recipe, data: Data) -> np.ndarray:
     Raises:
         ValueError: a batch is larger than the data.
     """
-    everything = recipe.validation == "test"
-    index = np.arange(len(data.train_labels)) if everything else data.train_index
+    held_out = recipe.validation == "validation"
+    index = data.train_index if held_out else np.arange(len(data.train_labels))
     if recipe.batch_size > len(index):
         raise ValueError(
             f"batch_size: got {recipe.batch_size}; there are {len(index)} training images"

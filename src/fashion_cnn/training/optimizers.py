@@ -1,4 +1,8 @@
-"""Optimizers by name: a recipe in, a Keras optimizer out."""
+"""Optimizers by name: a recipe in, a Keras optimizer out.
+
+Keras spends six to fourteen operations on a variable. The fused ones compute the same formulas as
+one TensorFlow kernel a variable, a tenth of a step of a small network (docs/experiments.md).
+"""
 
 from typing import Any
 
@@ -6,18 +10,49 @@ from fashion_cnn.framework import keras
 from fashion_cnn.recipes import Recipe
 
 
-def make_optimizer(recipe: Recipe) -> Any:
-    """The optimizer of a recipe, in the fastest equal form that the backend has."""
-    on_tensorflow = keras.backend.backend() == "tensorflow"
-    return (FusedAdam if on_tensorflow else keras.optimizers.Adam)(recipe.learning_rate)
+def make_optimizer(recipe: Recipe, steps: int) -> Any:
+    """The optimizer of a recipe, in the fastest equal form that the backend has.
+
+    Args:
+        recipe: its optimizer, rates and schedule count.
+        steps: of the whole training.
+    """
+    fused = keras.backend.backend() == "tensorflow"
+    rate: Any = recipe.learning_rate
+    if recipe.schedule == "triangle":
+        rate = Triangle(rate, round(recipe.warmup * steps), steps)
+    decay = recipe.weight_decay or None
+    if recipe.optimizer == "sgd":
+        sgd = FusedSGD if fused else keras.optimizers.SGD
+        optimizer = sgd(rate, momentum=recipe.momentum, nesterov=True, weight_decay=decay)
+    else:
+        adam = FusedAdam if fused else keras.optimizers.Adam
+        optimizer = adam(rate, weight_decay=decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    return optimizer
+
+
+class Triangle(keras.optimizers.schedules.LearningRateSchedule):
+    """Up in a straight line to `peak` at step `top`, then down to nothing at step `steps`."""
+
+    def __init__(self, peak: float, top: int, steps: int) -> None:
+        super().__init__()
+        self.peak, self.top, self.steps = peak, top, steps
+
+    def __call__(self, step: Any) -> Any:
+        """The rate of a step, counted from 0; both ends are half a step away from nothing."""
+        step = keras.ops.cast(step, "float32") + 0.5
+        up = step / max(self.top, 1) if self.top else keras.ops.ones_like(step)
+        down = (self.steps - step) / (self.steps - self.top)
+        return self.peak * keras.ops.maximum(keras.ops.minimum(up, down), 0.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `__init__` takes."""
+        return {"peak": self.peak, "top": self.top, "steps": self.steps}
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """Keras's Adam (arXiv:1412.6980) with its update as one TensorFlow kernel a variable.
-
-    Keras spends about fourteen operations on each variable; the kernel computes the same formula
-    in one, which takes a tenth off a step of the textbook network (docs/experiments.md).
-    """
+    """Keras's Adam (arXiv:1412.6980) as one kernel a variable."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable in place."""
@@ -36,4 +71,21 @@ class FusedAdam(keras.optimizers.Adam):
             beta2=self.beta_2,
             epsilon=self.epsilon,
             grad=gradient,
+        )
+
+
+class FusedSGD(keras.optimizers.SGD):
+    """Keras's SGD with momentum as one kernel a variable."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable in place."""
+        import tensorflow as tf
+
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.momentums[self._get_variable_index(variable)].value.handle,
+            lr=tf.cast(learning_rate, variable.dtype),
+            grad=gradient,
+            momentum=self.momentum,
+            use_nesterov=self.nesterov,
         )

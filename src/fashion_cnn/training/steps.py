@@ -44,6 +44,7 @@ def _on_tensorflow(model: Any, batch_size: int, halves: bool) -> Steps:
     classes, variables = model.output_shape[-1], model.trainable_variables
     halves = halves and not tf.config.list_physical_devices("GPU")
 
+    @tf.function  # traced once for both halves
     def part(images: Any, labels: Any, share: Any) -> tuple[Any, Any, list[Any]]:
         with tf.GradientTape() as tape:
             answers = model(images, training=True)
@@ -61,7 +62,7 @@ def _on_tensorflow(model: Any, batch_size: int, halves: bool) -> Steps:
             both = zip(gradients, more[2], strict=True)
             gradients = [None if one is None else one + other for one, other in both]
         else:
-            loss, right, gradients = part(images, labels, 1.0)
+            loss, right, gradients = part(images, labels, tf.constant(1.0))
         model.optimizer.apply(gradients, variables)
         return loss * tf.cast(tf.shape(images)[0], tf.float32), right
 
