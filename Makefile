@@ -1,5 +1,5 @@
 # Each target sets up .venv from requirements.lock when it is missing or stale.
-RECIPE ?= textbook
+RECIPE ?= standard
 SHELL := /bin/sh
 BIN := .venv/bin
 READY := .venv/.ready

@@ -77,14 +77,24 @@ def data(
 @app.command()
 def recipes() -> None:
     """List the recipes that `train` knows."""
-    from fashion_cnn.recipes import RECIPES
+    from fashion_cnn.recipes import RECIPES, measured
 
-    print(f"{'recipe':<18}{'model':<10}{'epochs':>6}{'batch':>7}  settings")
+    figures = measured()
+    print(
+        f"{'recipe':<17}{'network':<10}{'epochs':>6}{'batch':>7}{'test accuracy, %':>20}{'time':>8}"
+    )
     for recipe in RECIPES.values():
-        options = [f"{key}={str(value).lower()}" for key, value in recipe.options.items()]
-        options += [f"augment={','.join(recipe.augment)}"] if recipe.augment else []
-        row = f"{recipe.name:<18}{recipe.model:<10}{recipe.epochs:>6}{recipe.batch_size:>7}"
-        print(f"{row}  {' '.join(options) or '-'}")
+        row = f"{recipe.name:<17}{recipe.model:<10}{recipe.epochs:>6}{recipe.batch_size:>7}"
+        if found := figures["recipes"].get(recipe.name):
+            accuracy = f"{found['test_accuracy']:.2f} ± {found['test_accuracy_sd']:.2f}"
+            row += f"{accuracy:>20}{found['seconds']:>6.0f} s"
+        else:
+            row += f"{'':>28}"
+        settings = [f"{key}={str(value).lower()}" for key, value in recipe.options.items()]
+        settings += [f"augment={','.join(recipe.augment)}"] if recipe.augment else []
+        print(f"{row}  {' '.join(settings)}".rstrip())
+    print(f"\nMean ± sd over seeds, time of the whole training on {figures['machine']}.")
+    print("`fashion-cnn train RECIPE` writes all settings into the run's recipe.json.")
 
 
 @app.command()
@@ -92,7 +102,7 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECIPE | recipe.json]", help="See `fashion-cnn recipes`; textbook without."
+            metavar="[RECIPE | recipe.json]", help="See `fashion-cnn recipes`; standard without."
         ),
     ] = None,
     source: Annotated[
@@ -122,7 +132,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --run.")] = False,
 ) -> None:
     """Train a network, measure it on the test images, and draw what happened."""
-    from fashion_cnn.recipes import find_recipe, require_same, with_settings
+    from fashion_cnn.recipes import DEFAULT, find_recipe, require_same, with_settings
     from fashion_cnn.run import new_run_folder, read_json
 
     if resume and run is None:
@@ -135,7 +145,7 @@ def train(
         "validation": validation,
     }
     try:
-        begun = str(run / "recipe.json") if resume and run else "textbook"
+        begun = str(run / "recipe.json") if resume and run else DEFAULT
         text = {key: str(value) for key, value in flags.items() if value is not None}
         chosen = with_settings(find_recipe(recipe or begun), _pairs(settings or []) | text)
         if resume and run:

@@ -4,6 +4,7 @@ TensorFlow writes its first lines straight to file descriptor 2, before any sett
 stop them, so the descriptor points nowhere while TensorFlow wakes up.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ def _silence() -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 # Two operations at a time with half of the cores each: what `training.steps` and `models.forward`
 # make use of. TensorFlow reads these once, when it starts.
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")

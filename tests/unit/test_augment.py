@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from fashion_cnn.data.augment import SHIFT, augment, flip, noise_columns, shift
+from fashion_cnn.data.augment import (
+    AUGMENTATIONS,
+    augment,
+    erase,
+    flip,
+    noise_columns,
+    nudge,
+    shift,
+)
+
+SHIFT = 2
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), dtype=np.uint8)
 
@@ -23,6 +33,39 @@ def test_shift_moves_and_fills_with_black(down, right):
         0, ..., 0
     ]
     np.testing.assert_array_equal(moved[0, ..., 0], expected[SHIFT:-SHIFT, SHIFT:-SHIFT])
+
+
+def test_nudge_is_a_shift_by_one():
+    noise = np.random.default_rng(2).random((50, 2))
+    nudged = nudge(IMAGES, noise)
+    for image, moved, (down, right) in zip(
+        IMAGES, nudged, 1 - (3 * noise).astype(int), strict=True
+    ):
+        rolled = np.roll(image, (down, right), (0, 1))
+        np.testing.assert_array_equal(moved[2:-2, 2:-2], rolled[2:-2, 2:-2])
+
+
+def test_erase_paints_one_rectangle_on_half_of_the_images():
+    noise = np.random.default_rng(3).random((2000, noise_columns(["erase"])))
+    black = np.zeros((2000, 28, 28, 1), np.uint8)
+    noise[:, 5] = 0.999  # white
+    white = erase(black, noise)[..., 0] == 255
+    np.testing.assert_array_equal(white.any((1, 2)), noise[:, 0] < 0.5)
+    for mask in white[noise[:, 0] < 0.5]:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+    shares = white[noise[:, 0] < 0.5].mean((1, 2))
+    assert 0 < shares.min() < 0.05 and 0.2 < shares.max() < 0.3
+    assert white.mean(0)[4:-4, 4:-4].min() > 0.02 and white.mean(0)[12:16, 12:16].max() < 0.15
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_the_same_code_runs_on_jax(name):
+    jnp = pytest.importorskip("jax.numpy")
+    noise = np.random.default_rng(4).random((50, noise_columns([name])), np.float32)
+    here, there = augment(IMAGES, noise, [name]), augment(jnp.asarray(IMAGES), noise, [name], jnp)
+    assert (np.asarray(there) != here).mean() < 1e-3  # a rounded edge
+    assert there.dtype == np.uint8 and (here != IMAGES).any()
 
 
 def test_each_reads_its_own_columns_and_keeps_shape_and_dtype():

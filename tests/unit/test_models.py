@@ -3,6 +3,7 @@ import pytest
 
 from fashion_cnn import build_model
 from fashion_cnn.framework import keras
+from fashion_cnn.models.forms import FusedBatchNormalization, for_training, mirrored
 
 
 def shapes(model, kind):
@@ -28,9 +29,12 @@ def test_batch_norm_and_dropout_stand_where_they_should():
     assert kinds[-4:] == ["Dropout", "Dense", "Dropout", "Dense"]
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_norm": True, "dropout": 0.3}])
-def test_saved_and_loaded_it_answers_the_same(tmp_path, options):
-    model = build_model("textbook", (20, 24, 3), 7, options)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("textbook", {}), ("textbook", {"batch_norm": True, "dropout": 0.3}), ("compact", {})],
+)
+def test_saved_and_loaded_it_answers_the_same(tmp_path, name, options):
+    model = build_model(name, (20, 24, 3), 7, options)
     images = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), dtype=np.uint8)
     before = model.predict(images, verbose=0)
     model.save(tmp_path / "model.keras")
@@ -57,3 +61,66 @@ def test_pixels_are_scaled_once_inside():
 def test_refusals(name, options, message):
     with pytest.raises(ValueError, match=message):
         build_model(name, options=options)
+
+
+def test_compact_has_its_shapes_and_says_what_cannot_be():
+    model = build_model("compact", options={"convolutions": 2})
+    assert shapes(model, ("Conv2D", "MaxPooling2D", "Flatten")) == [27, 27, 13, 13, 13, 6, 6, 2304]
+    assert model.output_shape == (None, 10)
+    for options, message in (
+        ({"blocks": 5}, "blocks, convolutions: got 5, 1"),
+        ({"convolutions": 0}, "got 2, 0"),
+        ({"dropout": 1.0}, "dropout: got 1.0"),
+        ({"width": 0}, "width: got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_model("compact", options=options)
+
+
+@pytest.mark.parametrize("learning", [True, False])
+def test_fused_normalisation_is_kerass(learning):
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(3, 2, (4, 5, 6, 7)).astype("float32")
+    outcomes = []
+    for kind in (FusedBatchNormalization, keras.layers.BatchNormalization):
+        layer = kind(momentum=0.7)
+        layer.build(inputs.shape)
+        weights = np.random.default_rng(1)
+        layer.set_weights([weights.uniform(0.5, 2, 7) for _ in layer.weights])
+        outputs = layer(inputs, training=learning)
+        outcomes.append([np.asarray(outputs), *layer.get_weights()])
+    for one, other in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "tolerance"),
+    [("compact", "bfloat16", 0.05), ("compact", "float32", 1e-5), ("textbook", "float32", 1e-6)],
+)
+def test_the_form_for_training_is_the_same_network(name, precision, tolerance):
+    images = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), dtype=np.uint8)
+    network = build_model(name, (20, 24, 3), 7)
+    model = for_training(network, precision)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert "BatchNormalization" not in kinds[:-3]
+    dtypes = [layer.compute_dtype for layer in model.layers[1:]]
+    assert dtypes == [precision] * (len(dtypes) - 1) + ["float32"]
+    assert {str(v.dtype) for v in model.trainable_variables} == {"float32"}
+    assert [v.shape for v in model.weights] == [v.shape for v in network.weights]
+    answers = network.predict(images, verbose=0)
+    np.testing.assert_allclose(answers, model.predict(images, verbose=0), atol=tolerance)
+
+
+def test_mirrored_does_not_tell_left_from_right(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), dtype=np.uint8)
+    model = build_model("compact")
+    both = mirrored(model)
+    answers = both.predict(images, verbose=0)
+    turned = both.predict(images[:, :, ::-1], verbose=0)
+    np.testing.assert_allclose(answers, turned, atol=1e-6)
+    one, other = (model.predict(x, verbose=0) for x in (images, images[:, :, ::-1]))
+    np.testing.assert_allclose(answers, (one + other) / 2, atol=1e-6)
+    both.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_array_equal(again.predict(images, verbose=0), answers)
+    assert both.count_params() == model.count_params()

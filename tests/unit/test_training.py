@@ -16,7 +16,7 @@ from fashion_cnn.models import build_model
 from fashion_cnn.models.forward import BATCH, make_forward
 from fashion_cnn.training.batches import chunks, epoch_plan, training_index
 from fashion_cnn.training.checkpoint import KEEP
-from fashion_cnn.training.optimizers import FusedAdam
+from fashion_cnn.training.optimizers import FusedAdam, FusedSGD, Triangle, make_optimizer
 from fashion_cnn.training.steps import make_steps
 
 SHORT = dataclasses.replace(RECIPES["textbook"], epochs=2, batch_size=32, seed=3)
@@ -270,14 +270,22 @@ def test_shuffled_labels_give_chance(real_data):
     assert (answers == real_data.test_labels).mean() > 0.6  # with the true ones it learns
 
 
-def test_fused_adam_is_adam():
+@pytest.mark.parametrize(
+    ("kind", "fused"),
+    [
+        (lambda rate: keras.optimizers.Adam(rate, weight_decay=0.1), FusedAdam),
+        (lambda rate: keras.optimizers.SGD(rate, 0.9, True, weight_decay=0.1), FusedSGD),
+    ],
+    ids=["adam", "sgd"],
+)
+def test_a_fused_optimizer_is_kerass(kind, fused):
     if keras.backend.backend() != "tensorflow":
-        pytest.skip("the fused kernel is TensorFlow's")
+        pytest.skip("the fused kernels are TensorFlow's")
     rng = np.random.default_rng(0)
     start = rng.normal(size=(4, 5)).astype("float32")
     ends = []
-    for kind in (keras.optimizers.Adam, FusedAdam):
-        variable, optimizer = keras.Variable(start), kind(0.01)
+    for optimizer in (kind(0.01), fused.from_config(kind(0.01).get_config())):
+        variable = keras.Variable(start)
         gradients = np.random.default_rng(1)
         for _ in range(20):
             gradient = keras.ops.convert_to_tensor(gradients.normal(size=(4, 5)).astype("float32"))
@@ -285,6 +293,49 @@ def test_fused_adam_is_adam():
         ends.append(np.asarray(variable))
     np.testing.assert_allclose(*ends, rtol=1e-5, atol=1e-6)
     assert not np.allclose(ends[0], start, atol=0.05)
+
+
+def test_triangle_goes_up_and_down_to_nothing():
+    rates = [float(Triangle(2.0, 4, 10)(step)) for step in range(10)]
+    assert rates == pytest.approx(
+        [0.25, 0.75, 1.25, 1.75, *(2 * x / 6 for x in (5.5, 4.5, 3.5, 2.5, 1.5, 0.5))]
+    )
+    assert float(Triangle(2.0, 0, 10)(0)) == pytest.approx(1.9)
+    assert float(Triangle(2.0, 4, 10)(50)) == 0
+
+
+def test_weight_decay_spares_biases_and_normalisations(tiny_data):
+    recipe = dataclasses.replace(SPRINT, weight_decay=0.9, learning_rate=1e-9)
+    optimizer = make_optimizer(dataclasses.replace(recipe, learning_rate=0.5), 10)
+    model = build_model("compact", (28, 28, 1), 4)
+    optimizer.build(model.trainable_variables)
+    spared = {v.name for v in model.trainable_variables if not optimizer._use_weight_decay(v)}
+    assert spared == {"bias", "beta", "gamma"}
+
+
+SPRINT = dataclasses.replace(RECIPES["sprint"], epochs=3, batch_size=32, mirror=True)
+
+
+def test_compact_learns_in_bfloat16_and_without_validation(tiny_data, run_folder):
+    recipe = dataclasses.replace(SPRINT, validation="none", epochs=8, mirror=False)
+    trained = train(recipe, tiny_data, run_folder)
+    assert trained.history[-1]["accuracy"] > 0.95
+    assert np.isnan([row["val_accuracy"] for row in trained.history]).all()
+    lines = (run_folder / "history.csv").read_text().splitlines()
+    assert lines[1].split(",")[3:5] == ["", ""]
+    assert (predict(run_folder, tiny_data.test_images).argmax(1) == tiny_data.test_labels).all()
+    rates = [row["learning_rate"] for row in trained.history]
+    assert max(rates) == rates[1] and rates[-1] < 0.02  # the triangle
+
+
+def test_compact_is_resumed_to_the_same_end(tiny_data, tmp_path):
+    whole = train(SPRINT, tiny_data, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(SPRINT, tiny_data, tmp_path / "broken", callbacks=[Stop(1)])
+    resumed = train(SPRINT, tiny_data, tmp_path / "broken", resume=True)
+    assert without_seconds(resumed.history) == without_seconds(whole.history)
+    for one, other in zip(resumed.model.variables, whole.model.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def own_model(classes=4, activation="softmax"):

@@ -26,7 +26,6 @@ def build_model(
     image_shape: tuple[int, int, int] = (28, 28, 1),
     classes: int = 10,
     options: Mapping[str, Any] | None = None,
-    precision: str = "float32",
 ) -> Any:
     """Build a network.
 
@@ -35,7 +34,6 @@ def build_model(
         image_shape: (height, width, channels).
         classes: how many.
         options: what `model_options(name)` lists.
-        precision: what it computes in, `float32` or `bfloat16`; its weights are float32.
 
     Returns:
         An uncompiled `keras.Model`, uint8 (n, height, width, channels) -> float32 (n, classes).
@@ -47,11 +45,4 @@ def build_model(
     for key in options:
         if key not in known:
             raise ValueError(f"{name}: unknown option {key!r}; expected one of {', '.join(known)}")
-    from fashion_cnn.framework import keras
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
-    try:
-        return MODELS[name](image_shape, classes, **options)
-    finally:
-        keras.config.set_dtype_policy(before)
+    return MODELS[name](image_shape, classes, **options)

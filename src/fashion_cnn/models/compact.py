@@ -48,7 +48,6 @@ def compact(
             "expected at least 1 convolution, and blocks that leave a pixel"
         )
     from fashion_cnn.framework import keras
-    from fashion_cnn.models.fused import FusedBatchNormalization
 
     layers = keras.layers
     x = pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
@@ -59,7 +58,7 @@ def compact(
             filters = width * 2**block
             x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
             x = layers.MaxPooling2D()(x) if i == 0 else x
-            x = FusedBatchNormalization(momentum=0.9)(x)
+            x = layers.BatchNormalization(momentum=0.9)(x)
             x = layers.ReLU()(x)
     x = layers.Flatten()(x)
     x = layers.Dense(hidden, use_bias=False)(x)

@@ -1,5 +1,6 @@
 """A model's answers for any number of images: uint8 pixels in, probabilities out."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from fashion_cnn.framework import keras
 BATCH = 200  # images at a time; see docs/experiments.md
 
 
+@functools.lru_cache(maxsize=2)  # compiled once for a model that is asked again
 def make_forward(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     """Compile a model's forward pass.
 

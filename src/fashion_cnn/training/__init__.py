@@ -11,8 +11,8 @@ import numpy as np
 from fashion_cnn.data.dataset import Data, as_data, channels_last
 from fashion_cnn.framework import bfloat16_is_fast, keras
 from fashion_cnn.models import build_model
+from fashion_cnn.models.forms import for_training, mirrored
 from fashion_cnn.models.forward import make_forward
-from fashion_cnn.models.fused import mirrored, plain
 from fashion_cnn.recipes import Recipe, find_recipe
 from fashion_cnn.run import (
     environment,
@@ -85,15 +85,14 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe))
     data, run = as_data(data), Path(run) if run else None
     keras.utils.set_random_seed(recipe.seed)
-    own = model is not None
-    if not own and scale is not None:
+    if model is not None:
+        model = network = _with_scale(model, scale, data)
+    elif scale is not None:
         raise ValueError("scale: only for a model of your own (`model=`)")
-    if not own:
-        precision = precision_here(recipe)
-        classes = len(data.class_names)
-        model = build_model(recipe.model, data.image_shape, classes, recipe.options, precision)
     else:
-        model = _with_scale(model, scale, data)
+        classes = len(data.class_names)
+        network = build_model(recipe.model, data.image_shape, classes, recipe.options)
+        model = for_training(network, precision_here(recipe))
     steps = -(-len(training_index(recipe, data)) // recipe.batch_size)
     model.compile(
         optimizer=make_optimizer(recipe, recipe.epochs * steps),
@@ -102,8 +101,10 @@ def train(
     )
     history = _open_run(run, recipe, data, model, resume) if run else []
     _fit(recipe, data, model, history, run, callbacks, verbose)
-    # the network alone: the optimizer's state is the checkpoint's
-    network = keras.Model(model.inputs, model.outputs, name=model.name) if own else plain(model)
+    if network is model:  # without the optimizer, whose state is the checkpoint's
+        network = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    else:
+        network.set_weights(model.get_weights())
     network = mirrored(network) if recipe.mirror else network
     if run:
         write_whole(run / "model.keras", network.save)

@@ -1,0 +1,267 @@
+"""Accuracy against time: every recipe beside the textbook's script in plain Keras.
+
+    python benchmarks/frontier.py [--seeds 5] [--recipes textbook,sprint,quick,standard]
+
+For each seed the plain script and the recipes run in turns, each in a process of its own, so that
+they meet the same weather. A finished run is a row in `frontier.csv`; finished rows are skipped, so
+it can be stopped and started. The time is that of the whole training from the call on: building,
+tracing and compiling counted, and what is validated on the way; imports, loading the data and the
+test are not. S is the time of the plain script's `fit` in the same turn. Prints the README's
+tables, and writes `docs/images/frontier.png` and what `fashion-cnn recipes` shows. Long recipes
+run only when they are named.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROWS = HERE / "frontier.csv"
+MEASURED = HERE.parent / "src" / "fashion_cnn" / "measured.json"
+PICTURE = HERE.parent / "docs" / "images" / "frontier.png"
+COLUMNS = ["recipe", "seed", "test_accuracy", "seconds", "ratio", "processor", "cores", "versions"]
+PLAIN = "plain Keras"
+# recipe -> (test accuracy at least, time at most in S, seeds at least)
+TARGETS = {
+    "sprint": (0.912, 0.10, 5),
+    "quick": (0.928, 0.25, 5),
+    "standard": (0.940, 1.0, 5),
+    "thorough": (0.950, 12.0, 3),
+    "marathon": (0.953, None, 2),
+}
+
+
+def one_run(name: str, seed: int) -> dict[str, float]:
+    """Train in this process and measure on the test images, once."""
+    from fashion_cnn import RECIPES, evaluate, load_data
+    from fashion_cnn.training import train
+
+    data = load_data()
+    recipe = dataclasses.replace(RECIPES[name], seed=seed)
+    began = time.perf_counter()
+    trained = train(recipe, data)
+    seconds = time.perf_counter() - began
+    accuracy = evaluate(trained.model, data.test_images, data.test_labels)["accuracy"]
+    return {"test_accuracy": round(accuracy, 4), "seconds": round(seconds, 2)}
+
+
+def in_a_process(name: str, seed: int) -> dict[str, float]:
+    """A run of `name`, the plain script among them, as a child process."""
+    words = [str(HERE / "plain_keras.py")]
+    if name != PLAIN:
+        words = [__file__, "--one", name, "--seed", str(seed)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    call = [sys.executable, *words]
+    done = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    found = json.loads(done.stdout.splitlines()[-1])
+    seconds = round(found.get("fit_seconds", found.get("seconds")), 2)
+    return {"test_accuracy": round(found["test_accuracy"], 4), "seconds": seconds}
+
+
+def finished_rows() -> list[dict[str, str]]:
+    if not ROWS.exists():
+        return []
+    with open(ROWS, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def keep(row: dict[str, object]) -> None:
+    new = not ROWS.exists()
+    with open(ROWS, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row, file=sys.stderr, flush=True)
+
+
+def measure(recipes: list[str], seeds: int) -> None:
+    """Run what has no row yet. Each round of a seed begins with the plain script."""
+    from fashion_cnn.run import environment
+
+    about = environment("tensorflow")
+    versions = f"Python {platform.python_version()}"
+    for name in ("keras", "tensorflow-cpu", "tensorflow"):
+        if name in about["versions"]:
+            versions += f", {name} {about['versions'][name]}"
+    machine = {"processor": about["processor"], "cores": about["cores"], "versions": versions}
+    for seed in range(seeds):
+        done = {row["recipe"] for row in finished_rows() if row["seed"] == str(seed)}
+        wanted = [name for name in recipes if name not in done and seed < most_seeds(name, seeds)]
+        if not wanted:
+            continue
+        plain = in_a_process(PLAIN, seed)
+        if PLAIN not in done:
+            keep({"recipe": PLAIN, "seed": seed, **plain, "ratio": 1, **machine})
+        for name in wanted:
+            found = in_a_process(name, seed)
+            ratio = round(found["seconds"] / plain["seconds"], 4)
+            keep({"recipe": name, "seed": seed, **found, "ratio": ratio, **machine})
+
+
+def most_seeds(name: str, seeds: int) -> int:
+    """Long recipes run no more often than they must."""
+    return min(seeds, TARGETS[name][2]) if name in TARGETS else seeds
+
+
+def summary(rows: list[dict[str, str]]) -> dict[str, dict[str, float]]:
+    """recipe -> n, and mean and standard deviation of accuracy (%), seconds and ratio."""
+    found = {}
+    for name in dict.fromkeys(row["recipe"] for row in rows):
+        mine = [row for row in rows if row["recipe"] == name]
+        found[name] = {"n": len(mine)}
+        for column, scale in (("test_accuracy", 100), ("seconds", 1), ("ratio", 1)):
+            values = [scale * float(row[column]) for row in mine]
+            sd = statistics.stdev(values) if len(values) > 1 else float("nan")
+            found[name] |= {column: statistics.mean(values), f"{column}_sd": sd}
+    return found
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    """The README's table, each recipe beside what is wanted of it."""
+    lines = [
+        "| recipe | test accuracy, % | wanted | time, S | wanted | seconds | n |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in found.items():
+        least, most, _ = TARGETS.get(name, (None, None, 0))
+        time_ = f"{row['ratio']:.3f} ± {row['ratio_sd']:.3f}" if name != PLAIN else "1"
+        lines.append(
+            f"| {name} | {row['test_accuracy']:.2f} ± {row['test_accuracy_sd']:.2f} "
+            f"| {f'{100 * least:.1f}' if least else ''} | {time_} | {most or ''} "
+            f"| {row['seconds']:.1f} | {row['n']} |"
+        )
+    return "\n".join(lines)
+
+
+def write_measured(found: dict[str, dict[str, float]], rows: list[dict[str, str]]) -> None:
+    """Put the figures where `fashion-cnn recipes` finds them."""
+    last = rows[-1]
+    machine = f"{last['cores']} cores of {last['processor']}, {last['versions']}"
+    figures = {
+        name: {key: round(value, 4) for key, value in row.items()}
+        for name, row in found.items()
+        if name != PLAIN
+    }
+    text = json.dumps({"machine": machine, "recipes": figures}, indent=2) + "\n"
+    MEASURED.write_text(text.replace("NaN", "null"), encoding="utf-8")
+
+
+def flops(model) -> int:
+    """Floating-point operations of convolutions and dense layers for one image."""
+    total = 0
+    for layer in model.layers:
+        if hasattr(layer, "kernel"):
+            pixels = math.prod(layer.output.shape[1:-1])
+            total += 2 * math.prod(layer.kernel.shape) * pixels
+    return total
+
+
+def inference_table(recipes: list[str]) -> str:
+    """Parameters, arithmetic and time of each recipe's network, untrained."""
+    from fashion_cnn import RECIPES, build_model, load_data
+    from fashion_cnn.models.forms import mirrored
+    from fashion_cnn.models.forward import make_forward
+
+    images = load_data().test_images[..., None]
+    lines = [
+        "| recipe | parameters | MFLOP an image | ms for one image | images/s in bulk |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in recipes:
+        recipe = RECIPES[name]
+        network = build_model(recipe.model, options=recipe.options)
+        arithmetic = flops(network) * (2 if recipe.mirror else 1) / 1e6
+        forward = make_forward(mirrored(network) if recipe.mirror else network)
+        one = median_seconds(lambda: forward(images[:1]), 200)  # noqa: B023 (called at once)
+        bulk = median_seconds(lambda: forward(images), 7)  # noqa: B023
+        lines.append(
+            f"| {name} | {network.count_params():,} | {arithmetic:.1f} | {1000 * one:.2f} "
+            f"| {len(images) / bulk:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def median_seconds(call, times: int) -> float:
+    call()  # traced
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def draw(rows: list[dict[str, str]], found: dict[str, dict[str, float]]) -> None:
+    """Accuracy against time, a dot a run, a cross of error bars a recipe."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from fashion_cnn.report.plots import BLUE, ORANGE, STYLE
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 4.8), layout="constrained")
+        axis = figure.subplots()
+        for name, row in found.items():
+            colour = ORANGE if name == PLAIN else BLUE
+            mine = [r for r in rows if r["recipe"] == name]
+            seconds = [float(r["seconds"]) for r in mine]
+            accuracy = [100 * float(r["test_accuracy"]) for r in mine]
+            axis.scatter(seconds, accuracy, s=14, color=colour, alpha=0.35, linewidths=0)
+            axis.errorbar(
+                row["seconds"],
+                row["test_accuracy"],
+                xerr=row["seconds_sd"],
+                yerr=row["test_accuracy_sd"],
+                fmt="o",
+                color=colour,
+                capsize=3,
+            )
+            place = {"textcoords": "offset points", "xytext": (8, -14), "color": colour}
+            axis.annotate(name, (row["seconds"], row["test_accuracy"]), weight="bold", **place)
+        axis.set_xscale("log")
+        axis.set_xlim(min(float(r["seconds"]) for r in rows) / 1.5, None)
+        axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        axis.margins(x=0.15)
+        axis.set_xlabel("Seconds of training on 2 cores")
+        axis.set_ylabel("Test accuracy, %")
+        axis.set_title("Accuracy against time")
+        PICTURE.parent.mkdir(exist_ok=True)
+        figure.savefig(PICTURE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--recipes", default="textbook,sprint,quick,standard")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    from fashion_cnn import RECIPES
+
+    if arguments.one:
+        print(json.dumps(one_run(arguments.one, arguments.seed)))
+        return
+    recipes = arguments.recipes.split(",")
+    for name in recipes:
+        if name not in RECIPES:
+            parser.error(f"--recipes: got {name!r}; expected {', '.join(RECIPES)}")
+    measure(recipes, arguments.seeds)
+    rows = finished_rows()
+    found = summary(rows)
+    write_measured(found, rows)
+    draw(rows, found)
+    print(table(found), inference_table([name for name in found if name != PLAIN]), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()
