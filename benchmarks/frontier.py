@@ -6,9 +6,9 @@ For each seed the plain script and the recipes run in turns, each in a process o
 they meet the same weather. A finished run is a row in `frontier.csv`; finished rows are skipped, so
 it can be stopped and started. The time is that of the whole training from the call on: building,
 tracing and compiling counted, and what is validated on the way; imports, loading the data and the
-test are not. S is the time of the plain script's `fit` in the same turn. Prints the README's
-tables, and writes `docs/images/frontier.png` and what `fashion-cnn recipes` shows. Long recipes
-run only when they are named.
+test are not. S is the time of the plain script's `fit` in the same turn; as in the textbook it
+trains on all 60,000 images and validates on the test set, the recipes train on 55,000. Prints the
+README's tables, and writes `docs/images/frontier.png` and what `fashion-cnn recipes` shows.
 """
 
 import argparse
@@ -148,12 +148,12 @@ def write_measured(found: dict[str, dict[str, float]], rows: list[dict[str, str]
     last = rows[-1]
     machine = f"{last['cores']} cores of {last['processor']}, {last['versions']}"
     figures = {
-        name: {key: round(value, 4) for key, value in row.items()}
+        name: {key: round(value, 4) for key, value in row.items() if not math.isnan(value)}
         for name, row in found.items()
         if name != PLAIN
     }
     text = json.dumps({"machine": machine, "recipes": figures}, indent=2) + "\n"
-    MEASURED.write_text(text.replace("NaN", "null"), encoding="utf-8")
+    MEASURED.write_text(text, encoding="utf-8")
 
 
 def flops(model) -> int:
@@ -229,10 +229,9 @@ def draw(rows: list[dict[str, str]], found: dict[str, dict[str, float]]) -> None
             place = {"textcoords": "offset points", "xytext": (8, -14), "color": colour}
             axis.annotate(name, (row["seconds"], row["test_accuracy"]), weight="bold", **place)
         axis.set_xscale("log")
-        axis.set_xlim(min(float(r["seconds"]) for r in rows) / 1.5, None)
+        axis.set_xlim(4, 400)
         axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-        axis.margins(x=0.15)
-        axis.set_xlabel("Seconds of training on 2 cores")
+        axis.set_xlabel(f"Seconds of training on {rows[-1]['cores']} cores")
         axis.set_ylabel("Test accuracy, %")
         axis.set_title("Accuracy against time")
         PICTURE.parent.mkdir(exist_ok=True)

@@ -86,7 +86,9 @@ def recipes() -> None:
     for recipe in RECIPES.values():
         row = f"{recipe.name:<17}{recipe.model:<10}{recipe.epochs:>6}{recipe.batch_size:>7}"
         if found := figures["recipes"].get(recipe.name):
-            accuracy = f"{found['test_accuracy']:.2f} ± {found['test_accuracy_sd']:.2f}"
+            accuracy = f"{found['test_accuracy']:.2f}"
+            if "test_accuracy_sd" in found:  # more than one run
+                accuracy += f" ± {found['test_accuracy_sd']:.2f}"
             row += f"{accuracy:>20}{found['seconds']:>6.0f} s"
         else:
             row += f"{'':>28}"

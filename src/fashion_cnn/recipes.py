@@ -247,6 +247,7 @@ RECIPES = {
             batch_size=128,
             augment=("flip", "nudge"),
             label_smoothing=0.1,
+            mirror=True,
         ),
     )
 }

@@ -1,6 +1,7 @@
 """Every command of the README is run: as it stands, or cut short where it would take minutes."""
 
 import dataclasses
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fashion_cnn import RECIPES
+from fashion_cnn.recipes import measured
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,9 +65,9 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
         )
         assert done.returncode == 0, (words, done.stderr)
     assert {p.name for p in (tmp_path / "runs").iterdir()} == {
+        "standard-1",
         "textbook-1",
         "textbook-2",
-        "textbook-3",
     }
 
 
@@ -82,6 +84,22 @@ def test_benchmarks_start(script):
     done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"benchmarks/{script.name}" in script.read_text().split('"""')[1]
+
+
+def test_the_figures_are_those_of_the_finished_runs():
+    specification = importlib.util.spec_from_file_location(
+        "frontier", ROOT / "benchmarks/frontier.py"
+    )
+    frontier = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(frontier)
+    found = frontier.summary(frontier.finished_rows())
+    assert frontier.table(found) in README
+    shipped = measured()["recipes"]
+    assert shipped.keys() == found.keys() - {frontier.PLAIN}
+    for name, row in shipped.items():
+        assert name in RECIPES
+        assert row["test_accuracy"] == pytest.approx(found[name]["test_accuracy"], abs=1e-4)
+        assert row["n"] >= frontier.TARGETS.get(name, (0, 0, 1))[2]
 
 
 def test_files_that_are_linked_exist():

@@ -37,7 +37,7 @@ def nudge(images: Any, noise: Any, xp: ModuleType = np) -> Any:
 
 
 def erase(images: Any, noise: Any, xp: ModuleType = np) -> Any:
-    """Paint a grey rectangle over every other image (random erasing, arXiv:1708.04896).
+    """Paint a grey rectangle over a random half of the images (random erasing, arXiv:1708.04896).
 
     It covers 2 to 25 % of the image, at a ratio of 0.3 to 3.3. Six numbers an image: whether, area,
     ratio, row and column of its corner, and its grey.
@@ -54,6 +54,7 @@ def erase(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     return xp.where(inside[..., None], grey, images)
 
 
+# name -> function, and how many numbers an image it reads
 AUGMENTATIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "flip": (flip, 1),
     "shift": (shift, 2),

@@ -36,7 +36,8 @@ class Trained:
     """What `train` returns.
 
     Attributes:
-        model: a float32 `keras.Model` of Keras's own layers, raw pixels in, probabilities out.
+        model: an uncompiled float32 `keras.Model` of Keras's own layers, raw pixels in,
+            probabilities out.
         history: one dictionary an epoch, keys as in `history.csv`.
         run: the run folder, if one was asked for.
     """
@@ -72,7 +73,8 @@ def train(
             without one.
         model: a `keras.Model` of your own in place of the recipe's; it ends in softmax.
         scale: what your own model expects: `"0..255"` or `"0..1"`.
-        callbacks: any `keras.callbacks.Callback`.
+        callbacks: any `keras.callbacks.Callback`; what counts batches is called once a chunk,
+            and `on_test_…` never. They see the form for training (`models/forms.py`).
         resume: go on from the run's newest checkpoint.
         verbose: Keras's own progress: 0 nothing, 1 bars, 2 a line an epoch.
 
@@ -160,7 +162,7 @@ def _fit(
         epochs=recipe.epochs,
         steps=-(-n // recipe.batch_size),
     )
-    model.stop_training = False
+    model.stop_training, logs = False, {}
     heard.on_train_begin()
     for epoch in range(len(history), recipe.epochs):
         heard.on_epoch_begin(epoch)
@@ -171,6 +173,9 @@ def _fit(
             seen, loss, right = seen + len(labels), loss + more_loss, right + more_right
             logs = {"loss": loss / seen, "accuracy": right / seen}
             heard.on_train_batch_end(-(-seen // recipe.batch_size) - 1, logs)
+            if model.stop_training:
+                heard.on_train_end(logs)
+                return
         if recipe.validation != "none":
             logs |= _validate(forward, *data.split(recipe.validation))
         rate = float(model.optimizer.learning_rate)
@@ -183,7 +188,7 @@ def _fit(
         heard.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
-    heard.on_train_end()
+    heard.on_train_end(logs)
 
 
 def _validate(forward: Any, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:

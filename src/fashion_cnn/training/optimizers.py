@@ -23,8 +23,8 @@ def make_optimizer(recipe: Recipe, steps: int) -> Any:
         rate = Triangle(rate, round(recipe.warmup * steps), steps)
     decay = recipe.weight_decay or None
     if recipe.optimizer == "sgd":
-        sgd = FusedSGD if fused else keras.optimizers.SGD
-        optimizer = sgd(rate, momentum=recipe.momentum, nesterov=True, weight_decay=decay)
+        sgd = FusedSGD if fused and recipe.momentum else keras.optimizers.SGD
+        optimizer = sgd(rate, momentum=float(recipe.momentum), nesterov=True, weight_decay=decay)
     else:
         adam = FusedAdam if fused else keras.optimizers.Adam
         optimizer = adam(rate, weight_decay=decay)
@@ -42,7 +42,7 @@ class Triangle(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         """The rate of a step, counted from 0; both ends are half a step away from nothing."""
         step = keras.ops.cast(step, "float32") + 0.5
-        up = step / max(self.top, 1) if self.top else keras.ops.ones_like(step)
+        up = step / self.top if self.top else keras.ops.ones_like(step)
         down = (self.steps - step) / (self.steps - self.top)
         return self.peak * keras.ops.maximum(keras.ops.minimum(up, down), 0.0)
 
