@@ -23,6 +23,7 @@ from fashion_cnn.training.steps import make_steps
 
 SHORT = dataclasses.replace(RECIPES["textbook"], epochs=2, batch_size=32, seed=3)
 PLUS = dataclasses.replace(RECIPES["textbook-plus"], epochs=3, batch_size=32, seed=3)
+SPRINT = dataclasses.replace(RECIPES["sprint"], epochs=3, batch_size=32, mirror=True)
 
 
 def without_seconds(history):
@@ -54,11 +55,12 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_a_run_broken_off_and_resumed_is_the_run_never_broken(tiny_data, tmp_path):
-    whole = train(PLUS, tiny_data, tmp_path / "whole")
+@pytest.mark.parametrize("recipe", [PLUS, SPRINT], ids=["plus", "sprint"])
+def test_a_run_broken_off_and_resumed_is_the_run_never_broken(recipe, tiny_data, tmp_path):
+    whole = train(recipe, tiny_data, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(PLUS, tiny_data, tmp_path / "broken", callbacks=[Stop(2)])
-    resumed = train(PLUS, tiny_data, tmp_path / "broken", resume=True)
+        train(recipe, tiny_data, tmp_path / "broken", callbacks=[Stop(2)])
+    resumed = train(recipe, tiny_data, tmp_path / "broken", resume=True)
     assert without_seconds(resumed.history) == without_seconds(whole.history)
     for one, other in zip(resumed.model.variables, whole.model.variables, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -314,9 +316,6 @@ def test_weight_decay_spares_biases_and_normalisations(tiny_data):
     assert spared == {"bias", "beta", "gamma"}
 
 
-SPRINT = dataclasses.replace(RECIPES["sprint"], epochs=3, batch_size=32, mirror=True)
-
-
 def test_compact_learns_in_bfloat16_and_without_validation(tiny_data, run_folder):
     recipe = dataclasses.replace(SPRINT, validation="none", epochs=8, mirror=False)
     trained = train(recipe, tiny_data, run_folder)
@@ -335,16 +334,6 @@ def test_compact_learns_in_bfloat16_and_without_validation(tiny_data, run_folder
 def test_sgd_without_momentum_trains(tiny_data):
     trained = train(dataclasses.replace(SPRINT, momentum=0), tiny_data)
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
-
-
-def test_compact_is_resumed_to_the_same_end(tiny_data, tmp_path):
-    whole = train(SPRINT, tiny_data, tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        train(SPRINT, tiny_data, tmp_path / "broken", callbacks=[Stop(1)])
-    resumed = train(SPRINT, tiny_data, tmp_path / "broken", resume=True)
-    assert without_seconds(resumed.history) == without_seconds(whole.history)
-    for one, other in zip(resumed.model.variables, whole.model.variables, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 def own_model(classes=4, activation="softmax"):
