@@ -13,7 +13,8 @@ from pathlib import Path
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
+    """Let nothing reach file descriptor 2, where TensorFlow greets when it is first imported."""
     sys.stderr.flush()
     terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -36,7 +37,7 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)
 # make use of. TensorFlow reads these once, when it starts.
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, _cores() // 2)))
-with _silence():
+with silence():
     import keras
 
     keras.ops.zeros(1)  # the second half of the messages comes with the first operation
@@ -59,4 +60,4 @@ def bfloat16_is_fast() -> bool:
     return "avx512_bf16" in about or "amx_bf16" in about
 
 
-__all__ = ["bfloat16_is_fast", "keras"]
+__all__ = ["bfloat16_is_fast", "keras", "silence"]

@@ -31,7 +31,12 @@ def test_batch_norm_and_dropout_stand_where_they_should():
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("textbook", {}), ("textbook", {"batch_norm": True, "dropout": 0.3}), ("compact", {})],
+    [
+        ("textbook", {}),
+        ("textbook", {"batch_norm": True, "dropout": 0.3}),
+        ("compact", {}),
+        ("compact", {"convolutions": 3, "residual": True, "dropout": 0.3}),
+    ],
 )
 def test_saved_and_loaded_it_answers_the_same(tmp_path, name, options):
     model = build_model(name, (20, 24, 3), 7, options)
@@ -67,20 +72,27 @@ def test_compact_has_its_shapes_and_says_what_cannot_be():
     model = build_model("compact", options={"convolutions": 2})
     assert shapes(model, ("Conv2D", "MaxPooling2D", "Flatten")) == [27, 27, 13, 13, 13, 6, 6, 2304]
     assert model.output_shape == (None, 10)
+    layers = build_model("compact", options={"convolutions": 3, "residual": True}).layers
+    sums = [x for x in layers if isinstance(x, keras.layers.Add)]
+    assert [[x.shape[1:] for x in layer.input] for layer in sums] == [
+        [(13, 13, 32)] * 2,
+        [(6, 6, 64)] * 2,
+    ]
     for options, message in (
         ({"blocks": 5}, "blocks, convolutions: got 5, 1"),
         ({"convolutions": 0}, "got 2, 0"),
         ({"dropout": 1.0}, "dropout: got 1.0"),
         ({"width": 0}, "width: got 0"),
+        ({"residual": True}, "residual: with 1 convolution"),
     ):
         with pytest.raises(ValueError, match=message):
             build_model("compact", options=options)
 
 
 @pytest.mark.parametrize("learning", [True, False])
-def test_fused_normalisation_is_kerass(learning):
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(3, 2, (4, 5, 6, 7)).astype("float32")
+@pytest.mark.parametrize("shape", [(4, 5, 6, 7), (40, 7)])
+def test_fused_normalisation_is_kerass(shape, learning):
+    inputs = np.random.default_rng(0).normal(3, 2, shape).astype("float32")
     outcomes = []
     for kind in (FusedBatchNormalization, keras.layers.BatchNormalization):
         layer = kind(momentum=0.7)
@@ -88,6 +100,8 @@ def test_fused_normalisation_is_kerass(learning):
         weights = np.random.default_rng(1)
         layer.set_weights([weights.uniform(0.5, 2, 7) for _ in layer.weights])
         outputs = layer(inputs, training=learning)
+        if learning and kind is FusedBatchNormalization:
+            layer.remember(layer.statistics)
         outcomes.append([np.asarray(outputs), *layer.get_weights()])
     for one, other in zip(*outcomes, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
@@ -103,8 +117,8 @@ def test_the_form_for_training_is_the_same_network(name, precision, tolerance):
     model = for_training(network, precision)
     kinds = [type(layer).__name__ for layer in model.layers]
     assert "BatchNormalization" not in kinds
-    dtypes = [layer.compute_dtype for layer in model.layers[1:]]
-    assert dtypes == [precision] * (len(dtypes) - 1) + ["float32"]
+    dtypes = [layer.compute_dtype for layer in model.layers[1:]]  # pixels and answers are exact
+    assert dtypes == ["float32"] + [precision] * (len(dtypes) - 2) + ["float32"]
     assert {str(v.dtype) for v in model.trainable_variables} == {"float32"}
     assert [v.shape for v in model.weights] == [v.shape for v in network.weights]
     answers = network.predict(images, verbose=0)

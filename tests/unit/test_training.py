@@ -139,13 +139,14 @@ def test_every_epoch_sees_every_training_image_once(tiny_data):
     first, second = (epoch_plan(SHORT, epoch, index, 180)[0] for epoch in (0, 1))
     assert sorted(first) == sorted(second) == sorted(tiny_data.train_index)
     assert list(first) != list(second)
-    seen = np.concatenate([labels for _, labels in chunks(SHORT, tiny_data, 0, 64)])
+    seen = np.concatenate([labels for _, labels in chunks(SHORT, tiny_data, 0, index, 64)])
     np.testing.assert_array_equal(seen, tiny_data.train_labels[first])
 
 
 def test_an_image_meets_the_same_fate_in_any_chunk(tiny_data):
+    index = training_index(PLUS, tiny_data)
     fates = [
-        np.concatenate([images for images, _ in chunks(PLUS, tiny_data, 1, size)])
+        np.concatenate([images for images, _ in chunks(PLUS, tiny_data, 1, index, size)])
         for size in (16, 33, 1000)
     ]
     np.testing.assert_array_equal(fates[0], fates[1])
@@ -154,14 +155,17 @@ def test_an_image_meets_the_same_fate_in_any_chunk(tiny_data):
 
 def test_steps_do_what_fit_does(tiny_data):
     """The same batches through Keras's own loop: the same network but for rounding."""
-    once = dataclasses.replace(SHORT, epochs=1)
+    once = dataclasses.replace(SHORT, epochs=1, label_smoothing=0.1)
     ours = train(once, tiny_data)
     keras.utils.set_random_seed(SHORT.seed)
     model = build_model("textbook", (28, 28, 1), 4)
-    model.compile(keras.optimizers.Adam(0.001), "categorical_crossentropy", metrics=["accuracy"])
-    ((images, labels),) = chunks(once, tiny_data, 0, 1000)
-    fitted = model.fit(images, np.eye(4)[labels], batch_size=32, shuffle=False, verbose=0)
-    for figure in ("loss", "accuracy"):
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
+    model.compile(keras.optimizers.Adam(0.001), loss, metrics=["accuracy"])
+    ((images, labels),) = chunks(once, tiny_data, 0, training_index(once, tiny_data), 1000)
+    x, y = tiny_data.split("validation")
+    options = {"batch_size": 32, "shuffle": False, "validation_data": (x[..., None], np.eye(4)[y])}
+    fitted = model.fit(images, np.eye(4)[labels], **options, verbose=0)
+    for figure in ("loss", "accuracy", "val_loss", "val_accuracy"):
         assert ours.history[0][figure] == pytest.approx(fitted.history[figure][0], rel=1e-4)
     for one, other in zip(ours.model.variables, model.variables, strict=True):
         # six steps of about 1e-3 each; where a gradient is all but 0, Adam's step is rounding
@@ -181,19 +185,21 @@ print(json.dumps([trained.history, answers.tolist()]))
 """
 
 
-def test_jax_trains_as_tensorflow_does(tiny_data, tmp_path):
+@pytest.mark.parametrize("recipe", [SHORT, SPRINT], ids=["short", "sprint"])
+def test_jax_trains_as_tensorflow_does(recipe, tiny_data, tmp_path):
     if keras.backend.backend() != "tensorflow" or not importlib.util.find_spec("jax"):
         pytest.skip("compares TensorFlow with JAX; needs both")
     splits = {"x": "train_images", "y": "train_labels", "x_test": "test_images"}
     arrays = {key: getattr(tiny_data, name) for key, name in splits.items()}
     np.savez(tmp_path / "data.npz", **arrays, y_test=tiny_data.test_labels)
-    (tmp_path / "recipe.json").write_text(dataclasses.replace(SHORT, epochs=8).to_json())
+    recipe = dataclasses.replace(recipe, epochs=8, mirror=False)
+    (tmp_path / "recipe.json").write_text(recipe.to_json())
     call = [sys.executable, "-c", JAX, tmp_path / "recipe.json", tmp_path / "data.npz"]
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     history, answers = json.loads(done.stdout)
-    ours = train(dataclasses.replace(SHORT, epochs=8), tiny_data)
+    ours = train(recipe, tiny_data)
     for row, other in zip(ours.history, history, strict=True):
         assert row.keys() == other.keys()
     assert history[0]["loss"] == pytest.approx(ours.history[0]["loss"], rel=0.2)

@@ -13,6 +13,7 @@ def compact(
     convolutions: int = 1,
     hidden: int = 128,
     dropout: float = 0.0,
+    residual: bool = False,
 ) -> Any:
     """A small network with batch normalisation after the pooling, where it is four times cheaper.
 
@@ -29,6 +30,8 @@ def compact(
         convolutions: in each block.
         hidden: units of the dense layer.
         dropout: the rate before the last layer.
+        residual: add what a block's first convolution gives to what its last one gives
+            (arXiv:1512.03385).
 
     Returns:
         An uncompiled `keras.Model`, uint8 -> softmax probabilities float32 (n, classes).
@@ -47,19 +50,27 @@ def compact(
             f"blocks, convolutions: got {blocks}, {convolutions} for images of {image_shape[:2]}; "
             "expected at least 1 convolution, and blocks that leave a pixel"
         )
+    if residual and convolutions < 2:
+        raise ValueError("residual: with 1 convolution in a block; expected at least 2")
     from fashion_cnn.framework import keras
 
     layers = keras.layers
+
+    def convolve(x: Any, filters: int, pool: bool = False, plus: Any = None) -> Any:
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = layers.MaxPooling2D()(x) if pool else x
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        x = x if plus is None else layers.Add()([x, plus])
+        return layers.ReLU()(x)
+
     x = pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
     x = layers.Rescaling(1 / 127.5, offset=-1)(x)
     x = layers.Conv2D(stem, 2, activation="relu")(x)
     for block in range(blocks):
-        for i in range(convolutions):
-            filters = width * 2**block
-            x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-            x = layers.MaxPooling2D()(x) if i == 0 else x
-            x = layers.BatchNormalization(momentum=0.9)(x)
-            x = layers.ReLU()(x)
+        filters = width * 2**block
+        x = first = convolve(x, filters, pool=True)
+        for i in range(1, convolutions):
+            x = convolve(x, filters, plus=first if residual and i == convolutions - 1 else None)
     x = layers.Flatten()(x)
     x = layers.Dense(hidden, use_bias=False)(x)
     x = layers.BatchNormalization(momentum=0.9)(x)

@@ -24,7 +24,8 @@ def for_training(network: Any, precision: str = "float32") -> Any:
         kind = type(layer)
         if kind is keras.layers.BatchNormalization:
             kind = FusedBatchNormalization
-        return kind.from_config(config if layer.name == last else {**config, "dtype": policy})
+        exact = layer.name == last or kind is keras.layers.Rescaling  # 1/127.5 is 0.4 % off in bf16
+        return kind.from_config(config if exact else {**config, "dtype": policy})
 
     graph = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
     model = keras.models.clone_model(graph, clone_function=fast)
@@ -45,28 +46,42 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     Keras 3 computes mean, variance and scaling with an operation each; at 27x27x32 and a batch of
     128 that takes two to four times as long as TensorFlow's one kernel. Only for training: saved
     models have Keras's own layer.
+
+    On TensorFlow a training call leaves the moving averages alone and puts what they need into
+    `statistics`, so that the parts of a batch need not wait for each other; `training.steps` hands
+    the mean of the parts to `remember`.
+
+    Attributes:
+        statistics: mean and variance of the last training call, float32 (channels,) each.
     """
 
+    statistics: tuple[Any, Any]
+
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise (n, height, width, channels) over all axes but the last."""
-        if keras.backend.backend() != "tensorflow" or len(inputs.shape) != 4:
+        """Normalise (n, height, width, channels) or (n, channels) over all axes but the last."""
+        if keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 
         learning = bool(training) and self.trainable
-        empty = tf.zeros([0])
+        shape, channels, empty = tf.shape(inputs), inputs.shape[-1], tf.zeros([0])
+        flat = len(inputs.shape) == 2
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=self.gamma.value if self.scale else tf.ones(inputs.shape[-1]),
-            offset=self.beta.value if self.center else tf.zeros(inputs.shape[-1]),
+            x=tf.reshape(inputs, (-1, 1, 1, channels)) if flat else inputs,
+            scale=self.gamma.value if self.scale else tf.ones(channels),
+            offset=self.beta.value if self.center else tf.zeros(channels),
             mean=empty if learning else self.moving_mean.value,
             variance=empty if learning else self.moving_variance.value,
             epsilon=self.epsilon,
             is_training=learning,
         )
         if learning:
-            n = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
-            variance *= (n - 1) / n  # the kernel gives the unbiased one, Keras keeps the other
-            for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(moving * self.momentum + now * (1 - self.momentum))
-        return outputs
+            n = tf.cast(tf.reduce_prod(shape[:-1]), tf.float32)
+            # the kernel gives the unbiased variance, Keras keeps the other
+            self.statistics = mean, variance * (n - 1) / n
+        return tf.reshape(outputs, shape) if flat else outputs
+
+    def remember(self, statistics: tuple[Any, Any]) -> None:
+        """Move the moving averages towards the mean and variance of a batch."""
+        for moving, now in zip((self.moving_mean, self.moving_variance), statistics, strict=True):
+            moving.assign(moving * self.momentum + now * (1 - self.momentum))

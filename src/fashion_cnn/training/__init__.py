@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.data.dataset import Data, as_data, channels_last
-from fashion_cnn.framework import bfloat16_is_fast, keras
+from fashion_cnn.framework import bfloat16_is_fast, keras, silence
 from fashion_cnn.models import build_model
 from fashion_cnn.models.forms import for_training, mirrored
 from fashion_cnn.models.forward import make_forward
@@ -95,21 +95,23 @@ def train(
         classes = len(data.class_names)
         network = build_model(recipe.model, data.image_shape, classes, recipe.options)
         model = for_training(network, precision_here(recipe))
-    steps = -(-len(training_index(recipe, data)) // recipe.batch_size)
+    index = training_index(recipe, data)
+    steps = -(-len(index) // recipe.batch_size)
     model.compile(
         optimizer=make_optimizer(recipe, recipe.epochs * steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
     )
     history = _open_run(run, recipe, data, model, resume) if run else []
-    _fit(recipe, data, model, history, run, callbacks, verbose)
+    _fit(recipe, data, index, model, history, run, callbacks, verbose)
     if network is model:  # without the optimizer, whose state is the checkpoint's
         network = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     else:
         network.set_weights(model.get_weights())
     network = mirrored(network) if recipe.mirror else network
     if run:
-        write_whole(run / "model.keras", network.save)
+        with silence():  # on JAX too, Keras's saving imports TensorFlow
+            write_whole(run / "model.keras", network.save)
     return Trained(network, history, run)
 
 
@@ -142,6 +144,7 @@ def _open_run(
 def _fit(
     recipe: Recipe,
     data: Data,
+    index: np.ndarray,
     model: Any,
     history: list[dict[str, float]],
     run: Path | None,
@@ -150,8 +153,7 @@ def _fit(
 ) -> None:
     """Train from the end of `history` to the last epoch; each adds a row and a checkpoint."""
     size = max(1, IMAGES_PER_CHUNK // recipe.batch_size) * recipe.batch_size
-    n = len(training_index(recipe, data))
-    last = n % recipe.batch_size or recipe.batch_size
+    last = len(index) % recipe.batch_size or recipe.batch_size
     steps = make_steps(model, recipe.batch_size, halves=last > 1)  # half of one is nothing
     forward = make_forward(model)
     heard = keras.callbacks.CallbackList(
@@ -160,14 +162,14 @@ def _fit(
         add_progbar=verbose > 0,
         verbose=verbose,
         epochs=recipe.epochs,
-        steps=-(-n // recipe.batch_size),
+        steps=-(-len(index) // recipe.batch_size),
     )
     model.stop_training, logs = False, {}
     heard.on_train_begin()
     for epoch in range(len(history), recipe.epochs):
         heard.on_epoch_begin(epoch)
         began, seen, loss, right = time.perf_counter(), 0, 0.0, 0
-        for images, labels in chunks(recipe, data, epoch, size):
+        for images, labels in chunks(recipe, data, epoch, index, size):
             heard.on_train_batch_begin(seen // recipe.batch_size)
             more_loss, more_right = steps(images, labels)
             seen, loss, right = seen + len(labels), loss + more_loss, right + more_right
@@ -177,7 +179,7 @@ def _fit(
                 heard.on_train_end(logs)
                 return
         if recipe.validation != "none":
-            logs |= _validate(forward, *data.split(recipe.validation))
+            logs |= _validate(forward, *data.split(recipe.validation), recipe.label_smoothing)
         rate = float(model.optimizer.learning_rate)
         seconds = round(time.perf_counter() - began, 3)
         row = {"epoch": epoch + 1, **NOT_VALIDATED, **logs}
@@ -191,14 +193,15 @@ def _fit(
     heard.on_train_end(logs)
 
 
-def _validate(forward: Any, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def _validate(
+    forward: Any, images: np.ndarray, labels: np.ndarray, smoothing: float
+) -> dict[str, float]:
+    """The loss that is trained on, label smoothing included, and the accuracy."""
     answers = forward(channels_last(images))
-    of_truth = np.maximum(answers[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)
-    right = answers.argmax(1) == labels
-    return {
-        "val_loss": float(-np.log(of_truth.astype(np.float64)).mean()),
-        "val_accuracy": float(right.mean()),
-    }
+    logs = np.log(np.maximum(answers, np.finfo(np.float32).tiny), dtype=np.float64)
+    of_truth = logs[np.arange(len(labels)), labels]
+    loss = (smoothing - 1) * of_truth.mean() - smoothing * logs.mean()
+    return {"val_loss": float(loss), "val_accuracy": float((answers.argmax(1) == labels).mean())}
 
 
 def _with_scale(model: Any, scale: str | None, data: Data) -> Any:

@@ -46,15 +46,15 @@ def epoch_plan(
 
 
 def chunks(
-    recipe: Recipe, data: Data, epoch: int, size: int
+    recipe: Recipe, data: Data, epoch: int, index: np.ndarray, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The images of an epoch in order and augmented, `size` at a time.
+    """The images `index` in the order of an epoch and augmented, `size` at a time.
 
     Yields:
         uint8 (n, height, width, channels) and int32 labels (n,).
     """
     images, labels = channels_last(data.train_images), data.train_labels.astype(np.int32)
-    order, noise = epoch_plan(recipe, epoch, training_index(recipe, data), len(images))
+    order, noise = epoch_plan(recipe, epoch, index, len(images))
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         yield augment(images[chosen], noise[chosen], recipe.augment), labels[chosen]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.framework import keras
+from fashion_cnn.models.forms import FusedBatchNormalization
 
 Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
 
@@ -29,13 +30,15 @@ def make_steps(model: Any, batch_size: int, halves: bool) -> Steps:
     Raises:
         ValueError: the backend is neither TensorFlow nor JAX.
     """
-    makers = {"tensorflow": _on_tensorflow, "jax": _on_jax}
-    if keras.backend.backend() not in makers:
-        raise ValueError(
-            f"KERAS_BACKEND: got {keras.backend.backend()}; training expects tensorflow or jax"
-        )
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax"):
+        raise ValueError(f"KERAS_BACKEND: got {backend}; training expects tensorflow or jax")
     model.optimizer.build(model.trainable_variables)
-    return makers[keras.backend.backend()](model, batch_size, halves)
+    return (
+        _on_jax(model, batch_size)
+        if backend == "jax"
+        else _on_tensorflow(model, batch_size, halves)
+    )
 
 
 def _on_tensorflow(model: Any, batch_size: int, halves: bool) -> Steps:
@@ -43,27 +46,32 @@ def _on_tensorflow(model: Any, batch_size: int, halves: bool) -> Steps:
 
     classes, variables = model.output_shape[-1], model.trainable_variables
     halves = halves and not tf.config.list_physical_devices("GPU")
+    learning = [layer for layer in model.layers if layer.trainable]
+    normalisations = [x for x in learning if isinstance(x, FusedBatchNormalization)]
 
     @tf.function  # traced once for both halves
-    def part(images: Any, labels: Any, share: Any) -> tuple[Any, Any, list[Any]]:
+    def part(images: Any, labels: Any, share: Any) -> tuple[Any, ...]:
         with tf.GradientTape() as tape:
             answers = model(images, training=True)
             loss = share * model.compute_loss(None, tf.one_hot(labels, classes), answers)
         right = tf.reduce_sum(tf.cast(tf.argmax(answers, -1, tf.int32) == labels, tf.int32))
-        return loss, right, tape.gradient(loss, [v.value for v in variables])
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        statistics = [[share * x for x in layer.statistics] for layer in normalisations]
+        return loss, right, gradients, statistics
 
     def step(images: Any, labels: Any) -> tuple[Any, Any]:
         if halves:
             size = tf.shape(images)[0]
             share = tf.cast(size // 2, tf.float32) / tf.cast(size, tf.float32)
-            loss, right, gradients = part(images[: size // 2], labels[: size // 2], share)
-            more = part(images[size // 2 :], labels[size // 2 :], 1 - share)
-            loss, right = loss + more[0], right + more[1]
-            both = zip(gradients, more[2], strict=True)
-            gradients = [None if one is None else one + other for one, other in both]
+            one = part(images[: size // 2], labels[: size // 2], share)
+            other = part(images[size // 2 :], labels[size // 2 :], 1 - share)
+            found = tf.nest.map_structure(lambda a, b: None if a is None else a + b, one, other)
         else:
-            loss, right, gradients = part(images, labels, tf.constant(1.0))
+            found = part(images, labels, tf.constant(1.0))
+        loss, right, gradients, statistics = found
         model.optimizer.apply(gradients, variables)
+        for layer, seen in zip(normalisations, statistics, strict=True):
+            layer.remember(seen)
         return loss * tf.cast(tf.shape(images)[0], tf.float32), right
 
     shapes = tf.TensorSpec(model.inputs[0].shape, tf.uint8), tf.TensorSpec((None,), tf.int32)
@@ -85,7 +93,7 @@ def _on_tensorflow(model: Any, batch_size: int, halves: bool) -> Steps:
     return run
 
 
-def _on_jax(model: Any, batch_size: int, halves: bool) -> Steps:
+def _on_jax(model: Any, batch_size: int) -> Steps:
     import jax
 
     optimizer, classes = model.optimizer, model.output_shape[-1]
@@ -109,10 +117,20 @@ def _on_jax(model: Any, batch_size: int, halves: bool) -> Steps:
         state = list(trainable), list(others), list(optimizer_state)
         return state, (loss * len(batch[1]), right)
 
-    @jax.jit
-    def steps(state: Any, images: Any, labels: Any) -> Any:
+    def in_a_loop(state: Any, images: Any, labels: Any) -> Any:
         state, (losses, right) = jax.lax.scan(step, state, (images, labels))
         return state, losses.sum(), right.sum()
+
+    def one_by_one(state: Any, images: Any, labels: Any) -> Any:
+        loss, right = 0.0, 0
+        for batch in zip(images, labels, strict=True):
+            state, (more_loss, more_right) = one(state, batch)
+            loss, right = loss + more_loss, right + more_right
+        return state, loss, right
+
+    # on processors XLA's gradients of convolutions take forty times as long inside a loop
+    one, on_cpu = jax.jit(step), jax.default_backend() == "cpu"
+    steps = one_by_one if on_cpu else jax.jit(in_a_loop)
 
     def run(images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
         state: Any = tuple([v.value for v in variables] for variables in everything)
