@@ -1,6 +1,6 @@
 """The textbook's list of improvements, each alone and together: what each one does.
 
-    python benchmarks/improvements.py [--seeds 3]
+    python benchmarks/improvements.py [--seeds 5]
 
 Trains every variant for the textbook's 10 epochs on the 55,000 training images, one row a finished
 run into `improvements.csv` (finished rows are skipped, so it can be stopped and started), and
@@ -8,23 +8,13 @@ prints the README's table. The test set is only read out, never used to choose.
 """
 
 import argparse
-import csv
 import dataclasses
 import statistics
-import sys
 from pathlib import Path
 
+from _rows import finished_rows, keep
+
 ROWS = Path(__file__).with_suffix(".csv")
-COLUMNS = [
-    "variant",
-    "seed",
-    "test_accuracy",
-    "test_loss",
-    "train_accuracy",
-    "val_accuracy",
-    "gap",
-    "epochs_to_90",
-]
 VARIANTS = {
     "textbook": ("textbook", {}),
     "textbook-padded": ("textbook-padded", {}),
@@ -33,13 +23,6 @@ VARIANTS = {
     "augmentation": ("textbook", {"augment": "flip,shift"}),
     "all three": ("textbook-plus", {}),
 }
-
-
-def finished_rows() -> list[dict[str, str]]:
-    if not ROWS.exists():
-        return []
-    with open(ROWS, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def one_run(variant: str, seed: int, data) -> dict[str, object]:
@@ -90,24 +73,18 @@ def table(rows: list[dict[str, str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     from fashion_cnn import load_data
 
     data = load_data()
     for seed in range(arguments.seeds):
         for variant in VARIANTS:
-            rows = finished_rows()
+            rows = finished_rows(ROWS)
             if any((row["variant"], row["seed"]) == (variant, str(seed)) for row in rows):
                 continue
-            row = one_run(variant, seed, data)
-            with open(ROWS, "a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                if not rows:
-                    writer.writeheader()
-                writer.writerow(row)
-            print(row, file=sys.stderr, flush=True)
-    print(table(finished_rows()))
+            keep(ROWS, one_run(variant, seed, data))
+    print(table(finished_rows(ROWS)))
 
 
 if __name__ == "__main__":

@@ -89,7 +89,9 @@ def recipes() -> None:
             accuracy = f"{found['test_accuracy']:.2f}"
             if "test_accuracy_sd" in found:  # more than one run
                 accuracy += f" ± {found['test_accuracy_sd']:.2f}"
-            row += f"{accuracy:>20}{found['seconds']:>6.0f} s"
+            seconds = found["seconds"]
+            time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+            row += f"{accuracy:>20}{time:>8}"
         else:
             row += f"{'':>28}"
         settings = [f"{key}={str(value).lower()}" for key, value in recipe.options.items()]
@@ -191,7 +193,8 @@ def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool) -> None:
     say(_layer_table(model))
     rate = f"learning rate {recipe.learning_rate} ({recipe.schedule})"
     say(f"4 Compile     {recipe.optimizer}, {rate}, categorical cross-entropy, accuracy")
-    say(f"5 Train       {recipe.epochs} epochs, batches of {recipe.batch_size}, seed {recipe.seed}")
+    passes = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
+    say(f"5 Train       {passes}, batches of {recipe.batch_size}, seed {recipe.seed}")
     bars = EpochBars()
     try:
         fit(recipe, images, folder, callbacks=[bars], resume=resume)
@@ -211,6 +214,8 @@ def _layer_table(model: Any) -> str:
     lines = [f"              {'layer':<24}{'output':<18}{'parameters':>10}"]
     for layer in model.layers:
         kind, shape = type(layer).__name__, str(tuple(layer.output.shape[1:]))
+        if kind == "InputLayer":
+            continue
         lines.append(f"              {kind:<24}{shape:<18}{layer.count_params():>10,}")
     lines.append(f"              {'in all':<42}{model.count_params():>10,}")
     return "\n".join(lines)
