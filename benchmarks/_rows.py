@@ -15,10 +15,15 @@ def finished_rows(path: Path) -> list[dict[str, str]]:
 
 def keep(path: Path, row: dict[str, object]) -> None:
     """Add a row; the first one brings the header. Shows it on standard error."""
-    new = not path.exists()
-    with open(path, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
+    rows = finished_rows(path)
+    columns = list(rows[0]) if rows else list(row)
+    if columns != list(row):
+        raise ValueError(
+            f"{path}: has the columns {columns}, the new row {list(row)}; move it away"
+        )
+    with open(path, "a" if rows else "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        if not rows:
             writer.writeheader()
         writer.writerow(row)
     print(row, file=sys.stderr, flush=True)

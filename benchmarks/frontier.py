@@ -18,6 +18,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -53,7 +54,10 @@ def one_run(name: str, seed: int) -> dict[str, float]:
     began = time.perf_counter()
     if name in LONG:
         run = RUNS / f"{name}-{seed}"
-        trained = train(recipe, data, run, resume=run.exists())
+        begun = (run / "recipe.json").exists()
+        if not begun:
+            shutil.rmtree(run, ignore_errors=True)
+        trained = train(recipe, data, run, resume=begun)
         seconds = trained.seconds
     else:
         trained = train(recipe, data)
@@ -96,6 +100,7 @@ def measure(recipes: list[str], seeds: int) -> None:
             ratio = round(found["seconds"] / plain["seconds"], 4)
             times = {"plain_seconds": plain["seconds"], "ratio": ratio}
             keep(ROWS, {"recipe": name, "seed": seed, **found, **times, **machine})
+            shutil.rmtree(RUNS / f"{name}-{seed}", ignore_errors=True)
 
 
 def most_seeds(name: str, seeds: int) -> int:
@@ -105,9 +110,13 @@ def most_seeds(name: str, seeds: int) -> int:
 
 def summary(rows: list[dict[str, str]]) -> dict[str, dict[str, float]]:
     """recipe -> n, and mean and standard deviation of accuracy (%), seconds and ratio."""
+    from fashion_cnn import RECIPES
+
     found = {}
-    for name in dict.fromkeys(row["recipe"] for row in rows):
+    for name in (PLAIN, *RECIPES):
         mine = [row for row in rows if row["recipe"] == name]
+        if not mine:
+            continue
         found[name] = {"n": len(mine)}
         for column, scale in (("test_accuracy", 100), ("seconds", 1), ("ratio", 1)):
             values = [scale * float(row[column]) for row in mine]

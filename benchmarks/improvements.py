@@ -4,7 +4,7 @@
 
 Trains every variant for the textbook's 10 epochs on the 55,000 training images, one row a finished
 run into `improvements.csv` (finished rows are skipped, so it can be stopped and started), and
-prints the README's table. The test set is only read out, never used to choose.
+prints the figures of the README's table. The test set is only read out, never used to choose.
 """
 
 import argparse

@@ -9,7 +9,7 @@ def for_training(network: Any, precision: str = "float32") -> Any:
     """The same network with the same weights, as fast as the backend can train it.
 
     Args:
-        network: an uncompiled `keras.Model` of Keras's own layers.
+        network: an uncompiled `keras.Model` of Keras's own layers, none of them a model itself.
         precision: what all layers but the last compute in, `float32` or `bfloat16`; weights are
             float32.
 
@@ -22,7 +22,8 @@ def for_training(network: Any, precision: str = "float32") -> Any:
     def fast(layer: Any) -> Any:
         config = layer.get_config()
         kind = type(layer)
-        if kind is keras.layers.BatchNormalization:
+        usual = len(layer.output.shape) in (2, 4) and config.get("axis") == -1
+        if kind is keras.layers.BatchNormalization and usual:
             kind = FusedBatchNormalization
         exact = layer.name == last or kind is keras.layers.Rescaling  # 1/127.5 is 0.4 % off in bf16
         return kind.from_config(config if exact else {**config, "dtype": policy})

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from fashion_cnn.training.optimizers import make_optimizer
 from fashion_cnn.training.steps import make_steps
 
 NOT_VALIDATED = {"val_loss": float("nan"), "val_accuracy": float("nan")}
+SMALLEST_HALVED = 16  # normalisation has little to go by in the half of a smaller batch
 IMAGES_PER_CHUNK = 4288  # half a second of the textbook network on 2 cores; 67 steps of 64
 
 
@@ -110,8 +112,9 @@ def train(
         network.set_weights(model.get_weights())
     network = mirrored(network) if recipe.mirror else network
     if run:
-        with silence():  # on JAX too, Keras's saving imports TensorFlow
-            write_whole(run / "model.keras", network.save)
+        with silence(), suppress(ImportError):
+            import tensorflow  # noqa: F401 (Keras's saving does on JAX too, and it greets)
+        write_whole(run / "model.keras", network.save)
     return Trained(network, history, run)
 
 
@@ -153,8 +156,8 @@ def _fit(
 ) -> None:
     """Train from the end of `history` to the last epoch; each adds a row and a checkpoint."""
     size = max(1, IMAGES_PER_CHUNK // recipe.batch_size) * recipe.batch_size
-    last = len(index) % recipe.batch_size or recipe.batch_size
-    steps = make_steps(model, recipe.batch_size, halves=last > 1)  # half of one is nothing
+    smallest = len(index) % recipe.batch_size or recipe.batch_size
+    steps = make_steps(model, recipe.batch_size, halves=smallest >= SMALLEST_HALVED)
     forward = make_forward(model)
     heard = keras.callbacks.CallbackList(
         list(callbacks),
@@ -196,7 +199,7 @@ def _fit(
 def _validate(
     forward: Any, images: np.ndarray, labels: np.ndarray, smoothing: float
 ) -> dict[str, float]:
-    """The loss that is trained on, label smoothing included, and the accuracy."""
+    """Cross-entropy, label smoothing included, penalties not; and accuracy."""
     answers = forward(channels_last(images))
     logs = np.log(np.maximum(answers, np.finfo(np.float32).tiny), dtype=np.float64)
     of_truth = logs[np.arange(len(labels)), labels]

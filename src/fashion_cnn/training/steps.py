@@ -1,7 +1,7 @@
 """Many training steps in one compiled call: a chunk of images and labels in, sums out.
 
-The loop over the batches is part of the compiled program, so that a step costs its arithmetic
-and little else (docs/decisions/0001-the-loop-is-in-the-graph.md).
+The loop over the batches is part of the compiled program (but for JAX on processors), so that a
+step costs its arithmetic and little else (docs/decisions/0001-the-loop-is-in-the-graph.md).
 """
 
 from collections.abc import Callable
@@ -128,7 +128,7 @@ def _on_jax(model: Any, batch_size: int) -> Steps:
             loss, right = loss + more_loss, right + more_right
         return state, loss, right
 
-    # on processors XLA's gradients of convolutions take forty times as long inside a loop
+    # on processors XLA's gradients of convolutions take ten times as long inside a loop
     one, on_cpu = jax.jit(step), jax.default_backend() == "cpu"
     steps = one_by_one if on_cpu else jax.jit(in_a_loop)
 
