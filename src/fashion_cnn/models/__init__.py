@@ -8,9 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fashion_cnn.models.compact import compact
+from fashion_cnn.models.residual import residual
 from fashion_cnn.models.textbook import textbook
 
-MODELS: dict[str, Callable[..., Any]] = {"textbook": textbook, "compact": compact}
+MODELS: dict[str, Callable[..., Any]] = {
+    "textbook": textbook,
+    "compact": compact,
+    "residual": residual,
+}
 
 
 def model_options(name: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ def compact(
     convolutions: int = 1,
     hidden: int = 128,
     dropout: float = 0.0,
-    residual: bool = False,
 ) -> Any:
     """A small network with batch normalisation after the pooling, where it is four times cheaper.
 
@@ -30,8 +29,6 @@ def compact(
         convolutions: in each block.
         hidden: units of the dense layer.
         dropout: the rate before the last layer.
-        residual: add what a block's first convolution gives to what its last one gives
-            (arXiv:1512.03385).
 
     Returns:
         An uncompiled `keras.Model`, uint8 -> softmax probabilities float32 (n, classes).
@@ -39,9 +36,32 @@ def compact(
     Raises:
         ValueError: an option is out of its range, or the images are too small for so many blocks.
     """
+    require_shape(image_shape, blocks, convolutions, dropout, stem=stem, width=width, hidden=hidden)
+    from fashion_cnn.framework import keras
+
+    layers = keras.layers
+    x = pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
+    x = layers.Rescaling(1 / 127.5, offset=-1)(x)
+    x = layers.Conv2D(stem, 2, activation="relu")(x)
+    for block in range(blocks):
+        filters = width * 2**block
+        for i in range(convolutions):
+            x = layers.ReLU()(convolve(x, filters, pool=i == 0))
+    x = head(layers.Flatten()(x), hidden, dropout, classes)
+    return keras.Model(pixels, x, name="compact")
+
+
+def require_shape(
+    image_shape: tuple[int, int, int],
+    blocks: int,
+    convolutions: int,
+    dropout: float,
+    **at_least_one: int,
+) -> None:
+    """Raise ValueError unless there can be such a network for such images."""
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: got {dropout}; expected 0 <= rate < 1")
-    for name, value in {"stem": stem, "width": width, "hidden": hidden}.items():
+    for name, value in at_least_one.items():
         if value < 1:
             raise ValueError(f"{name}: got {value}; expected at least 1")
     least = min(image_shape[:2]) - 1 >> blocks if blocks >= 0 else 0
@@ -50,31 +70,23 @@ def compact(
             f"blocks, convolutions: got {blocks}, {convolutions} for images of {image_shape[:2]}; "
             "expected at least 1 convolution, and blocks that leave a pixel"
         )
-    if residual and convolutions < 2:
-        raise ValueError("residual: with 1 convolution in a block; expected at least 2")
+
+
+def convolve(x: Any, filters: int, pool: bool = False) -> Any:
+    """A 3x3 convolution, halved in height and width if `pool`, and normalised; no ReLU yet."""
     from fashion_cnn.framework import keras
 
-    layers = keras.layers
+    x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+    x = keras.layers.MaxPooling2D()(x) if pool else x
+    return keras.layers.BatchNormalization(momentum=0.9)(x)
 
-    def convolve(x: Any, filters: int, pool: bool = False, plus: Any = None) -> Any:
-        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-        x = layers.MaxPooling2D()(x) if pool else x
-        x = layers.BatchNormalization(momentum=0.9)(x)
-        x = x if plus is None else layers.Add()([x, plus])
-        return layers.ReLU()(x)
 
-    x = pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
-    x = layers.Rescaling(1 / 127.5, offset=-1)(x)
-    x = layers.Conv2D(stem, 2, activation="relu")(x)
-    for block in range(blocks):
-        filters = width * 2**block
-        x = first = convolve(x, filters, pool=True)
-        for i in range(1, convolutions):
-            x = convolve(x, filters, plus=first if residual and i == convolutions - 1 else None)
-    x = layers.Flatten()(x)
-    x = layers.Dense(hidden, use_bias=False)(x)
-    x = layers.BatchNormalization(momentum=0.9)(x)
-    x = layers.ReLU()(x)
-    x = layers.Dropout(dropout)(x) if dropout else x
-    x = layers.Dense(classes, activation="softmax", dtype="float32")(x)
-    return keras.Model(pixels, x, name="compact")
+def head(x: Any, hidden: int, dropout: float, classes: int) -> Any:
+    """Features (n, m) through a hidden layer to probabilities float32 (n, classes)."""
+    from fashion_cnn.framework import keras
+
+    x = keras.layers.Dense(hidden, use_bias=False)(x)
+    x = keras.layers.BatchNormalization(momentum=0.9)(x)
+    x = keras.layers.ReLU()(x)
+    x = keras.layers.Dropout(dropout)(x) if dropout else x
+    return keras.layers.Dense(classes, activation="softmax", dtype="float32")(x)

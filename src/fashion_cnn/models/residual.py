@@ -1,0 +1,59 @@
+"""The residual network: for long trainings; it goes on learning where `compact` has stopped."""
+
+from typing import Any
+
+from fashion_cnn.models.compact import convolve, head, require_shape
+
+
+def residual(
+    image_shape: tuple[int, int, int] = (28, 28, 1),
+    classes: int = 10,
+    *,
+    stem: int = 8,
+    width: int = 64,
+    blocks: int = 2,
+    convolutions: int = 3,
+    hidden: int = 256,
+    dropout: float = 0.0,
+) -> Any:
+    """`compact` with a second convolution at full size, shortcuts, and a mean in place of places.
+
+    A 2x2 and a 3x3 convolution at full size, where collars and buttons are a few pixels; then
+    blocks as in `compact`, in each of which what the first convolution gives is added to what the
+    last one gives (arXiv:1512.03385). The mean over all places replaces flattening: a quarter of
+    the weights, so that it is later that training images are learnt by heart (docs/experiments.md).
+
+    Args:
+        image_shape: (height, width, channels) of the raw pixels.
+        classes: how many outputs.
+        stem: filters of the 2x2 convolution at full size; the 3x3 has twice as many.
+        width: filters of the first block; each further block has twice as many.
+        blocks: each halves height and width.
+        convolutions: in each block; at least 2.
+        hidden: units of the dense layer.
+        dropout: the rate before the last layer.
+
+    Returns:
+        An uncompiled `keras.Model`, uint8 -> softmax probabilities float32 (n, classes).
+
+    Raises:
+        ValueError: an option is out of its range, or the images are too small for so many blocks.
+    """
+    require_shape(image_shape, blocks, convolutions, dropout, stem=stem, width=width, hidden=hidden)
+    if convolutions < 2:
+        raise ValueError(f"convolutions: got {convolutions}; expected at least 2 to go around")
+    from fashion_cnn.framework import keras
+
+    layers = keras.layers
+    x = pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
+    x = layers.Rescaling(1 / 127.5, offset=-1)(x)
+    x = layers.Conv2D(stem, 2, activation="relu")(x)
+    x = layers.ReLU()(convolve(x, 2 * stem))
+    for block in range(blocks):
+        filters = width * 2**block
+        x = first = layers.ReLU()(convolve(x, filters, pool=True))
+        for _ in range(convolutions - 2):
+            x = layers.ReLU()(convolve(x, filters))
+        x = layers.ReLU()(layers.Add()([convolve(x, filters), first]))
+    x = head(layers.GlobalAveragePooling2D()(x), hidden, dropout, classes)
+    return keras.Model(pixels, x, name="residual")
