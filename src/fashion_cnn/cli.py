@@ -1,9 +1,13 @@
 """The command line: one verb, one function; each parses its words and calls."""
 
 import json
+import logging
 import os
+import select
 import signal
 import sys
+import threading
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +44,12 @@ class Format(StrEnum):
     table = "table"
     jsonl = "jsonl"
     csv = "csv"
+
+
+class WrongUsage(typer.TyperException):
+    """Words that make no sense together, or a value out of its range."""
+
+    exit_code = 2
 
 
 def say(text: str = "") -> None:
@@ -113,10 +123,16 @@ def train(
         str | None,
         typer.Option("--data", metavar="SOURCE", help="fashion-mnist, or a folder of its files."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of the optimizer.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
+    epochs: Annotated[
+        str | None, typer.Option(metavar="N", help="Passes over the training images.")
+    ] = None,
+    batch_size: Annotated[str | None, typer.Option(metavar="N", help="Images a step.")] = None,
+    learning_rate: Annotated[
+        str | None, typer.Option(metavar="X", help="Of the optimizer.")
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N", help="Of weights, order and augmentation.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -137,10 +153,17 @@ def train(
 ) -> None:
     """Train a network, measure it on the test images, and draw what happened."""
     from fashion_cnn.recipes import DEFAULT, find_recipe, require_same, with_settings
-    from fashion_cnn.run import new_run_folder, read_json
+    from fashion_cnn.run import is_used, new_run_folder, read_source, sums
 
     if resume and run is None:
-        raise typer.BadParameter("--resume needs --run DIR, the run to go on with")
+        raise WrongUsage("--resume needs --run DIR, the run to go on with")
+    if resume and run and not (run / "recipe.json").exists():
+        if not recipe:
+            raise WrongUsage(f"{run}: no run to resume; with a RECIPE it would be started")
+        say(f"{run}: nothing to resume yet; starting")
+        resume = False
+    if resume and run:
+        _mend(run)
     flags = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -155,18 +178,42 @@ def train(
         if resume and run:
             require_same(run, find_recipe(begun), chosen)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise WrongUsage(str(error)) from None
     if resume and run:
-        source = source or read_json(run, "environment.json")["data"]["source"]
-        if (run / "SHA256SUMS").is_file():
+        source = source or read_source(run)["source"]
+        if "metrics.json" in sums(run):
             say(f"{run}: already finished; nothing to do")
             return
-    folder = run or new_run_folder(chosen.name)
+    made = run is None or not run.exists()
+    try:
+        folder = new_run_folder(chosen.name) if run is None else run
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        where = run or "runs"
+        raise OSError(
+            f"{where}: cannot be made ({error.strerror}); give --run a folder that can be written"
+        ) from None
+    if not resume and is_used(folder):
+        raise WrongUsage(f"{run}: not empty; give --resume to go on with it, or another")
     try:
         _eight_steps(chosen, source or "fashion-mnist", folder, resume)
+    except (KeyboardInterrupt, SystemExit, OSError):
+        if (folder / "recipe.json").exists():
+            say(f"Kept up to the last whole epoch: fashion-cnn train --run {folder} --resume")
+        raise
     finally:
-        if run is None and not any(folder.iterdir()):
+        if made and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _mend(run: Path) -> None:
+    from fashion_cnn.run import damaged_files
+
+    if damaged := damaged_files(run):
+        say(f"{run}: damaged or gone: {', '.join(damaged)}; making it again from a checkpoint")
+        from fashion_cnn.training.checkpoint import mend
+
+        mend(run)
 
 
 def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool) -> None:
@@ -188,7 +235,11 @@ def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool) -> None:
     say(f"              {images.found}")
     say(f"              {count}, {len(images.test_labels):,} to test")
     say("2 Normalise   the network's first layer scales the pixels, 0..255, itself")
-    model = build_model(recipe.model, images.image_shape, len(images.class_names), recipe.options)
+    try:
+        shape, classes = images.image_shape, len(images.class_names)
+        model = build_model(recipe.model, shape, classes, recipe.options)
+    except ValueError as error:
+        raise WrongUsage(f"{recipe.model}: {error}") from None
     say(f"3 Build       {recipe.model} on Keras {keras.__version__}, {keras.backend.backend()}")
     say(_layer_table(model))
     rate = f"learning rate {recipe.learning_rate} ({recipe.schedule})"
@@ -230,7 +281,7 @@ def _print_metrics(metrics: dict[str, Any], split: str) -> None:
 def _pairs(settings: list[str]) -> dict[str, str]:
     for text in settings:
         if "=" not in text:
-            raise typer.BadParameter(f"--set {text}: expected KEY=VALUE")
+            raise WrongUsage(f"--set {text}: expected KEY=VALUE")
     return dict(text.split("=", 1) for text in settings)
 
 
@@ -285,9 +336,12 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder
     """Draw a run's pictures again from its saved numbers."""
     from fashion_cnn.data import load_data
     from fashion_cnn.report import draw_run
-    from fashion_cnn.run import read_json, seal
+    from fashion_cnn.run import damaged_files, read_source, seal, whole
 
-    source = read_json(run, "environment.json")["data"]["source"]
+    for name in damaged_files(run):
+        if not name.endswith(".png"):
+            whole(run, name)  # says so
+    source = read_source(run)["source"]
     for path in draw_run(run, load_data(source)):
         print(path)
     seal(run)
@@ -295,12 +349,18 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder
 
 def main() -> None:
     """Run the command line: 0, 2 wrong usage, 1 a failure, 130 Ctrl-C, 143 SIGTERM."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _heed_signals()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains where no home is
+    warnings.formatwarning = lambda message, *_, **__: f"fashion-cnn: {message}\n"
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
-        app(arguments, standalone_mode=True)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+        sys.exit(app(arguments or ["--help"], standalone_mode=False))
+    except typer.TyperException as error:  # wrong usage
+        hint = "" if isinstance(error, WrongUsage) else " --help shows what there is."
+        say(f"fashion-cnn: {error.format_message()}{hint}")
+        sys.exit(error.exit_code)
+    except (ValueError, OSError, ArithmeticError, MemoryError, ModuleNotFoundError) as error:
         if debug:
             raise
         if isinstance(error, ModuleNotFoundError):
@@ -308,5 +368,29 @@ def main() -> None:
         elif isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         else:
-            say(f"fashion-cnn: {' '.join(str(error).split())}")
+            said = " ".join(str(error).split()) or "not enough memory"
+            say(f"fashion-cnn: {said}")
         sys.exit(1)
+
+
+def _heed_signals() -> None:
+    """Let Ctrl-C and SIGTERM end the program in good order, or within 1.5 s; a second one at once.
+
+    Python hears a signal only between two steps of its own; a long computation is one step. The
+    wake-up pipe is written to at once, and a thread that reads it ends the program if need be.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    if os.name != "posix":
+        return
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        number = os.read(heard, 1)[0]
+        select.select([heard], [], [], 1.5)
+        if sys.stderr.isatty():
+            os.write(2, b"\x1b[?25h\n")  # the cursor, which a progress bar hides
+        os._exit(128 + number)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,6 +1,7 @@
 """Recipes: everything that decides a training run, as plain data that round-trips as JSON."""
 
 import dataclasses
+import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 from fashion_cnn.data.augment import AUGMENTATIONS
 from fashion_cnn.models import model_options
+from fashion_cnn.run import read_json
 
 _CHOICES = {
     "optimizer": ("adam", "sgd"),
@@ -110,7 +112,12 @@ def find_recipe(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]
     if not name.endswith(".json"):
-        raise ValueError(f"recipe: got {name!r}; expected {', '.join(RECIPES)} or a recipe.json")
+        near = difflib.get_close_matches(name, RECIPES, 1)
+        raise ValueError(
+            f"recipe: got {name!r}; "
+            + (f"did you mean {near[0]}? " if near else "")
+            + f"expected {', '.join(RECIPES)} or a recipe.json"
+        )
     try:
         return from_dict(json.loads(Path(name).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -142,6 +149,20 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
         except OverflowError:
             raise ValueError(f"{key}: too large a number") from None
     return Recipe(**{**values, **numbers, "augment": augment})
+
+
+def read_recipe(run: Path) -> Recipe:
+    """The recipe of a run.
+
+    Raises:
+        FileNotFoundError: `run` is no run folder.
+        ValueError: its `recipe.json` is damaged.
+    """
+    values = read_json(run, "recipe.json")
+    try:
+        return from_dict(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{run / 'recipe.json'}: damaged ({error})") from None
 
 
 def require_same(run: Path, started: Recipe, given: Recipe) -> None:

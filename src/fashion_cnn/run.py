@@ -8,10 +8,14 @@ import math
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,9 @@ HISTORY_COLUMNS = (
     "seconds",
 )
 _SUMS = "SHA256SUMS"
+_OF_SUMS = "# SHA-256 of the lines above: "
+_UNFINISHED = ".writing-"
+_LOCK = ".lock"
 _VERSIONS = ("fashion-cnn", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy")
 
 
@@ -42,6 +49,62 @@ def new_run_folder(recipe_name: str, parent: Path = Path("runs")) -> Path:
             n += 1
 
 
+def is_used(run: Path) -> bool:
+    """Whether a folder holds more than what a run leaves that was killed as it began."""
+    own = ("environment.json", _LOCK)
+    names = (path.name for path in run.iterdir())
+    return any(name not in own and not name.startswith(_UNFINISHED) for name in names)
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Keep a run folder to this process; the lock goes with the process, however it ends.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    path = run / _LOCK
+    with open(path, "a+", encoding="utf-8") as file:
+        if not _lock(file):
+            file.seek(0)
+            raise ValueError(
+                f"{run}: process {file.read() or '?'} is training there; wait for it to end, or "
+                "give another --run"
+            )
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        for left in run.rglob(f"{_UNFINISHED}*"):  # of a process that was killed
+            left.unlink()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock(file: Any) -> bool:
+    """Whether this process has the file now, and it is still the one in the folder."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: no two trainings are kept apart
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def require_space(run: Path, size: int) -> None:
+    """Raise OSError unless `size` more bytes fit where the run is."""
+    free = shutil.disk_usage(run).free
+    if free < size:
+        raise OSError(
+            f"{run}: {free / 1e6:.0f} MB free; a run of this model needs {size / 1e6:.0f} MB: make "
+            "room, or give another --run"
+        )
+
+
 def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
     """Let `write` fill a temporary file beside `path`, then move it into place.
 
@@ -51,18 +114,25 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
 
     Returns:
         `path`.
+
+    Raises:
+        OSError: it could not be written; what was there before is untouched.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED, suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
         write(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary:
+            temporary.unlink(missing_ok=True)
     return path
 
 
@@ -83,11 +153,27 @@ def read_json(run: Path, name: str) -> Any:
         FileNotFoundError: `run` is no run folder.
     """
     try:
-        return json.loads((run / name).read_text(encoding="utf-8"))
+        return json.loads(whole(run, name).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
             f"{run}: has no {name}; expected the folder of a finished run, such as runs/textbook-1"
         ) from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{run / name}: damaged ({error})") from None
+
+
+def read_source(run: Path) -> dict[str, Any]:
+    """What a run was trained on: `source`, `found`, `sha256` and `class_names`.
+
+    Raises:
+        FileNotFoundError: `run` is no run folder.
+        ValueError: its `environment.json` is damaged.
+    """
+    about = read_json(run, "environment.json")
+    data = about.get("data") if isinstance(about, dict) else None
+    if not isinstance(data, dict) or not {"source", "sha256", "class_names"} <= data.keys():
+        raise ValueError(f"{run / 'environment.json'}: damaged (no data, or no class names in it)")
+    return data
 
 
 def write_history(run: Path, rows: Sequence[dict[str, float]]) -> None:
@@ -103,9 +189,29 @@ def write_history(run: Path, rows: Sequence[dict[str, float]]) -> None:
 
 def read_history(run: Path) -> dict[str, list[float]]:
     """`history.csv` as column -> values, in the order of epochs."""
-    with open(run / "history.csv", encoding="utf-8", newline="") as file:
+    path = whole(run, "history.csv")
+    with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return {key: [float(row[key] or "nan") for row in rows] for key in HISTORY_COLUMNS}
+    try:
+        return {key: [float(row[key] or "nan") for row in rows] for key in HISTORY_COLUMNS}
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: damaged ({error})") from None
+
+
+def read_arrays(run: Path, name: str) -> dict[str, Any]:
+    """The arrays of a `.npz` of the run folder; no pickles.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    import numpy as np
+
+    path = whole(run, name)
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: damaged ({error})") from None
 
 
 def environment(backend: str) -> dict[str, Any]:
@@ -121,11 +227,58 @@ def environment(backend: str) -> dict[str, Any]:
     }
 
 
-def seal(run: Path) -> None:
-    """Write `SHA256SUMS` over every other file of the run (`sha256sum -c` reads it)."""
-    files = sorted(p for p in run.rglob("[!.]*") if p.is_file() and p.name != _SUMS)
-    sums = (f"{file_sha256(p)}  {p.relative_to(run).as_posix()}\n" for p in files)
-    write_text(run / _SUMS, "".join(sums))
+def seal(run: Path, names: str = "*") -> None:
+    """Write `SHA256SUMS` over the run's files that match (`sha256sum -c` reads it)."""
+    found = (p for p in run.rglob(names) if p.is_file() and p.name[0] != "." and p.name != _SUMS)
+    lines = "".join(f"{file_sha256(p)}  {p.relative_to(run).as_posix()}\n" for p in sorted(found))
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    write_text(run / _SUMS, f"{lines}{_OF_SUMS}{digest}\n")
+
+
+def sums(run: Path) -> dict[str, str]:
+    """What `SHA256SUMS` holds, name -> SHA-256; nothing where there is none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = run / _SUMS
+    if not path.exists():
+        return {}
+    body, _, digest = path.read_bytes().rpartition(_OF_SUMS.encode())
+    if hashlib.sha256(body).hexdigest().encode() + b"\n" != digest:
+        raise ValueError(f"{path}: damaged; {_how_to_mend(run)}")
+    lines = (line.split("  ", 1) for line in body.decode().splitlines())
+    return {name: digest for digest, name in lines}
+
+
+def whole(run: Path, name: str) -> Path:
+    """The path of a file of the run, which is as it was sealed.
+
+    Raises:
+        ValueError: it is not, or `SHA256SUMS` is damaged.
+    """
+    path = run / name
+    expected = sums(run).get(name)
+    if expected and path.is_file() and file_sha256(path) != expected:
+        raise ValueError(f"{path}: damaged, or changed since the run ended; {_how_to_mend(run)}")
+    return path
+
+
+def damaged_files(run: Path) -> list[str]:
+    """The names in `SHA256SUMS` whose files are gone or not as they were; or its own name."""
+    try:
+        expected = sums(run)
+    except ValueError:
+        return [_SUMS]
+    return [
+        name
+        for name, digest in expected.items()
+        if not (run / name).is_file() or file_sha256(run / name) != digest
+    ]
+
+
+def _how_to_mend(run: Path) -> str:
+    return f"`fashion-cnn train --run {run} --resume` makes it again from the last checkpoint"
 
 
 def file_sha256(path: Path) -> str:

@@ -75,6 +75,13 @@ def test_unreachable_mirrors_are_listed(empty_machine, monkeypatch):
     assert not list((empty_machine / "cache").rglob("*ubyte*"))
 
 
+def test_a_cache_that_cannot_be_written_is_named(empty_machine, monkeypatch):
+    (empty_machine / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(empty_machine / "file"))
+    with pytest.raises(OSError, match=r"file/.*cannot be written.*set XDG_CACHE_HOME.*--data"):
+        load_data()
+
+
 def test_bad_file_from_a_mirror_is_not_kept(empty_machine, monkeypatch):
     def bad_mirror(mirror, scratch):
         return write_files(scratch)

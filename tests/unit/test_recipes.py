@@ -76,8 +76,10 @@ def test_a_broken_recipe_file_is_named(tmp_path, text):
 
 
 def test_unknown_names_are_answered_with_the_known():
-    with pytest.raises(ValueError, match="expected textbook, textbook-padded"):
+    with pytest.raises(ValueError, match=r"did you mean textbook\? expected textbook, "):
         find_recipe("textbok")
+    with pytest.raises(ValueError, match="got 'xyzzy'; expected textbook, textbook-padded"):
+        find_recipe("xyzzy")
     with pytest.raises(ValueError, match="no such file"):
         find_recipe("nowhere.json")
 

@@ -1,8 +1,20 @@
+import os
 import subprocess
 
 import pytest
 
-from fashion_cnn.run import new_run_folder, read_json, seal, write_history, write_text, write_whole
+from fashion_cnn.run import (
+    damaged_files,
+    held,
+    new_run_folder,
+    read_json,
+    seal,
+    sums,
+    whole,
+    write_history,
+    write_text,
+    write_whole,
+)
 
 
 def test_folders_count_up(tmp_path):
@@ -20,7 +32,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         path.write_text("new, but ha")
         raise OSError("no space left")
 
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError, match=r"file\.txt: could not be written \(no space left\)"):
         write_whole(tmp_path / "file.txt", half)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file.txt", "old")]
 
@@ -34,6 +46,42 @@ def test_sums_are_what_sha256sum_checks(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout == "a.txt: OK\ncheckpoints/b.txt: OK\n"
+    assert done.stderr == ""  # the last line is a comment
+
+
+def test_sums_that_were_cut_short_are_damaged(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        write_text(tmp_path / name, name)
+    seal(tmp_path)
+    lines = (tmp_path / "SHA256SUMS").read_text().splitlines(keepends=True)
+    assert sorted(sums(tmp_path)) == ["a.txt", "b.txt"]
+    for kept in ([], lines[:1], lines[1:], lines[:2], [*lines, "\n"]):
+        (tmp_path / "SHA256SUMS").write_text("".join(kept))
+        assert damaged_files(tmp_path) == ["SHA256SUMS"]
+
+
+def test_a_file_changed_or_gone_is_named(tmp_path):
+    for name in ("a.txt", "b.txt", "c.txt"):
+        write_text(tmp_path / name, name)
+    seal(tmp_path)
+    (tmp_path / "a.txt").write_text("A.txt")
+    (tmp_path / "b.txt").unlink()
+    assert damaged_files(tmp_path) == ["a.txt", "b.txt"]
+    with pytest.raises(ValueError, match=r"a\.txt: damaged, or changed.*--resume"):
+        whole(tmp_path, "a.txt")
+    assert whole(tmp_path, "c.txt").read_text() == "c.txt"
+
+
+def test_the_lock_names_its_process_and_clears_what_was_half_written(tmp_path):
+    (tmp_path / ".writing-x.npz").write_text("ha")
+    (tmp_path / ".lock").write_text("12345")  # of a process that was killed
+    with held(tmp_path):
+        assert not (tmp_path / ".writing-x.npz").exists()
+        with pytest.raises(ValueError, match=f"process {os.getpid()} "), held(tmp_path):
+            pass
+    assert list(tmp_path.iterdir()) == []
+    with held(tmp_path):
+        pass
 
 
 def test_history_has_the_promised_columns(tmp_path):

@@ -125,6 +125,7 @@ def test_run_folder_and_saved_model(tiny_data, run_folder):
         "environment.json",
         "history.csv",
         "model.keras",
+        "SHA256SUMS",
         "checkpoints",
         "checkpoints/epoch-00002.npz",
         "checkpoints/epoch-00003.npz",

@@ -96,7 +96,8 @@ def _given_folder(given: str, source: str) -> Path:
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    return next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
+    # os.path's answers no where it may not look; Path's would raise
+    return next((p for p in (folder / f"{name}.gz", folder / name) if os.path.isfile(p)), None)
 
 
 def _read_folder(folder: Path) -> list[np.ndarray]:
@@ -135,9 +136,16 @@ def _as_data(arrays: list[np.ndarray], folder: Path, source: str) -> Data:
 
 
 def _fetch(cache: Path) -> list[np.ndarray]:
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        into = tempfile.TemporaryDirectory(dir=cache)
+    except OSError as error:
+        raise OSError(
+            f"{cache}: cannot be written ({error.strerror}), and Fashion-MNIST is not on this "
+            "machine; set XDG_CACHE_HOME to a folder that can, or give --data a folder of its files"
+        ) from None
     failures = []
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+    with into as scratch:
         for get in (*(lambda into, m=m: _from_mirror(m, into) for m in MIRRORS), _from_debian):
             try:
                 folder = get(Path(scratch))
@@ -201,6 +209,8 @@ def _from_debian(scratch: Path) -> Path:
         )
         if done.returncode:
             raise OSError(f"apt-get {command}: {done.stderr.strip()}")
-    archive = next(scratch.glob(f"{DEBIAN_PACKAGE}_*.deb"))
-    subprocess.run([dpkg, "-x", archive, scratch / "deb"], check=True, timeout=60)  # noqa: S603
+    archives = list(scratch.glob(f"{DEBIAN_PACKAGE}_*.deb"))
+    if not archives:
+        raise OSError(f"apt-get download: no package {DEBIAN_PACKAGE}")
+    subprocess.run([dpkg, "-x", archives[0], scratch / "deb"], check=True, timeout=60)  # noqa: S603
     return scratch / "deb" / DEBIAN_FOLDER

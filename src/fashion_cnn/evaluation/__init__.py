@@ -9,7 +9,9 @@ import numpy as np
 from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.evaluation.metrics import classification_metrics
-from fashion_cnn.run import read_history, read_json, write_json, write_whole
+from fashion_cnn.models.saved import read_network
+from fashion_cnn.recipes import read_recipe
+from fashion_cnn.run import read_history, read_source, whole, write_json, write_whole
 
 SPLITS = ("test", "validation")
 
@@ -19,13 +21,12 @@ def load_model(run: Path | str) -> Any:
 
     Raises:
         FileNotFoundError: there is no finished run.
+        ValueError: its model is damaged.
     """
-    path = Path(run) / "model.keras"
+    path = whole(Path(run), "model.keras")
     if not path.is_file():
         raise FileNotFoundError(f"{run}: has no model.keras; expected the folder of a finished run")
-    from fashion_cnn.framework import keras
-
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
+    return read_network(path)
 
 
 def predict(model: Any, images: np.ndarray) -> np.ndarray:
@@ -74,13 +75,13 @@ def evaluate(
 
 def measure_run(run: Path, data: Data) -> dict[str, Any]:
     """Evaluate a trained run on its splits and write `metrics.json` and `predictions.npz`."""
-    model, recipe = load_model(run), read_json(run, "recipe.json")
+    model, recipe = load_model(run), read_recipe(run)
     history = read_history(run)
-    splits = SPLITS if recipe["validation"] == "validation" else ("test",)
+    splits = SPLITS if recipe.validation == "validation" else ("test",)
     arrays: dict[str, Any] = {}
     metrics: dict[str, Any] = {
-        "recipe": recipe["name"],
-        "seed": recipe["seed"],
+        "recipe": recipe.name,
+        "seed": recipe.seed,
         "parameters": model.count_params(),
         "train_examples": len(data.train_labels) - len(data.validation_index) * (len(splits) > 1),
         "train_seconds": round(sum(history["seconds"]), 3),
@@ -108,8 +109,8 @@ def evaluate_run(run: Path, split: str = "test") -> dict[str, Any]:
         FileNotFoundError: no finished run, or its data is gone.
         ValueError: the run was trained on the split asked for, or its data has changed.
     """
-    recipe, source = read_json(run, "recipe.json"), read_json(run, "environment.json")["data"]
-    if split == "validation" and recipe["validation"] != "validation":
+    recipe, source = read_recipe(run), read_source(run)
+    if split == "validation" and recipe.validation != "validation":
         raise ValueError(f"{run}: trained on the validation images too; only --split test is left")
     data = load_data(source["source"])
     if data.sha256 != source["sha256"]:
@@ -149,8 +150,9 @@ def predict_files(run: Path | None, paths: list[Path], top: int = 3) -> list[dic
         ValueError: a file is no picture, or not of the model's size.
     """
     run = run or newest_run()
-    names = read_json(run, "environment.json")["data"]["class_names"]
-    model = load_model(run)
+    names, model = read_source(run)["class_names"], load_model(run)
+    if len(names) != model.output_shape[-1]:
+        raise ValueError(f"{run}: {model.output_shape[-1]} answers for {len(names)} class names")
     height, width, channels = model.input_shape[1:]
     images = np.stack([read_image(path, (height, width), channels) for path in paths])
     rows = []

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fashion_cnn.data.dataset import Data
-from fashion_cnn.run import read_history, read_json, write_whole
+from fashion_cnn.recipes import read_recipe
+from fashion_cnn.run import read_arrays, read_history, read_json, write_whole
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, RED = "#0072B2", "#E69F00", "#D55E00"
@@ -45,10 +46,9 @@ def draw_run(run: Path, data: Data) -> list[Path]:
     Returns:
         The pictures' paths.
     """
-    history, recipe = read_history(run), read_json(run, "recipe.json")
-    held_out = "Test" if recipe["validation"] == "test" else "Validation"
-    with np.load(run / "predictions.npz", allow_pickle=False) as saved:
-        probabilities = saved["test_probabilities"]
+    history, recipe = read_history(run), read_recipe(run)
+    held_out = "Test" if recipe.validation == "test" else "Validation"
+    probabilities = read_arrays(run, "predictions.npz")["test_probabilities"]
     matrix = np.array(read_json(run, "metrics.json")["test_confusion_matrix"])
     figures = {
         "accuracy.png": curves(history, "accuracy", held_out),

@@ -1,8 +1,9 @@
 """A recipe and data in; a trained model, its history and its run folder out."""
 
+import math
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,24 @@ from fashion_cnn.models.forward import make_forward
 from fashion_cnn.recipes import Recipe, find_recipe
 from fashion_cnn.run import (
     environment,
-    read_json,
+    held,
+    is_used,
+    read_source,
+    require_space,
+    seal,
     write_history,
     write_json,
     write_text,
     write_whole,
 )
 from fashion_cnn.training.batches import chunks, training_index
-from fashion_cnn.training.checkpoint import load_checkpoint, save_checkpoint
+from fashion_cnn.training.checkpoint import KEEP, load_checkpoint, save_checkpoint
 from fashion_cnn.training.optimizers import make_optimizer
 from fashion_cnn.training.steps import make_steps
 
 NOT_VALIDATED = {"val_loss": float("nan"), "val_accuracy": float("nan")}
 SMALLEST_HALVED = 16  # normalisation has little to go by in the half of a smaller batch
-IMAGES_PER_CHUNK = 4288  # half a second of the textbook network on 2 cores; 67 steps of 64
+IMAGES_PER_CHUNK = 1024  # at most a second on 2 cores, so that Ctrl-C is heard
 
 
 @dataclass(frozen=True)
@@ -77,14 +82,18 @@ def train(
         scale: what your own model expects: `"0..255"` or `"0..1"`.
         callbacks: any `keras.callbacks.Callback`; what counts batches is called once a chunk,
             and `on_test_…` never. They see the form for training (`models/forms.py`).
-        resume: go on from the run's newest checkpoint.
+        resume: go on from the run's newest checkpoint; on the same machine the end is that of a run
+            never broken off, bit for bit.
         verbose: Keras's own progress: 0 nothing, 1 bars, 2 a line an epoch.
 
     Returns:
         `Trained`.
 
     Raises:
-        ValueError: something given does not fit; said before any training.
+        ValueError: something given does not fit, or another process trains in `run`; said before
+            any training.
+        OSError: `run` cannot be written, or the disk is full.
+        FloatingPointError: the loss is no number any more; the checkpoints before it stay.
     """
     recipe = recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe))
     data, run = as_data(data), Path(run) if run else None
@@ -104,17 +113,19 @@ def train(
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
     )
-    history = _open_run(run, recipe, data, model, resume) if run else []
-    _fit(recipe, data, index, model, history, run, callbacks, verbose)
-    if network is model:  # without the optimizer, whose state is the checkpoint's
-        network = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    else:
-        network.set_weights(model.get_weights())
-    network = mirrored(network) if recipe.mirror else network
+    if run and resume and not run.is_dir():
+        raise FileNotFoundError(f"{run}: nothing to resume here (no such folder)")
     if run:
-        with silence(), suppress(ImportError):
-            import tensorflow  # noqa: F401 (Keras's saving does on JAX too, and it greets)
-        write_whole(run / "model.keras", network.save)
+        run.mkdir(parents=True, exist_ok=True)
+    with held(run) if run else nullcontext():
+        history = _open_run(run, recipe, data, model, resume) if run else []
+        _fit(recipe, data, index, model, history, run, callbacks, verbose)
+        network = _to_keep(network, model, recipe.mirror)
+        if run:
+            with silence(), suppress(ImportError):
+                import tensorflow  # noqa: F401 (Keras's saving does on JAX too, and it greets)
+            write_whole(run / "model.keras", network.save)
+            seal(run)
     return Trained(network, history, run)
 
 
@@ -127,21 +138,44 @@ def _open_run(
     run: Path, recipe: Recipe, data: Data, model: Any, resume: bool
 ) -> list[dict[str, float]]:
     """Start a run's folder, or load the newest checkpoint of one and return its history."""
-    if resume:
-        history = load_checkpoint(run, recipe, model)
-        if read_json(run, "environment.json")["data"]["sha256"] != data.sha256:
-            raise ValueError(f"{run}: was started on other data; resume with the data of its start")
-        write_history(run, history)  # it may be a row behind the checkpoint
-        return history
-    run.mkdir(parents=True, exist_ok=True)
-    if any(run.iterdir()):
+    begun = is_used(run)
+    if begun and not resume:
         raise ValueError(f"{run}: not empty; give --resume to go on with it, or another folder")
-    source: dict[str, Any] = {"source": data.source, "found": data.found, "sha256": data.sha256}
-    source["class_names"] = data.class_names
-    about = {**environment(keras.backend.backend()), "precision": precision_here(recipe)}
-    write_json(run / "environment.json", {**about, "data": source})
-    write_text(run / "recipe.json", recipe.to_json())  # last: with it there is a run to resume
-    return []
+    history = []
+    if begun:
+        history = load_checkpoint(run, recipe, model)
+        _require_same_data(run, data)
+        if history:
+            write_history(run, history)  # it may be a row behind the checkpoint
+    else:
+        variables = [*model.variables, *model.trainable_variables, *model.trainable_variables]
+        require_space(run, 10_000_000 + (KEEP + 2) * sum(4 * math.prod(v.shape) for v in variables))
+        source: dict[str, Any] = {"source": data.source, "found": data.found}
+        source |= {"sha256": data.sha256, "class_names": data.class_names}
+        about = {**environment(keras.backend.backend()), "precision": precision_here(recipe)}
+        write_json(run / "environment.json", {**about, "data": source})
+        write_text(run / "recipe.json", recipe.to_json())  # last: now there is a run to resume
+    seal(run, "[er]*.json")
+    return history
+
+
+def _require_same_data(run: Path, data: Data) -> None:
+    then = read_source(run)["sha256"]
+    differ = [name for name in {**then, **data.sha256} if then.get(name) != data.sha256.get(name)]
+    if differ:
+        raise ValueError(
+            f"{run}: was started on other data ({', '.join(differ)} differ); resume with the data "
+            "of its start"
+        )
+
+
+def _to_keep(network: Any, model: Any, mirror: bool) -> Any:
+    """The network that is saved: its own form with what was learnt, float32."""
+    if network is model:  # without the optimizer, whose state is the checkpoint's
+        network = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    else:
+        network.set_weights(model.get_weights())
+    return mirrored(network) if mirror else network
 
 
 def _fit(
@@ -176,6 +210,11 @@ def _fit(
             heard.on_train_batch_begin(seen // recipe.batch_size)
             more_loss, more_right = steps(images, labels)
             seen, loss, right = seen + len(labels), loss + more_loss, right + more_right
+            if not math.isfinite(loss):
+                raise FloatingPointError(
+                    f"epoch {epoch + 1}: the loss is {loss}; the steps are too large: try "
+                    f"--learning-rate {recipe.learning_rate / 10:g}"
+                )
             logs = {"loss": loss / seen, "accuracy": right / seen}
             heard.on_train_batch_end(-(-seen // recipe.batch_size) - 1, logs)
             if model.stop_training:

@@ -1,74 +1,128 @@
 """Checkpoints: one whole `.npz` an epoch with everything that training goes on from."""
 
+import hashlib
+import io
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
-from fashion_cnn.recipes import Recipe, find_recipe, require_same
-from fashion_cnn.run import HISTORY_COLUMNS, write_whole
+from fashion_cnn.recipes import Recipe, read_recipe, require_same
+from fashion_cnn.run import HISTORY_COLUMNS, damaged_files, write_text, write_whole
 
 KEEP = 2  # the newest, and the one before it should the newest be damaged
+_DIGEST = 64  # characters of the SHA-256 at the end, which to a zip file is its comment
 
 
 def save_checkpoint(run: Path, model: Any, history: list[dict[str, float]]) -> Path:
     """Write `checkpoints/epoch-NNNNN.npz` and drop all but the newest `KEEP`.
 
     It holds `model.variables` (dropout's seed states are among them, not among `weights`),
-    `optimizer.variables`, and the history so far.
+    `optimizer.variables`, the history so far, and the texts of `recipe.json` and
+    `environment.json`. It ends with the SHA-256 of all before.
     """
     folder = run / "checkpoints"
     folder.mkdir(exist_ok=True)
     arrays: dict[str, Any] = {f"model/{i}": np.asarray(v) for i, v in enumerate(model.variables)}
     arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
     arrays["history"] = np.array([[row[key] for key in HISTORY_COLUMNS] for row in history])
+    for name in ("recipe", "environment"):
+        arrays[name] = np.array((run / f"{name}.json").read_text(encoding="utf-8"))
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = bytes(_DIGEST)
+    body = buffer.getvalue()[:-_DIGEST]
+    content = body + hashlib.sha256(body).hexdigest().encode()
     path = folder / f"epoch-{len(history):05d}.npz"
-    write_whole(path, lambda temporary: np.savez(temporary, **arrays))
+    write_whole(path, lambda temporary: temporary.write_bytes(content))
     for old in sorted(folder.glob("epoch-*.npz"))[:-KEEP]:
         old.unlink()
     return path
 
 
-def load_checkpoint(run: Path, recipe: Recipe, model: Any) -> list[dict[str, float]]:
-    """Put the newest checkpoint that can be read into a compiled model.
+def newest_checkpoint(run: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of the newest checkpoint that is whole; None when the run has none yet.
 
     A damaged one is named in a warning, and the one before it is used.
+
+    Raises:
+        ValueError: all of them are damaged.
+    """
+    saved = sorted((run / "checkpoints").glob("epoch-*.npz"), reverse=True)
+    for path in saved:
+        content = path.read_bytes()
+        if hashlib.sha256(content[:-_DIGEST]).hexdigest().encode() == content[-_DIGEST:]:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return dict(arrays)
+        warnings.warn(f"{path}: damaged; using the one before it", stacklevel=2)
+    if saved:
+        raise ValueError(
+            f"{run}: none of its {len(saved)} checkpoints can be read; start a new run"
+        )
+    return None
+
+
+def load_checkpoint(run: Path, recipe: Recipe, model: Any) -> list[dict[str, float]]:
+    """Put the newest whole checkpoint into a compiled model.
 
     Returns:
         The history so far; empty when the run never finished an epoch.
 
     Raises:
-        ValueError: the run was started by another recipe, or none of its checkpoints can be read.
+        ValueError: the run was started by another recipe or model, or none of its checkpoints is
+            whole.
         FileNotFoundError: there is no such run.
     """
     if not (run / "recipe.json").is_file():
         raise FileNotFoundError(f"{run}: nothing to resume here (no recipe.json)")
-    require_same(run, find_recipe(str(run / "recipe.json")), recipe)
+    require_same(run, read_recipe(run), recipe)
+    arrays = newest_checkpoint(run)
+    if arrays is None:
+        return []
     model.optimizer.build(model.trainable_variables)
-    saved = sorted((run / "checkpoints").glob("epoch-*.npz"), reverse=True)
-    for path in saved:
-        try:
-            arrays = _read(path, model)
-        except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
-            warnings.warn(f"{path}: damaged or of another model ({error})", stacklevel=2)
-            continue
-        for i, variable in enumerate([*model.variables, *model.optimizer.variables]):
-            variable.assign(arrays[i])
-        return [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in arrays[-1].tolist()]
-    if saved:
+    for kind, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+        here = [tuple(variable.shape) for variable in variables]
+        there = [arrays[name].shape for name in arrays if name.startswith(f"{kind}/")]
+        if here != there:
+            differ = [pair for pair in zip(there, here, strict=False) if pair[0] != pair[1]]
+            raise ValueError(
+                f"{run}: started with another {kind}, of {len(there)} variables; this one has "
+                f"{len(here)}" + (f"; the first that differ are {differ[0]}" if differ else "")
+            )
+        for i, variable in enumerate(variables):
+            variable.assign(arrays[f"{kind}/{i}"])
+    rows = arrays["history"].tolist()
+    return [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in rows]
+
+
+def mend(run: Path) -> list[str]:
+    """Make a run with damaged files one that can go on: the newest whole checkpoint is the truth.
+
+    What is damaged goes; `recipe.json` and `environment.json` come back from the checkpoint.
+
+    Returns:
+        The names of the files that were damaged or gone.
+
+    Raises:
+        ValueError: no checkpoint is whole.
+    """
+    damaged = damaged_files(run)
+    if not damaged:
+        return []
+    for name in damaged:
+        if name.startswith("checkpoints/"):
+            (run / name).unlink(missing_ok=True)
+    arrays = newest_checkpoint(run)
+    if arrays is None:
         raise ValueError(
-            f"{run}: none of its {len(saved)} checkpoints can be read; start a new run"
+            f"{run}: {', '.join(damaged)} damaged, no checkpoint left; start a new run"
         )
-    return []
-
-
-def _read(path: Path, model: Any) -> list[np.ndarray]:
-    """All arrays of a checkpoint: model, optimizer, history. Nothing is assigned yet."""
-    names = [f"model/{i}" for i in range(len(model.variables))]
-    names += [f"optimizer/{i}" for i in range(len(model.optimizer.variables))]
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
-        if len(saved.files) != len(names) + 1:
-            raise ValueError(f"{len(saved.files) - 1} variables; this model has {len(names)}")
-        return [saved[name] for name in [*names, "history"]]
+    for name in damaged:
+        (run / name).unlink(missing_ok=True)
+    for name in ("recipe", "environment"):
+        write_text(run / f"{name}.json", str(arrays[name]))
+    (run / "SHA256SUMS").unlink(missing_ok=True)
+    return damaged

@@ -1,0 +1,351 @@
+"""Runs that are killed, damaged or starved of space, resumed and compared to the last bit.
+
+A few of each here; `pytest -m durability` tries many more and prints how many.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fashion_cnn import RECIPES, train
+from fashion_cnn.data import as_data
+from fashion_cnn.evaluation import load_model
+from fashion_cnn.run import damaged_files, held, read_arrays, read_history, read_json
+from fashion_cnn.training.checkpoint import mend, newest_checkpoint
+
+# All there is to resume: order, augmentation, dropout, normalisation, momentum, schedule, bfloat16.
+SMALL = {
+    "textbook-plus": {},
+    "sprint": {"options": {"width": 8, "hidden": 8}},
+    "standard": {"options": {"width": 8, "hidden": 8, "convolutions": 2}},
+    "marathon": {"options": {"width": 8, "stem": 2, "hidden": 8}},
+}
+CHANGES = {"epochs": 3, "batch_size": 29, "seed": 5}
+
+# Trains the recipe in argv[1] into argv[2]. With a number it kills itself at that file operation:
+# before and after each write, flush, renaming and deletion of a run.
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from fashion_cnn import train
+from fashion_cnn.data import as_data
+from fashion_cnn.evaluation import measure_run
+from fashion_cnn.run import seal
+recipe, run, fatal = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+count = 0
+def point():
+    global count
+    count += 1
+    if count == fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+def mortal(owner, name):
+    act = getattr(owner, name)
+    def guarded(*words, **options):
+        point()
+        done = act(*words, **options)
+        point()
+        return done
+    setattr(owner, name, guarded)
+for owner, name in ((os, "fsync"), (os, "replace"), (Path, "unlink"), (Path, "write_bytes")):
+    mortal(owner, name)
+with np.load("data.npz") as saved:
+    data = as_data(((saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])))
+train(recipe, data, run, resume=run.is_dir())
+measure_run(run, data)
+seal(run)
+print(count)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with small data and one recipe file a kind."""
+    folder = tmp_path_factory.mktemp("durability")
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (180, 28, 28), dtype=np.uint8), np.arange(180) % 4
+    np.savez(folder / "data.npz", x=x, y=y, x_test=x[:40], y_test=y[:40])
+    for name, small in SMALL.items():
+        recipe = dataclasses.replace(RECIPES[name], **CHANGES, **small)
+        (folder / f"{name}.json").write_text(recipe.to_json())
+    return folder
+
+
+def start(place, name, run, fatal=0):
+    call = [sys.executable, "-c", CHILD, f"{name}.json", str(run), str(fatal)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(call, cwd=place, **pipes)
+
+
+def finish(process):
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return int(out)
+
+
+def digest(run):
+    """SHA-256 over all that a run ends with, but for seconds and dates."""
+    found = hashlib.sha256()
+    arrays = newest_checkpoint(run)
+    for name in sorted(set(arrays) - {"history", "environment"}):
+        found.update(name.encode() + arrays[name].tobytes())
+    for weight in load_model(run).get_weights():
+        found.update(weight.tobytes())
+    history = {**read_history(run), "seconds": None}
+    metrics = {**read_json(run, "metrics.json"), "train_seconds": None}
+    answers = read_arrays(run, "predictions.npz")
+    found.update(json.dumps([history, metrics]).encode())
+    found.update(b"".join(answers[name].tobytes() for name in sorted(answers)))
+    return found.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def unbroken(place):
+    """Recipe -> the digest of a run never broken off, and its number of file operations."""
+    found = {}
+
+    def of(name):
+        if name not in found:
+            operations = finish(start(place, name, place / f"{name}-whole"))
+            found[name] = digest(place / f"{name}-whole"), operations
+        return found[name]
+
+    return of
+
+
+def kill_at_operation(place, name, run, fatal):
+    process = start(place, name, run, fatal)
+    process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL
+
+
+def kill_after(place, name, run, seconds):
+    """Kill `seconds` after the first sign of life; whether it was still alive."""
+    process = start(place, name, run)
+    while not run.exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def resumed_is_unbroken(place, name, run, expected):
+    finish(start(place, name, run))
+    assert digest(run) == expected
+    assert not list(run.rglob(".*"))  # neither a lock nor what was half written
+    assert not damaged_files(run)
+    shutil.rmtree(run)
+
+
+def sweep(place, unbroken, names, kills, seed):
+    """Every other kill within a file operation, the others at any time; the kills that hit."""
+    rng, hits = random.Random(seed), 0  # noqa: S311 (no secret)
+    for i in range(kills):
+        name = names[i % len(names)]
+        expected, operations = unbroken(name)
+        run = place / f"{name}-{i}"
+        if i % 2 == 0:
+            kill_at_operation(place, name, run, rng.randint(1, operations))
+            hits += 1
+        else:
+            hits += kill_after(place, name, run, rng.uniform(0, 3))
+        resumed_is_unbroken(place, name, run, expected)
+    return hits
+
+
+def test_three_kills_lose_nothing(place, unbroken):
+    assert sweep(place, unbroken, ["textbook-plus", "standard"], 3, seed=0) >= 2
+
+
+@pytest.mark.durability
+def test_a_sweep_of_kills_loses_nothing(place, unbroken, capsys):
+    kills = sweep(place, unbroken, list(SMALL), 48, seed=1)
+    with capsys.disabled():
+        print(f"\n{kills} kills, each run resumed to the same bits")
+    assert kills >= 40
+
+
+@pytest.fixture(scope="module")
+def finished(place, unbroken):
+    unbroken("standard")
+    return place / "standard-whole"
+
+
+def damages(content, flips, rng):
+    """The content cut short at every sixteenth, and with single bits turned."""
+    for sixteenth in range(16):
+        yield content[: len(content) * sixteenth // 16]
+    for _ in range(flips):
+        bit = rng.randrange(8 * len(content))
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        yield bytes(damaged)
+
+
+def read_again(run, name):
+    """What reads the file, as the verbs do."""
+    if name == "SHA256SUMS":
+        read_json(run, "recipe.json")
+    elif name.endswith(".json"):
+        read_json(run, name)
+    elif name == "history.csv":
+        read_history(run)
+    elif name == "model.keras":
+        load_model(run)
+    else:
+        read_arrays(run, name)
+
+
+def damage_all(run, copy, flips):
+    """Damage every file in every way; each time it is named, and refused by what reads it."""
+    shutil.copytree(run, copy)
+    rng, tried = random.Random(0), 0  # noqa: S311 (no secret)
+    for path in sorted(p for p in copy.rglob("*") if p.is_file()):
+        name, content = path.relative_to(copy).as_posix(), path.read_bytes()
+        for damaged in damages(content, flips, rng):
+            path.write_bytes(damaged)
+            assert damaged_files(copy) == [name]
+            with pytest.raises(ValueError, match=f"{path.name}: damaged"):
+                read_again(copy, name)
+            tried += 1
+        path.write_bytes(content)
+    assert not damaged_files(copy)
+    return tried
+
+
+def test_damage_is_named(finished, tmp_path):
+    assert damage_all(finished, tmp_path / "copy", flips=4) >= 8 * 20
+
+
+@pytest.mark.durability
+def test_damage_of_many_kinds_is_named(finished, tmp_path, capsys):
+    tried = damage_all(finished, tmp_path / "copy", flips=200)
+    with capsys.disabled():
+        print(f"\n{tried} damaged files, each named and refused")
+
+
+def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path):
+    """Without the run's sums too: a checkpoint has its own."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "SHA256SUMS").unlink()
+    newest = max((run / "checkpoints").iterdir())
+    content = newest.read_bytes()
+    for damaged in damages(content, 8, random.Random(0)):  # noqa: S311 (no secret)
+        newest.write_bytes(damaged)
+        with pytest.warns(UserWarning, match=r"epoch-00003\.npz: damaged"):
+            assert len(newest_checkpoint(run)["history"]) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["model.keras", "recipe.json", "history.csv", "checkpoints/epoch-00003.npz"]
+)
+def test_a_finished_run_is_mended(place, finished, tmp_path, unbroken, name):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / name).write_bytes(b"?")
+    assert mend(run) == [name]
+    finish(start(place, "standard", run))
+    assert digest(run) == unbroken("standard")[0]
+    assert not damaged_files(run)
+
+
+def arrays(place):
+    with np.load(place / "data.npz") as saved:
+        return as_data(((saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])))
+
+
+FULL = """
+import resource, sys
+import numpy as np
+from fashion_cnn import train
+from fashion_cnn.data import as_data
+from fashion_cnn.framework import keras
+with np.load("data.npz") as saved:
+    data = as_data(((saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])))
+class Fill(keras.callbacks.Callback):  # from the second epoch on no file may be longer
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+train("textbook-plus.json", data, sys.argv[1], callbacks=[Fill()])
+"""
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(place, unbroken):
+    call = [sys.executable, "-c", FULL, "full"]
+    done = subprocess.run(call, cwd=place, capture_output=True, text=True, timeout=300)
+    assert "epoch-00002.npz: could not be written (File too large)" in done.stderr
+    run = place / "full"
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["epoch-00001.npz"]
+    assert not list(run.rglob(".*"))
+    resumed_is_unbroken(place, "textbook-plus", run, unbroken("textbook-plus")[0])
+
+
+def test_no_space_is_said_before_training(place, tmp_path, monkeypatch):
+    usage = shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=r"run: 1 MB free; a run of this model needs 1\d MB"):
+        train(str(place / "sprint.json"), arrays(place), tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_two_trainings_of_one_run_are_kept_apart(place, tmp_path):
+    recipe, data, run = str(place / "sprint.json"), arrays(place), tmp_path / "run"
+    run.mkdir()
+    with held(run), pytest.raises(ValueError, match=f"process {os.getpid()} is training there"):
+        train(recipe, data, run)
+    train(recipe, data, run)
+    assert not (run / ".lock").exists()
+
+
+def test_resuming_with_another_model_is_refused(place, finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    from fashion_cnn.models import build_model
+
+    other = build_model("textbook", (28, 28, 1), 4)
+    with pytest.raises(ValueError, match=r"started with another model, of \d+ variables"):
+        train(place / "standard.json", arrays(place), run, model=other, scale="0..255", resume=True)
+
+
+def interrupted(folder, *numbers):
+    """Send signals to a training on the real data, in its second epoch."""
+    call = [str(Path(sys.executable).with_name("fashion-cnn")), "train", "textbook"]
+    run = folder / "run"
+    options = {"cwd": folder, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*call, "--batch-size", "1000", "--run", run], **options)
+    while not list(run.glob("checkpoints/*.npz")) and process.poll() is None:
+        time.sleep(0.05)
+    for number in numbers:
+        process.send_signal(number)
+    began = time.monotonic()
+    error = process.communicate(timeout=60)[1]
+    return process.returncode, error, time.monotonic() - began
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_in_good_order(tmp_path, real_data, number, status):
+    returned, error, _ = interrupted(tmp_path, number)
+    assert returned == status
+    assert "--resume" in error.splitlines()[-1]
+    assert "Traceback" not in error
+    assert len(newest_checkpoint(tmp_path / "run")["history"]) >= 1
+    assert not list((tmp_path / "run").rglob(".*"))
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path, real_data):
+    returned, _, _ = interrupted(tmp_path, signal.SIGTERM, signal.SIGTERM)
+    assert returned == 143
+    assert len(newest_checkpoint(tmp_path / "run")["history"]) >= 1

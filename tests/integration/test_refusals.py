@@ -1,0 +1,208 @@
+"""Bad input, through the command line: the status, one line that helps, and nothing left behind."""
+
+import gzip
+import json
+import os
+import resource
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fashion_cnn.data.fashion_mnist import FILES, _file
+from fashion_cnn.recipes import RECIPES
+
+PROGRAM = str(Path(sys.executable).with_name("fashion-cnn"))
+IMAGES, LABELS = list(FILES)[:2]
+RECIPE = json.loads(RECIPES["textbook"].to_json())
+
+
+def fashion_cnn(folder, *words, **options):
+    call = [PROGRAM, *map(str, words)]
+    return subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=300, **options)
+
+
+def header(*shape, kind=8):
+    return struct.pack(f">HBB{len(shape)}I", 0, kind, len(shape), *shape)
+
+
+def idx_folder(folder, real, **changed):
+    """Links to the real files, but for those that are given."""
+    (folder / "data").mkdir()
+    for name in FILES:
+        path = _file(Path(real.found), name)
+        (folder / "data" / path.name).symlink_to(path.resolve())
+    for name, content in changed.items():
+        name = name.replace("_", "-")
+        for old in (folder / "data").glob(f"{name}*"):
+            old.unlink()
+        (folder / "data" / name).write_bytes(content)
+    return ["train", "--data", "data"]
+
+
+def with_images(content):
+    return lambda folder, real: idx_folder(folder, real, **{IMAGES: content})
+
+
+def with_recipe(text):
+    def make(folder, real):
+        (folder / "recipe.json").write_text(text)
+        return ["train", "recipe.json"]
+
+    return make
+
+
+def with_npz(**arrays):
+    def make(folder, real):
+        np.savez(folder / "data.npz", **arrays)
+        return ["train", "--data", "data.npz"]
+
+    return make
+
+
+def class_folder(folder, real):
+    (folder / "photos" / "shirt").mkdir(parents=True)
+    (folder / "photos" / "shirt" / "1.png").write_bytes(b"no picture")
+    return ["train", "--data", "photos"]
+
+
+def used_folder(folder, real):
+    (folder / "run").mkdir()
+    (folder / "run" / "thesis.txt").write_text("dear")
+    return ["train", "--run", "run"]
+
+
+def beneath_a_file(folder, real):
+    (folder / "file").write_text("")
+    return ["train", "--run", "file/run"]
+
+
+def broken_run(name, content):
+    """The folder of a run that has only just begun, one of its files being `content`."""
+
+    def make(folder, real):
+        (folder / "run").mkdir()
+        (folder / "run" / "recipe.json").write_text(RECIPES["textbook"].to_json())
+        about = {"data": {"source": "fashion-mnist", "sha256": {"x": "y"}, "class_names": ["a"]}}
+        (folder / "run" / "environment.json").write_text(json.dumps(about))
+        (folder / "run" / name).write_bytes(content)
+        return ["evaluate", "run"]
+
+    return make
+
+
+MODEL = "run/model.keras: not a valid model"
+USAGE = [
+    (["train", "standrd"], "did you mean standard?"),
+    (["train", "xyzzy"], "expected textbook, "),
+    (["train", "nowhere.json"], "nowhere.json: no such file"),
+    (["train", "--set", "depth=3"], "--set depth: unknown; expected one of"),
+    (["train", "--set", "depth"], "expected KEY=VALUE"),
+    (["train", "--set", "dropout=much"], "dropout: got 'much'; expected a number"),
+    (["train", "textbook", "--set", "dropout=1.5"], "dropout: got 1.5; expected 0 <= rate < 1"),
+    (["train", "--set", "width=0"], "width: got 0"),
+    (["train", "--set", "blocks=9"], "blocks, convolutions: got 9"),
+    (["train", "--set", "augment=flop"], "augment: got 'flop'; expected flip"),
+    *(
+        (["train", "--epochs", n], f"epochs: got {n}; expected 1..")
+        for n in ("0", "-1", "1000000000")
+    ),
+    (["train", "--epochs", "ten"], "epochs: got 'ten'; expected a whole number"),
+    *(
+        (["train", "--learning-rate", x], f"learning_rate: got {x}; expected more than 0")
+        for x in ("nan", "inf", "-0.1")
+    ),
+    (["train", "--learning-rate", "abc"], "learning_rate: got 'abc'; expected a number"),
+    (["train", "--batch-size", "0"], "batch_size: got 0; expected at least 1"),
+    (["train", "--validation", "both"], "--validation"),
+    (["train", "--resume"], "--resume needs --run DIR"),
+    (["train", "--resume", "--run", "nowhere"], "with a RECIPE it would be started"),
+    (used_folder, "run: not empty; give --resume to go on with it, or another"),
+    (with_recipe(""), "recipe.json: not a recipe"),
+    (with_recipe("[" * 100_000), "recipe.json: not a recipe"),
+    (with_recipe(json.dumps(RECIPE | {"depth": 3})), "unknown key 'depth'"),
+    (with_recipe(json.dumps(RECIPE | {"epochs": "3"})), "epochs: got '3'; expected a whole number"),
+    (with_recipe(json.dumps(RECIPE | {"options": {"depth": 1}})), "depth: not an option"),
+]
+FAILURES = [
+    (["train", "--batch-size", "60000"], "batch_size: got 60000; there are 55000 training images"),
+    (["train", "--data", "nowhere"], "--data: no folder 'nowhere'; expected fashion-mnist"),
+    (beneath_a_file, "file/run: cannot be made (Not a directory); give --run a folder that"),
+    (class_folder, "photos: missing train-images"),
+    (with_npz(x=np.array([None])), "no folder 'data.npz'; expected fashion-mnist, or a folder"),
+    (with_images(b""), "not IDX of unsigned bytes (it starts with nothing)"),
+    (with_images(header(60000, 28, 28, kind=13)), "not IDX of unsigned bytes"),
+    (with_images(header(60000, 28, 28) + b"1"), "more than the file can hold"),
+    (with_images(header(2**31, 2**31, 2**31)), "more than the file can hold"),
+    (with_images(header(2, 1, 1) + b"123"), "the file holds more than 2 bytes"),
+    (with_images(gzip.compress(header(60000, 28, 28) + bytes(60000 * 784))[:-9]), "damaged gzip"),
+    (with_images(gzip.compress(header(2, 1, 1) + bytes(10**8))), "the file holds more than 2"),
+    (with_images(header(60000, 28, 28) + bytes(60000 * 784)), "right shape but not Fashion-MNIST"),
+    (
+        lambda folder, real: idx_folder(folder, real, **{LABELS: header(3) + b"123"}),
+        "shape (3,); Fashion-MNIST has (60000,)",
+    ),
+    (["evaluate", "nowhere"], "nowhere: has no recipe.json; expected the folder of a finished run"),
+    (["report", "nowhere"], "nowhere: has no environment.json"),
+    (["predict", "shirt.png"], "no model in runs/: run `fashion-cnn train` or give --model RUN"),
+    (broken_run("recipe.json", b"{"), "run/recipe.json: damaged"),
+    (broken_run("environment.json", b"[" * 10**5), "run/environment.json: damaged"),
+    (broken_run("environment.json", b"{}"), "run/environment.json: damaged (no data"),
+    (broken_run("thesis.txt", b""), "run: fashion-mnist has changed since it was trained"),
+    (broken_run("SHA256SUMS", b"0  recipe.json\n"), "run/SHA256SUMS: damaged"),
+]
+CASES = [(2, *row) for row in USAGE] + [(1, *row) for row in FAILURES]
+
+
+@pytest.mark.parametrize(("status", "case", "message"), CASES)
+def test_bad_input_is_refused(tmp_path, real_data, status, case, message):
+    words = case(tmp_path, real_data) if callable(case) else case
+    before = sorted(p for p in tmp_path.rglob("*") if not p.is_dir())
+    done = fashion_cnn(tmp_path, *words)
+    assert done.returncode == status, done.stderr
+    *progress, said = done.stderr.splitlines()
+    assert said.startswith("fashion-cnn: ") and message in said
+    assert not any(line.startswith(("fashion-cnn", "Traceback", "Epoch")) for line in progress)
+    assert done.stdout == ""
+    assert sorted(p for p in tmp_path.rglob("*") if not p.is_dir()) == before
+
+
+def test_no_space_at_the_start_leaves_nothing(tmp_path, real_data):
+    def no_file_may_grow():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    done = fashion_cnn(tmp_path, "train", "textbook", preexec_fn=no_file_may_grow)
+    assert done.returncode == 1
+    assert "environment.json: could not be written (File too large)" in done.stderr
+    assert not [p for p in tmp_path.rglob("*") if not p.is_dir()]
+
+
+@pytest.mark.parametrize("words", [["recipes"], ["train", "--help"]])
+def test_a_reader_that_leaves_early_is_no_error(tmp_path, words):
+    end, start = os.pipe()
+    os.close(end)
+    options = {"stdout": start, "stderr": subprocess.PIPE, "text": True}
+    done = subprocess.run([PROGRAM, *words], cwd=tmp_path, timeout=60, check=False, **options)
+    os.close(start)
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+def test_it_works_without_a_home(tmp_path, real_data):
+    environment = {key: value for key, value in os.environ.items() if key != "XDG_CACHE_HOME"}
+    environment |= {"HOME": "/dev/null/home", "FASHION_CNN_DATA": real_data.found}
+    done = fashion_cnn(tmp_path, "data", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "fashion-mnist-samples.png").exists()
+    assert done.stderr == ""
+
+
+def test_a_loss_that_is_no_number_ends_training(tmp_path, real_data):
+    words = ("--batch-size", "1000", "--learning-rate", "1e30", "--run", "run")
+    done = fashion_cnn(tmp_path, "train", "textbook", *words)
+    assert done.returncode == 1
+    assert "epoch 1: the loss is nan; the steps are too large: try --learning-rate" in done.stderr
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
