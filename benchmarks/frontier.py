@@ -225,7 +225,9 @@ def draw(rows: list[dict[str, str]], found: dict[str, dict[str, float]]) -> None
                 color=colour,
                 capsize=3,
             )
-            place = {"textcoords": "offset points", "xytext": (8, -14), "color": colour}
+            left = name == "textbook"  # to the right of it stands plain Keras
+            at, to = ((-8, -14), "right") if left else ((8, -14), "left")
+            place = {"textcoords": "offset points", "xytext": at, "ha": to, "color": colour}
             axis.annotate(name, (row["seconds"], row["test_accuracy"]), weight="bold", **place)
         axis.set_xscale("log")
         every = [float(r["seconds"]) for r in rows]

@@ -128,6 +128,10 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
+        if os.name == "posix":  # the new name, too, shall outlive a power cut
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
     except OSError as error:
         raise OSError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
