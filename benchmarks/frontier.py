@@ -121,7 +121,7 @@ def summary(rows: list[dict[str, str]]) -> dict[str, dict[str, float]]:
         for column, scale in (("test_accuracy", 100), ("seconds", 1), ("ratio", 1)):
             values = [scale * float(row[column]) for row in mine]
             sd = statistics.stdev(values) if len(values) > 1 else float("nan")
-            found[name] |= {column: statistics.mean(values), f"{column}_sd": sd}
+            found[name] |= {column: round(statistics.mean(values), 6), f"{column}_sd": sd}
     return found
 
 
