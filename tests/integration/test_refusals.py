@@ -1,19 +1,26 @@
 """Bad input, through the command line: the status, one line that helps, and nothing left behind."""
 
+import copy
 import gzip
 import json
+import math
 import os
+import random
 import resource
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fashion_cnn.data.fashion_mnist import FILES, _file
-from fashion_cnn.recipes import RECIPES
+from fashion_cnn.data.idx import read_idx
+from fashion_cnn.models import build_model
+from fashion_cnn.models.saved import read_network
+from fashion_cnn.recipes import RECIPES, find_recipe
 
 PROGRAM = str(Path(sys.executable).with_name("fashion-cnn"))
 IMAGES, LABELS = list(FILES)[:2]
@@ -206,3 +213,83 @@ def test_a_loss_that_is_no_number_ends_training(tmp_path, real_data):
     assert done.returncode == 1
     assert "epoch 1: the loss is nan; the steps are too large: try --learning-rate" in done.stderr
     assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+NASTY = (
+    None,
+    True,
+    -1,
+    0,
+    10**400,
+    0.5,
+    math.nan,
+    math.inf,
+    "",
+    "x" * 10**5,
+    [],
+    [[1]],
+    {},
+    {"": 0},
+)
+
+
+def spoilt(value, whole=None, place=None):
+    """The JSON value again and again, each time with one thing in it replaced by a nasty one."""
+    whole, place = (whole, place) if place else ([value], (0,))
+    for nasty in NASTY:
+        changed = copy.deepcopy(whole)
+        *outer, last = place
+        inner = changed
+        for key in outer:
+            inner = inner[key]
+        inner[last] = nasty
+        yield changed[0]
+    keys = value if isinstance(value, dict) else range(len(value) if isinstance(value, list) else 0)
+    for key in keys:
+        yield from spoilt(value[key], whole, (*place, key))
+
+
+def refusals(read, cases):
+    """How many of the cases are refused; the others are read, and nothing else ever happens."""
+    found = 0
+    for path in cases:
+        try:
+            read(path)
+        except ValueError:
+            found += 1
+    return found
+
+
+@pytest.mark.durability
+def test_nonsense_is_refused_by_every_reader(tmp_path, capsys):
+    """Recipes and networks with one value spoilt, IDX files with some bytes of the header."""
+
+    def recipes():
+        for values in spoilt(RECIPE | {"options": {"dropout": 0.1}}):
+            (tmp_path / "recipe.json").write_text(json.dumps(values))
+            yield str(tmp_path / "recipe.json")
+
+    def networks():
+        build_model("textbook", (28, 28, 1), 10).save(tmp_path / "good.keras")
+        with zipfile.ZipFile(tmp_path / "good.keras") as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        for values in spoilt(json.loads(files["config.json"])):
+            with zipfile.ZipFile(tmp_path / "bad.keras", "w") as archive:
+                for name, content in (files | {"config.json": json.dumps(values)}).items():
+                    archive.writestr(name, content)
+            yield tmp_path / "bad.keras"
+
+    def images():
+        good, rng = header(9, 4, 4) + bytes(144), random.Random(0)  # noqa: S311 (no secret)
+        for _ in range(5000):
+            bad = bytearray(good)
+            for _ in range(rng.randint(1, 4)):
+                bad[rng.randrange(16)] = rng.randrange(256)
+            (tmp_path / "bad-idx").write_bytes(bad)
+            yield tmp_path / "bad-idx"
+
+    readers = ((find_recipe, recipes), (read_network, networks), (read_idx, images))
+    found = [refusals(read, cases()) for read, cases in readers]
+    with capsys.disabled():
+        print("\nrefused: {} recipes, {} networks, {} IDX files".format(*found))
+    assert found[0] > 150 and found[1] > 1000 and found[2] > 4000
