@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fashion_cnn.terminal import say, steps
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -27,6 +29,9 @@ DataOption = Annotated[
     str,
     typer.Option("--data", metavar="SOURCE", help="fashion-mnist, or a folder of its four files."),
 ]
+
+
+_EXTRAS = {"cleanlab": "audit", "jax": "jax"}  # module -> what brings it; others come with train
 
 
 class Split(StrEnum):
@@ -50,11 +55,6 @@ class WrongUsage(typer.TyperException):
     """Words that make no sense together, or a value out of its range."""
 
     exit_code = 2
-
-
-def say(text: str = "") -> None:
-    """Progress: a line on standard error."""
-    print(text, file=sys.stderr, flush=True)
 
 
 @app.command()
@@ -150,6 +150,9 @@ def train(
         Path | None, typer.Option(metavar="DIR", help="The run folder; runs/<recipe>-<n> without.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --run.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Make report.html at the end; about 15 s.")
+    ] = True,
 ) -> None:
     """Train a network, measure it on the test images, and draw what happened."""
     from fashion_cnn.recipes import DEFAULT, find_recipe, require_same, with_settings
@@ -196,7 +199,7 @@ def train(
     if not resume and is_used(folder):
         raise WrongUsage(f"{run}: not empty; give --resume to go on with it, or another")
     try:
-        _eight_steps(chosen, source or "fashion-mnist", folder, resume)
+        _eight_steps(chosen, source or "fashion-mnist", folder, resume, report)
     except (KeyboardInterrupt, SystemExit, OSError):
         if (folder / "recipe.json").exists():
             say(f"Kept up to the last whole epoch: fashion-cnn train --run {folder} --resume")
@@ -216,7 +219,7 @@ def _mend(run: Path) -> None:
         mend(run)
 
 
-def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool) -> None:
+def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool, report: bool) -> None:
     from fashion_cnn.data import load_data
 
     say("1 Load        looking for the images")
@@ -256,9 +259,25 @@ def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool) -> None:
     say("7 Visualise   accuracy.png, loss.png, confusion_matrix.png")
     say("8 Predict     predictions.png")
     draw_run(folder, images)
+    if report:
+        say("  Report      report.html: all of it, and more, on one page")
+        _report(folder, images)
     seal(folder)
     _print_metrics(metrics, "test")
-    print(f"\nRun: {folder}")
+    print(f"\nRun: {folder}" + f"\nReport: {folder / 'report.html'}" * report)
+
+
+def _report(run: Path, images: Any) -> list[Path]:
+    """Look into the network if nobody has yet, draw everything, and write the page."""
+    from fashion_cnn.report import PICTURES, draw_all
+
+    explained = (run / "robustness.json").exists() and (run / "explanations.npz").exists()
+    with steps(PICTURES + (0 if explained else 10)) as tick:
+        if not explained:
+            from fashion_cnn.evaluation import explain_run
+
+            explain_run(run, images, tick)
+        return draw_all(run, images, tick)
 
 
 def _layer_table(model: Any) -> str:
@@ -275,7 +294,9 @@ def _layer_table(model: Any) -> str:
 def _print_metrics(metrics: dict[str, Any], split: str) -> None:
     for name, row in metrics[f"{split}_per_class"].items():
         print(f"  {name:<14}{row['recall']:>8.2%}")
-    print(f"{split.capitalize()} accuracy: {metrics[f'{split}_accuracy']:.2%}")
+    low, high = (f"{end:.2%}" for end in metrics[f"{split}_accuracy_interval"])
+    accuracy = f"{metrics[f'{split}_accuracy']:.2%}"
+    print(f"{split.capitalize()} accuracy: {accuracy} (95 % interval {low} to {high})")
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:
@@ -333,18 +354,100 @@ def predict(
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
-    """Draw a run's pictures again from its saved numbers."""
+    """Look into a run's network, draw its pictures, and write report.html."""
     from fashion_cnn.data import load_data
-    from fashion_cnn.report import draw_run
     from fashion_cnn.run import damaged_files, read_source, seal, whole
 
     for name in damaged_files(run):
-        if not name.endswith(".png"):
+        if not name.endswith((".png", ".svg", ".html")):  # those are made again
             whole(run, name)  # says so
-    source = read_source(run)["source"]
-    for path in draw_run(run, load_data(source)):
-        print(path)
+    *pictures, page = _report(run, load_data(read_source(run)["source"]))
     seal(run)
+    print(f"{len(pictures)} pictures in {run} and {run / 'svg'}")
+    print(f"Report: {page}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders.")],
+    output: Annotated[Path, typer.Option(help="Where their curves go.")] = Path("comparison.png"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Put runs side by side, and say which differences are real."""
+    from fashion_cnn.evaluation.compare import compare_runs
+
+    try:
+        found = compare_runs(runs)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from None
+    from fashion_cnn.report import draw_comparison
+
+    draw_comparison(runs, output)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    wide = max(len(name) for name in found["runs"]) + 2
+    print(f"{'run':<{wide}}{'test accuracy, % (95 %)':>25}{'loss':>8}{'ECE, %':>8}", end="")
+    print(f"{'parameters':>12}{'seconds':>9}")
+    for name, row in found["runs"].items():
+        low, high = (f"{100 * end:.2f}" for end in row["test_accuracy_interval"])
+        accuracy = f"{100 * row['test_accuracy']:.2f} ({low} to {high})"
+        print(f"{name:<{wide}}{accuracy:>25}{row['test_loss']:>8.3f}", end="")
+        print(f"{100 * row['test_ece']:>8.2f}{row['parameters']:>12,}{row['train_seconds']:>9.0f}")
+    print("\nImages that only one of two gets right, and how likely equals differ so (McNemar)")
+    for pair in found["pairs"]:
+        (a, b), p = pair["runs"], pair["p_value"]
+        print(f"{a} {pair['only_first']} : {pair['only_second']} {b}   p = {p:.2g}", end="")
+        print("   a real difference" if p < 0.05 else "   may be chance")
+    print(f"\nCurves: {output}")
+
+
+@app.command()
+def audit(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]...", help="Runs to be measured without the suspects, too."),
+    ] = None,
+    source: DataOption = "fashion-mnist",
+    recipe: Annotated[str, typer.Option(help="A fast one, trained once a fold.")] = "quick",
+    folds: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Parts of the training images.")
+    ] = 5,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where it writes.")] = Path("audit"),
+) -> None:
+    """List images that are probably labelled wrong, and those that are in train and in test."""
+    from fashion_cnn.recipes import find_recipe
+    from fashion_cnn.run import read_source
+
+    try:
+        chosen = find_recipe(recipe)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from None
+    from fashion_cnn.data import load_data
+
+    images = load_data(source)
+    for run in runs or []:
+        if read_source(run)["sha256"] != images.sha256:
+            raise ValueError(f"{run}: trained on other data than {source}, which is looked at here")
+    from fashion_cnn.evaluation.audit import audit as look
+    from fashion_cnn.evaluation.audit import without_suspects
+    from fashion_cnn.report import draw_audit
+
+    say(f"{folds} trainings by {chosen.name}; finished ones are in {output} and are not made again")
+    with steps(folds * chosen.epochs + 1) as tick:
+        found = look(images, chosen, output, folds, tick)
+    for split in ("train", "test"):
+        count, size = found["suspects"][split], len(getattr(images, f"{split}_labels"))
+        print(f"{count:>6,} of {size:,} {split} images are probably labelled wrong")
+    print(f"{found['duplicates']:>6,} test images are all but the same as a training image")
+    for run in runs or []:
+        row = without_suspects(run, output)
+        print(
+            f"{run}: test accuracy {row['all']:.2%}; without the test suspects {row['without']:.2%}"
+        )
+    print("\nLists: suspects.csv, duplicates.csv")
+    print("Sheets:", ", ".join(path.name for path in draw_audit(output, images)))
+    print(f"In: {output}")
 
 
 def main() -> None:
@@ -364,7 +467,8 @@ def main() -> None:
         if debug:
             raise
         if isinstance(error, ModuleNotFoundError):
-            say(f"fashion-cnn: {error.name} is not installed: pip install 'fashion-cnn[train]'")
+            extra = _EXTRAS.get(error.name or "", "train")
+            say(f"fashion-cnn: {error.name} is not installed: pip install 'fashion-cnn[{extra}]'")
         elif isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         else:

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -174,6 +175,31 @@ def require_same(run: Path, started: Recipe, given: Recipe) -> None:
             f"{run}: started with another recipe; then and now differ in {json.dumps(changed)}; "
             f"resume with {run / 'recipe.json'}"
         )
+
+
+def command_of(recipe: Recipe, about: Mapping[str, Any]) -> str:
+    """The command that makes a run again, from its recipe and what `environment.json` holds.
+
+    What was given from Python, data or a network, no command can make: then a sentence says so.
+    """
+    source = about["data"]["source"]
+    if about.get("own_model") or source == "arrays":
+        return "# made from Python: train(recipe, …), with data or a network of one's own"
+    words = ["fashion-cnn", "train", recipe.name]
+    changed: dict[str, Any] = {}
+    base = RECIPES.get(recipe.name)
+    if base and base.model == recipe.model and base.options.keys() <= recipe.options.keys():
+        changed = {k: v for k, v in recipe.options.items() if base.options.get(k) != v}
+        for key in (f.name for f in dataclasses.fields(recipe) if f.name != "options"):
+            if getattr(recipe, key) != getattr(base, key):
+                changed[key] = getattr(recipe, key)
+    else:
+        words[2] = "recipe.json"
+    for key, value in changed.items():
+        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        text = text.lower() if isinstance(value, bool) else text
+        words += ["--seed", text] if key == "seed" else ["--set", f"{key}={text}"]
+    return shlex.join(words if source == "fashion-mnist" else [*words, "--data", source])
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:

@@ -156,14 +156,15 @@ def read_json(run: Path, name: str) -> Any:
     Raises:
         FileNotFoundError: `run` is no run folder.
     """
+    path = whole(run, name)
     try:
-        return json.loads(whole(run, name).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
             f"{run}: has no {name}; expected the folder of a finished run, such as runs/textbook-1"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{run / name}: damaged ({error})") from None
+        raise ValueError(f"{path}: damaged ({error})") from None
 
 
 def read_source(run: Path) -> dict[str, Any]:
@@ -180,15 +181,21 @@ def read_source(run: Path) -> dict[str, Any]:
     return data
 
 
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> Path:
+    """Write rows of `columns` under their names, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return write_text(path, text.getvalue())
+
+
 def write_history(run: Path, rows: Sequence[dict[str, float]]) -> None:
     """Write `history.csv`: one row an epoch, `HISTORY_COLUMNS`; what is not a number is blank."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        shown = {key: "" if math.isnan(value) else value for key, value in row.items()}
-        writer.writerow({**shown, "epoch": int(row["epoch"])})
-    write_text(run / "history.csv", text.getvalue())
+    shown = [{key: "" if math.isnan(x) else x for key, x in row.items()} for row in rows]
+    write_csv(
+        run / "history.csv", HISTORY_COLUMNS, [{**r, "epoch": int(r["epoch"])} for r in shown]
+    )
 
 
 def read_history(run: Path) -> dict[str, list[float]]:
@@ -200,6 +207,15 @@ def read_history(run: Path) -> dict[str, list[float]]:
         return {key: [float(row[key] or "nan") for row in rows] for key in HISTORY_COLUMNS}
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: damaged ({error})") from None
+
+
+def write_arrays(path: Path, arrays: dict[str, Any]) -> Path:
+    """Write NumPy arrays as a compressed `.npz`, whole or not at all."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return write_whole(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
 def read_arrays(run: Path, name: str) -> dict[str, Any]:

@@ -326,7 +326,7 @@ def interrupted(folder, *numbers):
     run = folder / "run"
     options = {"cwd": folder, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([*call, "--batch-size", "1000", "--run", run], **options)
-    while not list(run.glob("checkpoints/*.npz")) and process.poll() is None:
+    while not list(run.glob("checkpoints/epoch-*.npz")) and process.poll() is None:
         time.sleep(0.05)
     for number in numbers:
         process.send_signal(number)

@@ -11,7 +11,13 @@ import pytest
 
 def trained(recipe, folder, *words):
     """Test accuracy in percent, as shown and as written."""
-    call = [str(Path(sys.executable).with_name("fashion-cnn")), "train", recipe, *words]
+    call = [
+        str(Path(sys.executable).with_name("fashion-cnn")),
+        "train",
+        recipe,
+        "--no-report",
+        *words,
+    ]
     done = subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     shown = float(re.search(r"Test accuracy: (\d\d\.\d\d)%", done.stdout)[1])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
-PICTURES = {"accuracy.png", "loss.png", "predictions.png", "confusion_matrix.png"}
+PICTURES = {
+    f"{name}.png"
+    for name in (
+        "accuracy",
+        "confident_mistakes",
+        "confusion_matrix",
+        "coverage",
+        "embedding_map",
+        "gradcam",
+        "learning_rate",
+        "loss",
+        "per_class",
+        "predictions",
+        "reliability",
+        "robustness",
+        "uncertain",
+    )
+}
 FILES = PICTURES | {
+    "explanations.npz",
+    "report.html",
+    "robustness.json",
     "recipe.json",
     "environment.json",
     "history.csv",
@@ -21,6 +42,9 @@ FILES = PICTURES | {
     "predictions.npz",
     "SHA256SUMS",
 }
+
+
+QUICK = ("--epochs", "1", "--batch-size", "1000")
 
 
 def fashion_cnn(*words, cwd):
@@ -32,7 +56,7 @@ def fashion_cnn(*words, cwd):
 def trained(tmp_path_factory, real_data):
     """One epoch with few, large steps; everything after training is as ever."""
     folder = tmp_path_factory.mktemp("project")
-    words = ("train", "textbook", "--epochs", "1", "--batch-size", "1000", "--set", "dropout=0.1")
+    words = ("train", "textbook", *QUICK, "--set", "dropout=0.1")
     return folder, fashion_cnn(*words, cwd=folder)
 
 
@@ -53,18 +77,22 @@ def test_results_are_on_standard_output(trained):
     lines = done.stdout.splitlines()
     assert len([line for line in lines if line.startswith("  ") and line.endswith("%")]) == 10
     assert any(line.startswith("Test accuracy: ") for line in lines)
-    assert lines[-1] == "Run: runs/textbook-1"
+    assert lines[-2:] == ["Run: runs/textbook-1", "Report: runs/textbook-1/report.html"]
 
 
 def test_the_run_folder_is_whole(trained):
     folder, _ = trained
     run = folder / "runs" / "textbook-1"
-    assert {p.name for p in run.iterdir()} == FILES | {"checkpoints"}
+    assert {p.name for p in run.iterdir()} == FILES | {"checkpoints", "svg"}
+    assert {p.stem for p in (run / "svg").glob("*.svg")} == {Path(name).stem for name in PICTURES}
     check = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
     assert subprocess.run(check, cwd=run, capture_output=True).returncode == 0
     metrics = json.loads((run / "metrics.json").read_text())
     assert (metrics["test_examples"], metrics["validation_examples"]) == (10_000, 5_000)
     assert (metrics["train_examples"], metrics["parameters"]) == (55_000, 241_546)
+    explained = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    for key in metrics:
+        assert f"`{re.sub('^(test|validation)_', '', key)}`" in explained, key
     with np.load(run / "predictions.npz", allow_pickle=False) as saved:
         right = saved["test_probabilities"].argmax(1) == saved["test_labels"]
         assert right.mean() == metrics["test_accuracy"]
@@ -127,6 +155,22 @@ def test_a_run_broken_off_is_resumed_to_the_same_end(trained):
     assert done.returncode == 0, done.stderr
     for name in ("history.csv", "metrics.json", "recipe.json"):
         assert (broken / name).read_text() == (run / name).read_text()
+
+
+def test_runs_are_compared(trained):
+    folder, _ = trained
+    words = ("train", "textbook", *QUICK, "--seed", "1", "--no-report")
+    done = fashion_cnn(*words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "runs/textbook-2/report.html").exists()
+    runs = ("runs/textbook-1", "runs/textbook-2")
+    shown = fashion_cnn("compare", *runs, cwd=folder).stdout
+    found = json.loads(fashion_cnn("compare", *runs, "--json", cwd=folder).stdout)
+    (pair,) = found["pairs"]
+    accuracy = [found["runs"][run]["test_accuracy"] for run in runs]
+    assert pair["only_first"] - pair["only_second"] == round(1e4 * (accuracy[0] - accuracy[1]))
+    assert f"{100 * accuracy[0]:.2f} (" in shown and f"{pair['p_value']:.2g}" in shown
+    assert (folder / "comparison.png").stat().st_size > 10_000
 
 
 def test_data_is_shown_and_sampled(tmp_path):

@@ -17,6 +17,7 @@ from fashion_cnn.recipes import measured
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = ["--epochs", "1", "--batch-size", "1000"]
+CUT = {"train": [*SHORT, "--no-report"], "audit": ["--recipe", "short.json", "--folds", "2"]}
 
 
 def blocks(language):
@@ -57,9 +58,11 @@ def test_pip_line_names_an_extra_that_exists():
 
 def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
     Image.fromarray(real_data.test_images[0]).save(tmp_path / "garment.png")
+    short = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=1000)
+    (tmp_path / "short.json").write_text(short.to_json())
     program = str(Path(sys.executable).with_name("fashion-cnn"))
     for words in of("fashion-cnn"):
-        cut = SHORT if words[1] == "train" and "--resume" not in words else []
+        cut = [] if "--resume" in words else CUT.get(words[1], [])
         done = subprocess.run(
             [program, *words[1:], *cut], cwd=tmp_path, capture_output=True, text=True, timeout=300
         )
@@ -69,10 +72,12 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
         "textbook-1",
         "textbook-2",
     }
+    made = ("runs/textbook-1/report.html", "comparison.png", "audit/suspects.csv")
+    assert all((tmp_path / name).is_file() for name in made)
 
 
 def test_the_python_example(capsys):
-    (code,) = blocks("python")
+    code = blocks("python")[0]  # the others: test_tracking.py
     short = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=1000)
     assert 'train("textbook"' in code
     exec(code.replace('train("textbook"', "train(SHORT"), {"SHORT": short})  # noqa: S102 (ours)
@@ -99,6 +104,14 @@ def test_the_figures_are_those_of_the_finished_runs(monkeypatch):
         assert name in RECIPES
         assert row["test_accuracy"] == pytest.approx(found[name]["test_accuracy"], abs=1e-4)
         assert row["n"] >= frontier.TARGETS.get(name, (0, 0, 1))[2]
+
+
+def test_the_figures_of_trust_are_those_of_the_finished_runs(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    trust = importlib.import_module("trust")
+    rows = trust.finished_rows(trust.ROWS)
+    assert all(sum(r["recipe"] == name for r in rows) >= 5 for name in ("textbook", "standard"))
+    assert trust.table(rows) in README
 
 
 def test_files_that_are_linked_exist():

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 HEAVY = ("keras", "tensorflow", "jax", "matplotlib", "sklearn", "numpy")
-VERBS = ("data", "recipes", "train", "evaluate", "report", "predict")
+VERBS = ("data", "recipes", "train", "evaluate", "report", "compare", "audit", "predict")
 
 
 def command(*words, **options):
@@ -51,6 +51,10 @@ def test_recipes_are_listed():
         (["evaluate", "nowhere"], 1, "nowhere: has no"),
         (["predict", "shirt.png"], 1, "no model in runs/"),
         (["report", "nowhere"], 1, "nowhere: has no"),
+        (["compare", "nowhere"], 2, "at least two runs"),
+        (["compare", "here", "there"], 1, "here: has no metrics.json"),
+        (["audit", "--recipe", "quik"], 2, "did you mean quick?"),
+        (["audit", "--folds", "1"], 2, "--folds"),
         (["dance"], 2, "No such command"),
     ],
 )

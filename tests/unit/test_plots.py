@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion_cnn.report import draw_samples, plots
+from fashion_cnn.report import draw_samples, plots, sheets
 
 HISTORY = {
     "epoch": [1.0, 2.0],
@@ -29,7 +29,7 @@ def test_curves_are_titled_and_labelled_as_in_the_textbook(what, held_out):
 def test_wrong_predictions_are_marked_with_the_truth():
     images = np.zeros((2, 28, 28), np.uint8)
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2]])
-    figure = plots.predictions(images, np.array([0, 1]), probabilities, ("cat", "dog"))
+    figure = sheets.predictions(images, np.array([0, 1]), probabilities, ("cat", "dog"))
     right, wrong = figure.axes[:2]
     assert (right.get_title(), right.get_xlabel()) == ("cat 90%", "")
     assert (wrong.get_title(), wrong.get_xlabel()) == ("✗ cat 80%", "is dog")

@@ -1,10 +1,19 @@
+import dataclasses
 import json
+import shlex
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fashion_cnn.recipes import RECIPES, Recipe, find_recipe, from_dict, with_settings
+from fashion_cnn.recipes import (
+    RECIPES,
+    Recipe,
+    command_of,
+    find_recipe,
+    from_dict,
+    with_settings,
+)
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -101,3 +110,24 @@ def test_any_json_is_a_recipe_or_refused(changes):
         return
     assert isinstance(recipe, Recipe)
     assert from_dict(json.loads(recipe.to_json())) == recipe
+
+
+@pytest.mark.parametrize("settings", [{}, {"seed": "3", "epochs": "2"}, {"augment": "flip,erase"}])
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_command_makes_the_recipe_again(name, settings):
+    recipe = with_settings(RECIPES[name], settings | {"mirror": "true"})
+    about = {"data": {"source": "fashion-mnist"}}
+    _, verb, base, *words = shlex.split(command_of(recipe, about))
+    given = [word for word in words if word != "--set"]
+    if "--seed" in given:
+        at = given.index("--seed")
+        given[at : at + 2] = [f"seed={given[at + 1]}"]
+    assert verb == "train"
+    assert with_settings(RECIPES[base], dict(pair.split("=", 1) for pair in given)) == recipe
+
+
+def test_the_command_of_what_has_no_name():
+    about = {"data": {"source": "my photos"}}
+    other = dataclasses.replace(RECIPES["textbook"], name="mine")
+    assert command_of(other, about) == "fashion-cnn train recipe.json --data 'my photos'"
+    assert command_of(RECIPES["textbook"], about | {"own_model": True}).startswith("# made from")

@@ -1,6 +1,7 @@
 """A model and images in; probabilities and numbers out."""
 
-import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,24 @@ import numpy as np
 
 from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data, channels_last
+from fashion_cnn.data.split import stratified
+from fashion_cnn.evaluation.calibration import fit_temperature
 from fashion_cnn.evaluation.metrics import classification_metrics
 from fashion_cnn.models.saved import read_network
 from fashion_cnn.recipes import read_recipe
-from fashion_cnn.run import read_history, read_source, whole, write_json, write_whole
+from fashion_cnn.run import (
+    read_arrays,
+    read_history,
+    read_json,
+    read_source,
+    whole,
+    write_arrays,
+    write_json,
+)
 
 SPLITS = ("test", "validation")
+MAPPED = 2000  # test images on the map of embeddings
+EXPLAINED = 8  # test images of each class for Grad-CAM
 
 
 def load_model(run: Path | str) -> Any:
@@ -74,29 +87,71 @@ def evaluate(
 
 
 def measure_run(run: Path, data: Data) -> dict[str, Any]:
-    """Evaluate a trained run on its splits and write `metrics.json` and `predictions.npz`."""
+    """Evaluate a trained run on its splits and write `metrics.json` and `predictions.npz`.
+
+    The temperature is fitted on the validation images; without them there is none.
+    """
     model, recipe = load_model(run), read_recipe(run)
     history = read_history(run)
     splits = SPLITS if recipe.validation == "validation" else ("test",)
     arrays: dict[str, Any] = {}
+    for split in splits:
+        images, labels = data.split(split)
+        arrays[f"{split}_probabilities"] = predict(model, images)
+        arrays[f"{split}_labels"] = labels
+    temperature = None
+    if "validation" in splits:
+        held_out = arrays["validation_probabilities"], arrays["validation_labels"]
+        temperature = fit_temperature(*held_out)
     metrics: dict[str, Any] = {
         "recipe": recipe.name,
         "seed": recipe.seed,
         "parameters": model.count_params(),
         "train_examples": len(data.train_labels) - len(data.validation_index) * (len(splits) > 1),
         "train_seconds": round(sum(history["seconds"]), 3),
+        "temperature": temperature,
     }
     for split in splits:
-        images, labels = data.split(split)
-        arrays[f"{split}_probabilities"] = predict(model, images)
-        arrays[f"{split}_labels"] = labels
-        found = classification_metrics(arrays[f"{split}_probabilities"], labels, data.class_names)
+        answers = arrays[f"{split}_probabilities"], arrays[f"{split}_labels"]
+        found = classification_metrics(*answers, data.class_names, temperature)
         metrics |= {f"{split}_{key}": value for key, value in found.items()}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_whole(run / "predictions.npz", lambda path: path.write_bytes(buffer.getvalue()))
+    write_arrays(run / "predictions.npz", arrays)
     write_json(run / "metrics.json", metrics)
     return metrics
+
+
+def explain_run(run: Path, data: Data, tick: Callable[[str], Any] = lambda what: None) -> None:
+    """Look into a measured run's network and write `robustness.json` and `explanations.npz`.
+
+    `robustness.json` is what `robustness.py` finds on test images. `explanations.npz` has
+    `map_index` (of up to 2,000 test images) and `map` (n, 2), the embeddings laid out; and
+    `gradcam_index` and `gradcam` uint8 (n, height, width), heat for the predicted class of the
+    first images of each class, on TensorFlow.
+
+    Args:
+        run: a run folder with a model, and predictions.npz.
+        data: what it was trained on.
+        tick: called with a word for each of the ten steps as it begins.
+    """
+    from fashion_cnn.evaluation.inside import embedding_map, embeddings, gradcam
+    from fashion_cnn.evaluation.robustness import robustness
+    from fashion_cnn.framework import keras
+
+    model = load_model(run)
+    answers = read_arrays(run, "predictions.npz")["test_probabilities"].argmax(1)
+    images, labels = data.split("test")
+    write_json(run / "robustness.json", robustness(partial(predict, model), images, labels, tick))
+    tick("embeddings")
+    index = stratified(labels, min(MAPPED, len(labels)))
+    arrays = {"map_index": index}
+    arrays["map"] = embedding_map(embeddings(model, images[index]))
+    tick("Grad-CAM")
+    of_class = [np.flatnonzero(labels == k)[:EXPLAINED] for k in range(len(data.class_names))]
+    chosen = np.concatenate(of_class)
+    if keras.backend.backend() == "tensorflow":
+        heat = gradcam(model, images[chosen], answers[chosen])
+        arrays |= {"gradcam_index": chosen, "gradcam": np.rint(255 * heat).astype(np.uint8)}
+    write_arrays(run / "explanations.npz", arrays)
 
 
 def evaluate_run(run: Path, split: str = "test") -> dict[str, Any]:
@@ -116,7 +171,9 @@ def evaluate_run(run: Path, split: str = "test") -> dict[str, Any]:
     if data.sha256 != source["sha256"]:
         raise ValueError(f"{run}: {source['source']} has changed since it was trained")
     images, labels = data.split(split)
-    found = evaluate(load_model(run), images, labels, data.class_names)
+    temperature = read_json(run, "metrics.json")["temperature"]
+    answers = predict(load_model(run), images)
+    found = classification_metrics(answers, labels, data.class_names, temperature)
     return {f"{split}_{key}": value for key, value in found.items()}
 
 

@@ -1,5 +1,162 @@
-"""Numbers in, pictures out: the plots of a run folder."""
+"""Numbers in, pictures and one page out; needs no deep learning framework."""
 
-from fashion_cnn.report.plots import draw_run, draw_samples
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-__all__ = ["draw_run", "draw_samples"]
+import numpy as np
+
+from fashion_cnn.data.dataset import Data, channels_last
+from fashion_cnn.recipes import read_recipe
+from fashion_cnn.report import plots, sheets
+from fashion_cnn.report.page import write_page
+from fashion_cnn.report.style import save
+from fashion_cnn.run import read_arrays, read_history, read_json
+
+__all__ = ["PICTURES", "draw_all", "draw_audit", "draw_comparison", "draw_run", "draw_samples"]
+
+PICTURES = 14  # that `draw_all` draws at most, with the page
+SUSPECTS = 64  # on a sheet
+
+
+def draw_samples(data: Data, path: Path) -> Path:
+    """Write the sheet of `sheets.samples` and return its path."""
+    return save(sheets.samples(data), path)
+
+
+def draw_run(run: Path, data: Data) -> list[Path]:
+    """Draw a measured run: `accuracy.png`, `loss.png`, `confusion_matrix.png`, `predictions.png`.
+
+    Args:
+        run: a run folder with history.csv, metrics.json and predictions.npz.
+        data: what the run was trained on.
+
+    Returns:
+        The pictures' paths.
+    """
+    return [
+        save(draw(), run / f"{name}.png") for name, draw in _textbook_pictures(run, data).items()
+    ]
+
+
+def draw_all(run: Path, data: Data, tick: Callable[[str], Any] = lambda what: None) -> list[Path]:
+    """Draw everything there is of an explained run, as PNG and in `svg/`, and write `report.html`.
+
+    Args:
+        run: a run folder; besides what `draw_run` reads, robustness.json and explanations.npz.
+        data: what the run was trained on.
+        tick: called with the name of each picture before it is drawn, and with `report.html`.
+
+    Returns:
+        The paths, the page's last.
+    """
+    pictures = _textbook_pictures(run, data) | _more_pictures(run, data)
+    (run / "svg").mkdir(exist_ok=True)
+    paths = []
+    for name, draw in pictures.items():
+        tick(name)
+        figure = draw()
+        paths += [save(figure, run / f"{name}.png"), save(figure, run / "svg" / f"{name}.svg")]
+    tick("report.html")
+    return [*paths, write_page(run, data)]
+
+
+def draw_comparison(runs: Sequence[Path], path: Path) -> Path:
+    """Draw the held-out accuracy and loss of several runs into one picture; return its path."""
+    smoothed = {run for run in runs if read_recipe(run).label_smoothing}
+    names = {run: f"{run}{' *' if run in smoothed else ''}" for run in runs}
+    note = "* trained on smoothed labels: a loss that only compares with others of its kind"
+    histories = {names[run]: read_history(run) for run in runs}
+    return save(plots.comparison(histories, note if smoothed else ""), path)
+
+
+def draw_audit(folder: Path, data: Data) -> list[Path]:
+    """Draw what an audit found: `suspects.png`, `test_suspects.png` and `duplicates.png`.
+
+    Args:
+        folder: where `evaluation.audit.audit` wrote its files.
+        data: what was looked at.
+
+    Returns:
+        The paths of the pictures; none of what was not found.
+    """
+    paths = []
+    for split, name in (("train", "suspects"), ("test", "test_suspects")):
+        images, labels = (data.train_images, data.train_labels)
+        if split == "test":
+            images, labels = data.split("test")
+        found = [row for row in _read_csv(folder / "suspects.csv") if row["split"] == split]
+        if not found:
+            continue
+        index = [int(row["index"]) for row in found[:SUSPECTS]]
+        answers = np.zeros((len(index), len(data.class_names)))
+        for row, answer in zip(found, answers, strict=False):
+            answer[data.class_names.index(row["suggested"])] = float(row["probability"])
+        title = f"Probably called wrong: {len(index)} of {len(found):,} suspects in {split}"
+        sheet = images[index], labels[index], answers, data.class_names, range(len(index)), title
+        figure = sheets.predictions(*sheet, columns=8, truth="called")
+        paths.append(save(figure, folder / f"{name}.png"))
+    if twins := _read_csv(folder / "duplicates.csv")[:40]:
+        tests = data.test_images[[int(row["test_index"]) for row in twins]]
+        trains = data.train_images[[int(row["train_index"]) for row in twins]]
+        title = "All but the same picture in test and in train"
+        paths.append(
+            save(sheets.pairs(tests, trains, ("test", "train"), title), folder / "duplicates.png")
+        )
+    return paths
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _textbook_pictures(run: Path, data: Data) -> dict[str, Callable[[], Any]]:
+    history, recipe = read_history(run), read_recipe(run)
+    held_out = "Test" if recipe.validation == "test" else "Validation"
+    probabilities = read_arrays(run, "predictions.npz")["test_probabilities"]
+    matrix = np.array(read_json(run, "metrics.json")["test_confusion_matrix"])
+    names = data.class_names
+    images, labels = data.test_images, data.test_labels
+    return {
+        "accuracy": lambda: plots.curves(history, "accuracy", held_out),
+        "loss": lambda: plots.curves(history, "loss", held_out),
+        "confusion_matrix": lambda: plots.confusion(matrix, names),
+        "predictions": lambda: sheets.predictions(images, labels, probabilities, names),
+    }
+
+
+def _more_pictures(run: Path, data: Data) -> dict[str, Callable[[], Any]]:
+    history, metrics = read_history(run), read_json(run, "metrics.json")
+    probabilities = read_arrays(run, "predictions.npz")["test_probabilities"]
+    found = read_arrays(run, "explanations.npz")
+    images, labels, names = data.test_images, data.test_labels, data.class_names
+    answers, sure = probabilities.argmax(1), probabilities.max(1)
+    order = np.argsort(-sure, kind="stable")
+    wrong = order[answers[order] != labels[order]]
+    sheet = images, labels, probabilities, names
+    mapped, lit = found["map_index"], found.get("gradcam_index", np.zeros(0, int))
+    pictures = {
+        "learning_rate": lambda: plots.learning_rates(history),
+        "per_class": lambda: plots.per_class(metrics["test_per_class"]),
+        "reliability": lambda: plots.reliabilities(probabilities, labels, metrics["temperature"]),
+        "coverage": lambda: plots.coverages(probabilities, labels),
+        "robustness": lambda: plots.robustness(
+            read_json(run, "robustness.json"), channels_last(images)[0]
+        ),
+        "confident_mistakes": lambda: sheets.predictions(
+            *sheet, wrong[: sheets.COUNT], "Wrong, and surest of it"
+        ),
+        "uncertain": lambda: sheets.predictions(
+            *sheet, order[::-1][: sheets.COUNT], "The least certain answers"
+        ),
+        "embedding_map": lambda: sheets.embedding_map(
+            found["map"], images[mapped], labels[mapped], names
+        ),
+    }
+    if len(lit):
+        pictures["gradcam"] = lambda: sheets.heat(
+            images[lit], labels[lit], answers[lit], found["gradcam"], names
+        )
+    return pictures

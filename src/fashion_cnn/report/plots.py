@@ -1,82 +1,23 @@
-"""A run's files in, its pictures out; one house style for all of them."""
+"""Numbers in, charts out; one house style for all of them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.style import library
 
-from fashion_cnn.data.dataset import Data
-from fashion_cnn.recipes import read_recipe
-from fashion_cnn.run import read_arrays, read_history, read_json, write_whole
+from fashion_cnn.evaluation.calibration import (
+    at_temperature,
+    calibration_error,
+    reliability,
+)
+from fashion_cnn.evaluation.metrics import coverage
+from fashion_cnn.evaluation.robustness import corrupt
+from fashion_cnn.report.style import BLUE, GREY, ORANGE, STYLE, new_figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; https://jfly.uni-koeln.de/color/
-BLUE, ORANGE, RED = "#0072B2", "#E69F00", "#D55E00"
-DPI = 150
-STYLE: Any = {
-    "figure.dpi": DPI,
-    "figure.facecolor": "white",
-    "font.size": 11,
-    "figure.constrained_layout.w_pad": 0.08,
-    "figure.constrained_layout.h_pad": 0.08,
-    "axes.titlesize": 14,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.8,
-    "lines.linewidth": 2.2,
-    "legend.frameon": False,
-}
-
-
-def draw_run(run: Path, data: Data) -> list[Path]:
-    """Draw a measured run: `accuracy.png`, `loss.png`, `predictions.png`, `confusion_matrix.png`.
-
-    Args:
-        run: a run folder with history.csv, metrics.json and predictions.npz.
-        data: what the run was trained on.
-
-    Returns:
-        The pictures' paths.
-    """
-    history, recipe = read_history(run), read_recipe(run)
-    held_out = "Test" if recipe.validation == "test" else "Validation"
-    probabilities = read_arrays(run, "predictions.npz")["test_probabilities"]
-    matrix = np.array(read_json(run, "metrics.json")["test_confusion_matrix"])
-    figures = {
-        "accuracy.png": curves(history, "accuracy", held_out),
-        "loss.png": curves(history, "loss", held_out),
-        "predictions.png": predictions(
-            data.test_images, data.test_labels, probabilities, data.class_names
-        ),
-        "confusion_matrix.png": confusion(matrix, data.class_names),
-    }
-    return [save(figure, run / name) for name, figure in figures.items()]
-
-
-def draw_samples(data: Data, path: Path) -> Path:
-    """Write the sheet of `samples` and return its path."""
-    return save(samples(data), path)
-
-
-@matplotlib.rc_context(STYLE)
-def samples(data: Data) -> Any:
-    """A sheet with ten training images of each class, a row a class, as a Matplotlib figure."""
-    figure, axes = _grid(len(data.class_names), 10, 0.8, 0.8, left=1.5)
-    figure.suptitle("Ten training images of each class", x=0.02, ha="left", weight="bold")
-    for k, row in enumerate(axes):
-        chosen = np.flatnonzero(data.train_labels == k)[: len(row)]
-        row[0].set_ylabel(data.class_names[k], rotation=0, ha="right", va="center")
-        for axis, i in zip(row, chosen, strict=False):
-            _show(axis, data.train_images[i])
-    return figure
+FEW = 20  # answers; the share of so few that is right is noise
+PERCENT = matplotlib.ticker.PercentFormatter(1, decimals=0)
 
 
 @matplotlib.rc_context(STYLE)
@@ -91,7 +32,7 @@ def curves(history: dict[str, list[float]], what: str, held_out: str = "Validati
     Returns:
         A Matplotlib figure.
     """
-    figure = _figure(8, 4.8)
+    figure = new_figure(8, 4.8)
     axis = figure.subplots()
     epochs, shown = history["epoch"], what.capitalize()
     marks = {"marker": "o", "markersize": 5}
@@ -109,57 +50,35 @@ def curves(history: dict[str, list[float]], what: str, held_out: str = "Validati
     axis.legend(loc="lower right" if what == "accuracy" else "upper right")
     if held_out == "Test":
         note = "The second curve is the test set, as in the textbook: not for choosing anything."
-        figure.text(0.99, 0.01, note, ha="right", fontsize=8, color="#666666")
+        figure.text(0.99, 0.01, note, ha="right", fontsize=8, color=GREY)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def predictions(
-    images: np.ndarray,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    class_names: Sequence[str],
-    count: int = 24,
-) -> Any:
-    """The first `count` images with the predicted class and its probability, mistakes marked.
+def comparison(histories: dict[str, dict[str, list[float]]], note: str = "") -> Any:
+    """Held-out accuracy and loss of several runs, or those of training where nothing was held out.
 
     Args:
-        images: uint8 (n, height, width[, channels]).
-        labels: integers (n,).
-        probabilities: float (n, classes).
-        class_names: one a class.
-        count: how many, six in a row.
+        histories: name -> columns of `history.csv`.
+        note: to be read with it.
 
     Returns:
         A Matplotlib figure.
     """
-    count = min(count, len(images))
-    figure, axes = _grid(-(-count // 6), 6, 1.55, 1.9)
-    right = int((probabilities[:count].argmax(1) == labels[:count]).sum())
-    title = f"The first {count} test images: {right} right, {count - right} wrong"
-    figure.suptitle(title, x=0.02, ha="left", weight="bold")
-    for i, axis in enumerate(axes.flat):
-        if i >= count:
-            axis.set_visible(False)
-            continue
-        _show(axis, images[i])
-        guess = int(probabilities[i].argmax())
-        wrong = guess != labels[i]
-        text = f"{class_names[guess]} {probabilities[i, guess]:.0%}"
-        truth = f"is {class_names[labels[i]]}" if wrong else ""
-        axis.set_title(
-            ("✗ " if wrong else "") + text,
-            fontsize=9,
-            pad=4,
-            loc="center",
-            color=RED if wrong else "black",
-            weight="bold" if wrong else "normal",
-        )
-        axis.set_xlabel(truth, fontsize=9, color=RED, labelpad=3)
-        for spine in axis.spines.values():
-            spine.set(
-                visible=True, color=RED if wrong else "#bbbbbb", linewidth=2.5 if wrong else 0.8
-            )
+    colours = [entry["color"] for entry in library["petroff10"]["axes.prop_cycle"]]
+    figure = new_figure(12, 4.8)
+    for axis, what in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        for i, (name, history) in enumerate(histories.items()):
+            held_out = not np.isnan(history[f"val_{what}"]).all()
+            style = {"color": colours[i % 10], "linestyle": "-" if held_out else ":"}
+            values = history[f"val_{what}" if held_out else what]
+            label = name if held_out else f"{name} (training)"
+            axis.plot(history["epoch"], values, marker="o", markersize=4, label=label, **style)
+        axis.set(xlabel="Epochs", ylabel=what.capitalize(), title=f"Held-out {what}")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.axes[0].legend(loc="lower right")
+    if note:
+        figure.supxlabel(note, fontsize=9, color=GREY, x=0.99, ha="right")
     return figure
 
 
@@ -174,7 +93,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Any:
     Returns:
         A Matplotlib figure; colour is the share of the row, the numbers are counts.
     """
-    figure = _figure(8.2, 7.4)
+    figure = new_figure(8.2, 7.4)
     axis = figure.subplots()
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     # mistakes are a few percent of a row: a square root makes them visible beside the diagonal
@@ -193,29 +112,163 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Any:
     return figure
 
 
-def save(figure: Any, path: Path) -> Path:
-    """Write a figure, whole or not at all."""
-    kind = path.suffix.removeprefix(".")
-    return write_whole(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=DPI))
+@matplotlib.rc_context(STYLE)
+def learning_rates(history: dict[str, list[float]]) -> Any:
+    """The learning rate at the end of each epoch, as a Matplotlib figure."""
+    figure = new_figure(8, 4.8)
+    axis = figure.subplots()
+    axis.plot(history["epoch"], history["learning_rate"], color=BLUE, marker="o", markersize=5)
+    axis.set(xlabel="Epochs", ylabel="Learning rate", title="Learning rate after each epoch")
+    axis.set_ylim(bottom=0)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    return figure
 
 
-def _figure(width: float, height: float) -> Any:
-    """A figure of its own: no pyplot, so no window, no display and no global state."""
-    return Figure(figsize=(width, height), layout="constrained")
+@matplotlib.rc_context(STYLE)
+def per_class(rows: dict[str, dict[str, float]]) -> Any:
+    """Recall as bars and precision as marks, best class first.
+
+    Args:
+        rows: class name -> `precision`, `recall`.
+
+    Returns:
+        A Matplotlib figure.
+    """
+    names = sorted(rows, key=lambda name: rows[name]["recall"])
+    figure = new_figure(8, 1.4 + 0.42 * len(names))
+    axis = figure.subplots()
+    recall = [rows[name]["recall"] for name in names]
+    axis.barh(names, recall, color=BLUE, label="Recall: of this class, found")
+    marks = {"marker": "D", "color": ORANGE, "edgecolor": "white", "s": 55, "zorder": 3}
+    precision = [rows[name]["precision"] for name in names]
+    axis.scatter(precision, names, label="Precision: of these answers, right", **marks)
+    for place, share in enumerate(recall):
+        inside = share > 0.15
+        text = {"ha": "left", "va": "center", "color": "white" if inside else "black"}
+        axis.text(0.01 if inside else share + 0.01, place, f"{share:.1%}", fontsize=10, **text)
+    axis.set_xlim(0, 1.02)
+    axis.xaxis.set_major_formatter(PERCENT)
+    axis.grid(axis="y", visible=False)
+    axis.set_title("Each class")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2)
+    return figure
 
 
-def _grid(rows: int, columns: int, width: float, height: float, left: float = 0.0) -> Any:
-    figure = _figure(left + columns * width, rows * height + 0.6)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-    return figure, axes
+@matplotlib.rc_context(STYLE)
+def reliabilities(
+    probabilities: np.ndarray, labels: np.ndarray, temperature: float | None = None
+) -> Any:
+    """How often answers of each probability are right; with a temperature, before and after.
+
+    Args:
+        probabilities: float (n, classes).
+        labels: integers (n,).
+        temperature: fitted on other images.
+
+    Returns:
+        A Matplotlib figure.
+    """
+    panels = [("As trained", probabilities)]
+    if temperature is not None:
+        panels += [
+            (f"At temperature {temperature:.2f}", at_temperature(probabilities, temperature))
+        ]
+    figure = new_figure(5 * len(panels) + 0.4, 5.2)
+    for axis, (name, answers) in zip(
+        figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True
+    ):
+        _reliability(axis, answers, labels)
+        axis.set_title(f"{name}: off by {calibration_error(answers, labels):.1%}", fontsize=12)
+    figure.axes[0].set_ylabel("Share that is right")
+    figure.axes[-1].legend(loc="upper left")
+    return figure
 
 
-def _show(axis: Any, image: np.ndarray) -> None:
-    image = image.squeeze()
-    # negative, so that garments are dark on white as on paper
-    axis.imshow(image if image.ndim == 3 else 255 - image, cmap="gray", vmin=0, vmax=255)
+def _reliability(axis: Any, answers: np.ndarray, labels: np.ndarray) -> None:
+    found = reliability(answers, labels)
+    bins, known = len(found["count"]), found["count"] > 0
+    centres = ((np.arange(bins) + 0.5) / bins)[known]
+    accuracy, confidence = found["accuracy"][known], found["confidence"][known]
+    paler = np.where(found["count"][known] < FEW, 0.35, 1.0)
+    bars = axis.bar(
+        centres, accuracy, 0.92 / bins, color=BLUE, label="share that is right", zorder=2
+    )
+    for bar, alpha in zip(bars, paler, strict=True):
+        bar.set_alpha(alpha)
+    axis.vlines(centres, accuracy, confidence, color=ORANGE, linewidth=3, zorder=3)
+    marks = {"marker": "D", "color": ORANGE, "edgecolor": "white", "s": 50, "zorder": 4}
+    axis.scatter(centres, confidence, label="probability given", **marks)
+    axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="Probability of the answer", aspect="equal")
+    axis.xaxis.set_major_formatter(PERCENT)
+    axis.yaxis.set_major_formatter(PERCENT)
+
+
+@matplotlib.rc_context(STYLE)
+def coverages(probabilities: np.ndarray, labels: np.ndarray) -> Any:
+    """Accuracy when the least certain answers are left out, as a Matplotlib figure."""
+    share, accuracy = coverage(probabilities, labels)
+    figure = new_figure(8, 4.8)
+    axis = figure.subplots()
+    shown = share >= 0.3  # of few answers the accuracy is noise
+    axis.plot(share[shown], accuracy[shown], color=BLUE)
+    for at in (1.0, 0.9, 0.8):
+        i = max(round(at * len(share)) - 1, 0)
+        axis.plot(share[i], accuracy[i], "o", color=ORANGE, markersize=8, zorder=3)
+        axis.annotate(
+            f"{accuracy[i]:.1%}",
+            (share[i], accuracy[i]),
+            (-8, -6),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+        )
+    axis.margins(y=0.1)
+    axis.set_xlim(0.3, 1.01)
+    axis.xaxis.set_major_formatter(PERCENT)
+    axis.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
+    axis.set(xlabel="Share of images answered, surest first", ylabel="Accuracy on them")
+    axis.set_title("What it gains to leave out the least certain")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def robustness(found: dict[str, Any], image: np.ndarray) -> Any:
+    """Accuracy under each corruption, with one image as it looks at each strength.
+
+    Args:
+        found: what `evaluation.robustness.robustness` returns.
+        image: uint8 (height, width, channels), for show.
+
+    Returns:
+        A Matplotlib figure.
+    """
+    figure = new_figure(11.5, 6.6)
+    figure.suptitle(
+        f"Accuracy when pictures suffer ({found['examples']:,} test images)",
+        x=0.02,
+        ha="left",
+        weight="bold",
+    )
+    for axis, (name, row) in zip(
+        figure.subplots(2, 4, sharex=True, sharey=True).flat,
+        found["corruptions"].items(),
+        strict=True,
+    ):
+        values = [found["accuracy"], *row["accuracy"]]
+        axis.plot(range(4), values, color=BLUE, marker="o")
+        for x, value in enumerate(values):
+            axis.text(x, value - 0.06, f"{value:.0%}", ha="center", va="top", fontsize=9)
+        looks = [image, *(corrupt(image[np.newaxis], name, level)[0] for level in row["levels"])]
+        for x, look in enumerate(looks):
+            axis.imshow(_lit(look), extent=(x - 0.44, x + 0.44, 1.08, 1.43), aspect="auto")
+        axis.set_title(name.capitalize(), fontsize=11, pad=6)
+        axis.grid(axis="x", visible=False)
+        axis.set(xlim=(-0.5, 3.5), ylim=(0, 1.45), yticks=[0, 0.25, 0.5, 0.75, 1])
+        axis.set_xticks(range(4), ["as it is", "mild", "medium", "strong"], fontsize=9)
+        axis.yaxis.set_major_formatter(PERCENT)
+    return figure
+
+
+def _lit(image: np.ndarray) -> np.ndarray:
+    """As the network gets it, not as a negative: here the tones are what changes."""
+    return np.broadcast_to(image, (*image.shape[:2], 3))

@@ -96,9 +96,10 @@ def train(
         FloatingPointError: the loss is no number any more; the checkpoints before it stay.
     """
     recipe = recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe))
+    own_model = model is not None
     data, run = as_data(data), Path(run) if run else None
     keras.utils.set_random_seed(recipe.seed)
-    if model is not None:
+    if own_model:
         model = network = _with_scale(model, scale, data)
     elif scale is not None:
         raise ValueError("scale: only for a model of your own (`model=`)")
@@ -118,7 +119,7 @@ def train(
     if run:
         run.mkdir(parents=True, exist_ok=True)
     with held(run) if run else nullcontext():
-        history = _open_run(run, recipe, data, model, resume) if run else []
+        history = _open_run(run, recipe, data, model, own_model, resume) if run else []
         _fit(recipe, data, index, model, history, run, callbacks, verbose)
         network = _to_keep(network, model, recipe.mirror)
         if run:
@@ -135,7 +136,7 @@ def precision_here(recipe: Recipe) -> str:
 
 
 def _open_run(
-    run: Path, recipe: Recipe, data: Data, model: Any, resume: bool
+    run: Path, recipe: Recipe, data: Data, model: Any, own_model: bool, resume: bool
 ) -> list[dict[str, float]]:
     """Start a run's folder, or load the newest checkpoint of one and return its history."""
     begun = is_used(run)
@@ -152,7 +153,8 @@ def _open_run(
         require_space(run, 10_000_000 + (KEEP + 2) * sum(4 * math.prod(v.shape) for v in variables))
         source: dict[str, Any] = {"source": data.source, "found": data.found}
         source |= {"sha256": data.sha256, "class_names": data.class_names}
-        about = {**environment(keras.backend.backend()), "precision": precision_here(recipe)}
+        about = {**environment(keras.backend.backend()), "own_model": own_model}
+        about["precision"] = "float32" if own_model else precision_here(recipe)
         write_json(run / "environment.json", {**about, "data": source})
         write_text(run / "recipe.json", recipe.to_json())  # last: now there is a run to resume
     seal(run, "[er]*.json")

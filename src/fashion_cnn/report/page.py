@@ -1,0 +1,149 @@
+"""A drawn run in, `report.html` out: one file that opens from disk and asks the network nothing."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fashion_cnn.data.dataset import Data
+from fashion_cnn.recipes import command_of, read_recipe
+from fashion_cnn.report.style import as_rgb
+from fashion_cnn.run import read_arrays, read_json, write_text
+
+MOST_MISTAKES = 1000  # surest first; the page stays under 5 MB
+THUMBNAIL = 56
+
+# picture -> heading, how to read it; charts are drawn in the page's own colours
+CHARTS = {
+    "accuracy": (
+        "Accuracy",
+        "If training goes on rising while the other curve stands still, the "
+        "network learns its images by heart.",
+    ),
+    "loss": ("Loss", "What training brings down. The gap between the curves is overfitting."),
+    "learning_rate": ("Learning rate", "How large the steps were."),
+    "coverage": (
+        "Leaving out the least certain",
+        "The accuracy if the network may say “not sure”.",
+    ),
+    "per_class": (
+        "Each class",
+        "Recall: how many of a class were found. Precision: how many of the "
+        "answers with its name were right.",
+    ),
+    "confusion_matrix": ("Confusion", "Rows are what it is, columns what the network said."),
+    "reliability": (
+        "Calibration",
+        "Of answers given with 80 %, 80 % should be right. The temperature "
+        "that mends it was fitted on validation images and changes no answer. Pale bars: fewer "
+        "than 20.",
+    ),
+    "robustness": ("Robustness", "None of this was in the test images; photos have all of it."),
+}
+SHEETS = {
+    "predictions": ("First answers", "The first test images, chosen by nobody."),
+    "confident_mistakes": ("Surest mistakes", "Some of these labels are wrong, not the network."),
+    "uncertain": ("Least certain", "Right or wrong, the network would rather not say."),
+    "gradcam": ("Where it looks", "Red is where the evidence for the answer is (Grad-CAM)."),
+    "embedding_map": ("Map", "Test images as the network arranges them before it decides."),
+}
+
+
+def write_page(run: Path, data: Data) -> Path:
+    """Write `report.html` from a run's numbers and pictures.
+
+    Args:
+        run: a run folder whose pictures have been drawn.
+        data: what it was trained on.
+
+    Returns:
+        The page's path.
+    """
+    import jinja2
+
+    place = jinja2.PackageLoader("fashion_cnn", "report")
+    pages = jinja2.Environment(loader=place, autoescape=True, undefined=jinja2.StrictUndefined)
+    pages.filters["percent"] = lambda share, digits=2: f"{share:.{digits}%}".replace("%", "\u202f%")
+    recipe, metrics = read_recipe(run), read_json(run, "metrics.json")
+    mistakes, count = _mistakes(run, data)
+    text = pages.get_template("page.html.jinja").render(
+        name=run.resolve().name,
+        metrics=metrics,
+        facts=_facts(run, recipe, metrics),
+        charts=_pictures(run, CHARTS, "svg/{}.svg", "svg+xml"),
+        sheets=_pictures(run, SHEETS, "{}.png", "png"),
+        mistakes=mistakes,
+        mistake_count=count,
+        class_names=data.class_names,
+        recipe=json.dumps(json.loads(recipe.to_json()), indent=2),
+        command=command_of(recipe, read_json(run, "environment.json")),
+    )
+    return write_text(run / "report.html", text)
+
+
+def _facts(run: Path, recipe: Any, metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    about = read_json(run, "environment.json")
+    versions = about["versions"]
+    shown = [f"{key} {versions[key]}" for key in ("fashion-cnn", "keras") if key in versions]
+    shown += [
+        f"{about['backend']} {versions.get(about['backend']) or versions.get('tensorflow-cpu')}"
+    ]
+    seconds = metrics["train_seconds"]
+    time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return [
+        ("Recipe", f"{recipe.name}, seed {recipe.seed}"),
+        ("Network", f"{recipe.model}, {metrics['parameters']:,} parameters"),
+        ("Data", about["data"]["source"]),
+        ("Trained on", f"{metrics['train_examples']:,} images, {recipe.epochs} epochs, {time}"),
+        ("Machine", f"{about['processor']}, {about['cores']} cores"),
+        ("Software", ", ".join([*shown, f"Python {about['python']}"])),
+    ]
+
+
+def _pictures(run: Path, wanted: Any, where: str, kind: str) -> list[dict[str, str]]:
+    found = []
+    for name, (title, text) in wanted.items():
+        path = run / where.format(name)
+        if path.exists():
+            address = _data_address(path.read_bytes(), kind)
+            found.append({"name": name, "title": title, "text": text, "address": address})
+    return found
+
+
+def _mistakes(run: Path, data: Data) -> tuple[list[dict[str, Any]], int]:
+    """Wrongly answered test images, surest first, and how many there are in all."""
+    arrays = read_arrays(run, "predictions.npz")
+    probabilities, labels = arrays["test_probabilities"], arrays["test_labels"]
+    answers = probabilities.argmax(1)
+    wrong = np.flatnonzero(answers != labels)
+    wrong = wrong[np.argsort(-probabilities.max(1)[wrong], kind="stable")]
+    rows = [
+        {
+            "index": int(i),
+            "true": int(labels[i]),
+            "guess": int(answers[i]),
+            "probability": float(probabilities[i].max()),
+            "address": _thumbnail(data.test_images[i]),
+        }
+        for i in wrong[:MOST_MISTAKES]
+    ]
+    return rows, len(wrong)
+
+
+def _thumbnail(image: np.ndarray) -> str:
+    from PIL import Image
+
+    picture = Image.fromarray(as_rgb(image))
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    if image.squeeze().ndim == 2:
+        picture = picture.convert("L")
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return _data_address(buffer.getvalue(), "png")
+
+
+def _data_address(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,39 @@
+"""What people see while they wait: lines and bars on standard error."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+def say(text: str = "") -> None:
+    """A line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def steps(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar with the time left, where there is a terminal.
+
+    Args:
+        total: how many steps there will be.
+
+    Yields:
+        A function to be called with the name of each step as it begins.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    console = Console(file=sys.stderr)
+    columns = (TextColumn(f"{'':<13}{{task.description:<20}}"), BarColumn(12), MofNCompleteColumn())
+    with Progress(*columns, Left(), console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        begun = -1
+
+        def tick(name: str) -> None:
+            nonlocal begun
+            begun += 1
+            bar.update(task, completed=begun, description=name)
+
+        yield tick
+        bar.update(task, completed=total, description="done")

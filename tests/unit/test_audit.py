@@ -1,0 +1,86 @@
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from fashion_cnn.evaluation import audit as room
+from fashion_cnn.evaluation.audit import audit, without_suspects
+from fashion_cnn.recipes import Recipe
+from fashion_cnn.report import draw_audit
+from fashion_cnn.run import write_arrays
+
+RECIPE = Recipe("textbook", epochs=6, batch_size=10)
+
+
+@pytest.fixture
+def spoilt(tiny_data):
+    """Six training labels and two test labels turned, one test picture also in train."""
+    train, test = tiny_data.train_labels.copy(), tiny_data.test_labels.copy()
+    train[:60:10] = (train[:60:10] + 1) % 4
+    test[:20:10] = (test[:20:10] + 1) % 4
+    images = tiny_data.test_images.copy()
+    images[5] = tiny_data.train_images[17]
+    return dataclasses.replace(tiny_data, train_labels=train, test_labels=test, test_images=images)
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_turned_labels_and_a_twin_are_found(spoilt, tmp_path):
+    said = []
+    found = audit(spoilt, RECIPE, tmp_path / "audit", 3, said.append)
+    assert len(said) == 3 * RECIPE.epochs + 1
+    listed = rows(tmp_path / "audit" / "suspects.csv")
+    train = {int(row["index"]) for row in listed if row["split"] == "train"}
+    assert train <= set(range(0, 60, 10)) and len(train) >= 4  # what it counts is an estimate
+    assert {int(row["index"]) for row in listed if row["split"] == "test"} <= {0, 10}
+    assert all(row["label"] != row["suggested"] for row in listed[:6])
+    (twin,) = rows(tmp_path / "audit" / "duplicates.csv")
+    assert (twin["test_index"], twin["train_index"], twin["distance"]) == ("5", "17", "0.0")
+    assert found == json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert found["suspects"]["train"] == len(train) and found["duplicates"] == 1
+    names = {path.name for path in draw_audit(tmp_path / "audit", spoilt)}
+    assert names - {"test_suspects.png"} == {"suspects.png", "duplicates.png"}
+
+
+def test_finished_folds_are_not_trained_again(spoilt, tmp_path, monkeypatch):
+    first = audit(spoilt, RECIPE, tmp_path, 2)
+    monkeypatch.setattr(room, "_train_without", lambda *words: pytest.fail("trained again"))
+    assert audit(spoilt, RECIPE, tmp_path, 2) == first
+    monkeypatch.undo()
+    other = dataclasses.replace(RECIPE, seed=1)
+    assert audit(spoilt, other, tmp_path, 2)["seed"] == 1  # of other settings: they are
+
+
+def test_no_network_judges_what_it_learnt_from(spoilt, tmp_path, monkeypatch):
+    judged = []
+
+    def remember(data, fold, recipe, tick):
+        assert len(np.unique(data.train_labels[fold])) == 4
+        judged.extend(fold.tolist())
+        chance = np.full((len(data.train_labels), 4), 0.25, np.float32)
+        return {"train": chance[: len(fold)], "test": chance[: len(data.test_labels)]}
+
+    monkeypatch.setattr(room, "_train_without", remember)
+    room.out_of_fold(spoilt, RECIPE, tmp_path, 4, lambda what: None)
+    assert sorted(judged) == list(range(180))
+
+
+def test_accuracy_without_suspects(tmp_path):
+    (tmp_path / "suspects.csv").write_text("split,index\ntrain,3\ntest,0\ntest,1\n")
+    labels = np.array([0, 0, 1, 1])
+    probabilities = np.eye(2)[[1, 0, 1, 0]]
+    arrays = {"test_probabilities": probabilities, "test_labels": labels}
+    write_arrays(tmp_path / "predictions.npz", arrays)
+    found = without_suspects(tmp_path, tmp_path)
+    assert found == {"all": 0.5, "without": 0.5, "left_out": 2}
+
+
+def test_too_many_folds_are_refused(spoilt, tmp_path):
+    with pytest.raises(ValueError, match=r"folds: got 99; expected 2\.\."):
+        audit(spoilt, RECIPE, tmp_path / "audit", 99)
+    assert not (tmp_path / "audit").exists()

@@ -1,0 +1,57 @@
+import json
+
+import numpy as np
+import pytest
+
+from fashion_cnn.evaluation.compare import compare_runs, mcnemar
+from fashion_cnn.run import write_arrays, write_json
+
+LABELS = np.arange(100) % 2
+
+
+def make_run(folder, wrong, labels=LABELS, sha="one"):
+    folder.mkdir()
+    guesses = labels.copy()
+    guesses[list(wrong)] ^= 1
+    probabilities = np.eye(2)[guesses]
+    write_arrays(
+        folder / "predictions.npz", {"test_probabilities": probabilities, "test_labels": labels}
+    )
+    data = {"source": "fashion-mnist", "sha256": {"x_test": sha}, "class_names": ["a", "b"]}
+    write_json(folder / "environment.json", {"data": data})
+    write_json(folder / "metrics.json", {"test_accuracy": 1 - len(wrong) / 100})
+    return folder
+
+
+def test_runs_side_by_side(tmp_path):
+    a = make_run(tmp_path / "a", range(10))
+    b = make_run(tmp_path / "b", range(8, 12))
+    found = compare_runs([a, b])
+    assert found["runs"][str(a)]["test_accuracy"] == pytest.approx(0.9)
+    (pair,) = found["pairs"]
+    assert (pair["only_first"], pair["only_second"]) == (2, 8)
+    assert pair["difference"] == pytest.approx(-0.06)
+    assert pair["p_value"] == mcnemar(2, 8)
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_mcnemar_by_hand():
+    # two sides of a binomial of 10 with 2 or fewer: 2 * (1 + 10 + 45) / 1024
+    assert mcnemar(2, 8) == mcnemar(8, 2) == pytest.approx(2 * 56 / 1024)
+    assert mcnemar(5, 5) == 1
+    assert mcnemar(0, 0) == 1
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    a = make_run(tmp_path / "a", range(10))
+    other = make_run(tmp_path / "other", range(10), sha="two")
+    shorter = make_run(tmp_path / "shorter", range(10), LABELS[:50])
+    with pytest.raises(ValueError, match="tested on different images"):
+        compare_runs([a, other])
+    with pytest.raises(ValueError, match="tested on different images"):
+        compare_runs([a, shorter])
+    for runs in ([a], [a, tmp_path / "b" / ".." / "a"]):
+        with pytest.raises(ValueError, match="at least two runs"):
+            compare_runs(runs)
+    with pytest.raises(FileNotFoundError, match=r"nowhere: has no metrics\.json"):
+        compare_runs([a, tmp_path / "nowhere"])

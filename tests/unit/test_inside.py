@@ -1,0 +1,101 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fashion_cnn import train
+from fashion_cnn.data import as_data
+from fashion_cnn.evaluation import predict
+from fashion_cnn.evaluation.inside import embedding_map, embeddings, gradcam
+from fashion_cnn.framework import keras
+from fashion_cnn.models import build_model
+from fashion_cnn.models.forms import mirrored
+from fashion_cnn.recipes import RECIPES
+
+FEW = {"batch_size": 20, "augment": ()}
+SMALL = {
+    "textbook": replace(RECIPES["textbook"], epochs=3, **FEW),
+    "sprint": replace(RECIPES["sprint"], epochs=8, options={"width": 8, "hidden": 16}, **FEW),
+    "marathon": replace(RECIPES["marathon"], epochs=8, options={"width": 8}, **FEW),
+}
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Noise; in class 1 with a bright patch, whose places are given."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60, (600, 28, 28), dtype=np.uint8)
+    labels = np.arange(600) % 2
+    corners = rng.integers(2, 18, (600, 2))
+    for image, label, (row, column) in zip(images, labels, corners, strict=True):
+        if label:
+            image[row : row + 8, column : column + 8] = 250
+    return images, labels, corners
+
+
+def own_network():
+    inner = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Conv2D(8, 5, activation="relu"),
+            keras.layers.MaxPooling2D(2),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2),
+            keras.layers.Softmax(),
+        ]
+    )
+    return {"model": inner, "scale": "0..1"}
+
+
+@pytest.mark.parametrize("kind", [*SMALL, "own"])
+def test_gradcam_finds_a_planted_patch(planted, kind):
+    images, labels, corners = planted
+    recipe = SMALL.get(kind, replace(SMALL["textbook"], epochs=8, learning_rate=0.02))
+    data = as_data(((images, labels), (images[:40], labels[:40])))
+    model = train(recipe, data, **(own_network() if kind == "own" else {})).model
+    assert (predict(model, images).argmax(1) == labels).mean() > 0.97
+    heat = gradcam(model, images[1:80:2], np.ones(40, int))
+    assert (heat.shape, heat.dtype) == ((40, 28, 28), np.float32)
+    assert heat.min() >= 0 and heat.max() <= 1
+    hits = 0
+    for warm, (row, column) in zip(heat, corners[1:80:2], strict=True):
+        top, left = np.unravel_index(warm.argmax(), warm.shape)
+        hits += row - 3 <= top < row + 11 and column - 3 <= left < column + 11
+    assert hits >= 32  # by chance one in four
+
+
+def test_the_network_is_left_as_it_was(planted):
+    model = mirrored(build_model("textbook", (28, 28, 1), 2))
+    before = predict(model, planted[0][:50])
+    gradcam(model, planted[0][:5])
+    embeddings(model, planted[0][:5])
+    np.testing.assert_array_equal(predict(model, planted[0][:50]), before)
+    np.testing.assert_allclose(np.asarray(model(planted[0][:5, ..., None])), before[:5], atol=1e-6)
+
+
+def test_a_network_without_a_map_is_refused():
+    pixels = keras.Input((28, 28, 1), dtype="uint8")
+    flat = keras.layers.Dense(2, "softmax")(keras.layers.Flatten()(pixels))
+    with pytest.raises(ValueError, match="no map of places"):
+        gradcam(keras.Model(pixels, flat), np.zeros((2, 28, 28), np.uint8))
+
+
+@pytest.mark.parametrize("make", [lambda model: model, mirrored])
+def test_embeddings_are_what_the_last_layer_sees(planted, make):
+    inner = build_model("textbook", (28, 28, 1), 2)
+    found = embeddings(make(inner), planted[0][:150])
+    assert (found.shape, found.dtype) == ((150, 128), np.float32)
+    kernel, bias = inner.layers[-1].get_weights()
+    scores = np.exp(found @ kernel + bias)
+    expected = scores / scores.sum(1, keepdims=True)
+    np.testing.assert_allclose(predict(inner, planted[0][:150]), expected, atol=1e-5)
+
+
+def test_the_map_keeps_neighbours():
+    rng = np.random.default_rng(0)
+    heaps = np.repeat(np.eye(3) * 20, 30, axis=0)
+    vectors = np.concatenate([heaps, np.zeros((90, 60))], 1) + rng.normal(0, 1, (90, 63))
+    places = embedding_map(vectors.astype(np.float32))
+    assert places.shape == (90, 2)
+    distances = np.linalg.norm(places[:, None] - places[None], axis=2) + 1e9 * np.eye(90)
+    assert (distances.argmin(1) // 30 == np.arange(90) // 30).all()
