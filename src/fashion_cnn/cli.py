@@ -268,9 +268,15 @@ def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool, report: b
 
 
 def _report(run: Path, images: Any) -> list[Path]:
-    """Look into the network if nobody has yet, draw everything, and write the page."""
+    """Measure and look into the network if nobody has yet, draw everything, and write the page."""
     from fashion_cnn.report import PICTURES, draw_all
+    from fashion_cnn.run import read_json
 
+    measured = (run / "metrics.json").exists()
+    if not measured or "test_accuracy_interval" not in read_json(run, "metrics.json"):
+        from fashion_cnn.evaluation import measure_run
+
+        measure_run(run, images)
     explained = (run / "robustness.json").exists() and (run / "explanations.npz").exists()
     with steps(PICTURES + (0 if explained else 10)) as tick:
         if not explained:
@@ -373,13 +379,12 @@ def compare(
     output: Annotated[Path, typer.Option(help="Where their curves go.")] = Path("comparison.png"),
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Put runs side by side, and say which differences are real."""
+    """Put runs side by side, and say which differences are more than chance."""
     from fashion_cnn.evaluation.compare import compare_runs
 
-    try:
-        found = compare_runs(runs)
-    except ValueError as error:
-        raise WrongUsage(str(error)) from None
+    if len({run.resolve() for run in runs}) < max(2, len(runs)):
+        raise WrongUsage("compare: expected at least two runs, each once")
+    found = compare_runs(runs)
     from fashion_cnn.report import draw_comparison
 
     draw_comparison(runs, output)
@@ -394,11 +399,13 @@ def compare(
         accuracy = f"{100 * row['test_accuracy']:.2f} ({low} to {high})"
         print(f"{name:<{wide}}{accuracy:>25}{row['test_loss']:>8.3f}", end="")
         print(f"{100 * row['test_ece']:>8.2f}{row['parameters']:>12,}{row['train_seconds']:>9.0f}")
-    print("\nImages that only one of two gets right, and how likely equals differ so (McNemar)")
+    print("\nTest images that only one of two gets right; McNemar's test, of these networks,")
+    print("not of their recipes: to compare those takes several seeds")
     for pair in found["pairs"]:
         (a, b), p = pair["runs"], pair["p_value"]
         print(f"{a} {pair['only_first']} : {pair['only_second']} {b}   p = {p:.2g}", end="")
-        print("   a real difference" if p < 0.05 else "   may be chance")
+        # Bonferroni: of many pairs some differ by chance
+        print("   beyond chance" if p < 0.05 / len(found["pairs"]) else "   may be chance")
     print(f"\nCurves: {output}")
 
 

@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,8 @@ def held(run: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows: not while it is open; it does no harm
+                path.unlink(missing_ok=True)
 
 
 def _lock(file: Any) -> bool:
@@ -156,15 +157,20 @@ def read_json(run: Path, name: str) -> Any:
     Raises:
         FileNotFoundError: `run` is no run folder.
     """
-    path = whole(run, name)
+    path = _existing(run, name)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(
-            f"{run}: has no {name}; expected the folder of a finished run, such as runs/textbook-1"
-        ) from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged ({error})") from None
+
+
+def _existing(run: Path, name: str) -> Path:
+    path = whole(run, name)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{run}: has no {name}; expected the folder of a finished run, such as runs/textbook-1"
+        )
+    return path
 
 
 def read_source(run: Path) -> dict[str, Any]:
@@ -200,7 +206,7 @@ def write_history(run: Path, rows: Sequence[dict[str, float]]) -> None:
 
 def read_history(run: Path) -> dict[str, list[float]]:
     """`history.csv` as column -> values, in the order of epochs."""
-    path = whole(run, "history.csv")
+    path = _existing(run, "history.csv")
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     try:
@@ -226,7 +232,7 @@ def read_arrays(run: Path, name: str) -> dict[str, Any]:
     """
     import numpy as np
 
-    path = whole(run, name)
+    path = _existing(run, name)
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
@@ -247,9 +253,10 @@ def environment(backend: str) -> dict[str, Any]:
     }
 
 
-def seal(run: Path, names: str = "*") -> None:
-    """Write `SHA256SUMS` over the run's files that match (`sha256sum -c` reads it)."""
-    found = (p for p in run.rglob(names) if p.is_file() and p.name[0] != "." and p.name != _SUMS)
+def seal(run: Path, *patterns: str) -> None:
+    """Write `SHA256SUMS` over the run's files that match, or all (`sha256sum -c` reads it)."""
+    paths = {path for pattern in patterns or ("**/*",) for path in run.glob(pattern)}
+    found = (p for p in paths if p.is_file() and p.name[0] != "." and p.name != _SUMS)
     lines = "".join(f"{file_sha256(p)}  {p.relative_to(run).as_posix()}\n" for p in sorted(found))
     digest = hashlib.sha256(lines.encode()).hexdigest()
     write_text(run / _SUMS, f"{lines}{_OF_SUMS}{digest}\n")
@@ -267,8 +274,13 @@ def sums(run: Path) -> dict[str, str]:
     body, _, digest = path.read_bytes().rpartition(_OF_SUMS.encode())
     if hashlib.sha256(body).hexdigest().encode() + b"\n" != digest:
         raise ValueError(f"{path}: damaged; {_how_to_mend(run)}")
-    lines = (line.split("  ", 1) for line in body.decode().splitlines())
-    return {name: digest for digest, name in lines}
+    found = {}
+    for line in body.decode().splitlines():
+        sha256, _, name = line.partition("  ")
+        if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"{path}: damaged ({name!r} is no file of a run); {_how_to_mend(run)}")
+        found[name] = sha256
+    return found
 
 
 def whole(run: Path, name: str) -> Path:

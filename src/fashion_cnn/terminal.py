@@ -1,8 +1,11 @@
 """What people see while they wait: lines and bars on standard error."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+SECONDS = 10  # between two lines
 
 
 def say(text: str = "") -> None:
@@ -12,7 +15,7 @@ def say(text: str = "") -> None:
 
 @contextmanager
 def steps(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar with the time left, where there is a terminal.
+    """A bar with the time left; where there is no terminal, a line now and then.
 
     Args:
         total: how many steps there will be.
@@ -28,12 +31,15 @@ def steps(total: int) -> Iterator[Callable[[str], None]]:
     columns = (TextColumn(f"{'':<13}{{task.description:<20}}"), BarColumn(12), MofNCompleteColumn())
     with Progress(*columns, Left(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
-        begun = -1
+        begun, said = -1, time.monotonic()
 
         def tick(name: str) -> None:
-            nonlocal begun
+            nonlocal begun, said
             begun += 1
             bar.update(task, completed=begun, description=name)
+            if not console.is_terminal and time.monotonic() > said + SECONDS:
+                said = time.monotonic()
+                say(f"{'':<14}{begun} of {total}: {name}")
 
         yield tick
         bar.update(task, completed=total, description="done")

@@ -66,11 +66,24 @@ def test_gradcam_finds_a_planted_patch(planted, kind):
 
 def test_the_network_is_left_as_it_was(planted):
     model = mirrored(build_model("textbook", (28, 28, 1), 2))
-    before = predict(model, planted[0][:50])
-    gradcam(model, planted[0][:5])
-    embeddings(model, planted[0][:5])
-    np.testing.assert_array_equal(predict(model, planted[0][:50]), before)
-    np.testing.assert_allclose(np.asarray(model(planted[0][:5, ..., None])), before[:5], atol=1e-6)
+    images = planted[0][:5, ..., np.newaxis]
+    before = np.asarray(model(images))
+    gradcam(model, images)
+    embeddings(model, images)
+    np.testing.assert_array_equal(np.asarray(model(images)), before)
+
+
+@pytest.mark.parametrize("end", ["dense", "layer"])
+def test_a_network_that_is_certain_still_has_heat(planted, end):
+    layers = keras.layers
+    pixels = keras.Input((28, 28, 1), dtype="uint8")
+    x = layers.Conv2D(4, 3, activation="relu")(layers.Rescaling(1.0)(pixels))
+    sure = keras.initializers.Constant([1000, 0])
+    kind = "softmax" if end == "dense" else None
+    x = layers.Dense(2, kind, bias_initializer=lambda *_, **__: sure((2,)))(layers.Flatten()(x))
+    model = keras.Model(pixels, x if end == "dense" else layers.Softmax()(x))
+    assert predict(model, planted[0][:50]).max(1).min() == 1
+    assert (gradcam(model, planted[0][:50]).max((1, 2)) == 1).all()
 
 
 def test_a_network_without_a_map_is_refused():
@@ -89,6 +102,15 @@ def test_embeddings_are_what_the_last_layer_sees(planted, make):
     scores = np.exp(found @ kernel + bias)
     expected = scores / scores.sum(1, keepdims=True)
     np.testing.assert_allclose(predict(inner, planted[0][:150]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(60, 128), (60, 1), (3, 5), (1, 5), (5, 60)])
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_map_of_little_or_nothing(shape, alive):
+    vectors = np.random.default_rng(0).normal(size=shape) * alive
+    places = embedding_map(vectors.astype(np.float32))
+    assert places.shape == (shape[0], 2)
+    assert np.isfinite(places).all()
 
 
 def test_the_map_keeps_neighbours():

@@ -65,6 +65,12 @@ def test_the_temperature_that_was_put_in_is_found(true_temperature):
     assert fit_temperature(spoilt, LABELS) == pytest.approx(own * true_temperature, rel=0.01)
 
 
+def test_images_that_cannot_tell_leave_the_temperature_at_one():
+    right = PROBABILITIES.argmax(1) == LABELS
+    assert fit_temperature(PROBABILITIES[right], LABELS[right]) == 1
+    assert fit_temperature(PROBABILITIES[~right], LABELS[~right]) == 1
+
+
 def test_calibrating_never_raises_the_loss_it_is_fitted_on():
     for sharpness in (0.2, 0.7, 1.0, 4.0):
         spoilt = at_temperature(PROBABILITIES, sharpness)

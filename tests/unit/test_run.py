@@ -1,3 +1,4 @@
+import hashlib
 import os
 import subprocess
 
@@ -96,3 +97,15 @@ def test_history_has_the_promised_columns(tmp_path):
 def test_what_is_no_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no metrics\.json"):
         read_json(tmp_path, "metrics.json")
+
+
+@pytest.mark.parametrize("name", ["../victim", "/etc/passwd", "checkpoints/../../victim", ""])
+def test_sums_of_files_outside_the_run_are_damaged(tmp_path, name):
+    run = tmp_path / "run"
+    run.mkdir()
+    body = f"{'0' * 64}  {name}\n"
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    (run / "SHA256SUMS").write_text(f"{body}# SHA-256 of the lines above: {digest}\n")
+    with pytest.raises(ValueError, match="SHA256SUMS: damaged"):
+        sums(run)
+    assert damaged_files(run) == ["SHA256SUMS"]

@@ -4,7 +4,9 @@ import numpy as np
 
 from fashion_cnn.data.dataset import channels_last
 
-WITHIN = 10.0  # grey levels; in Fashion-MNIST pairs up to here are one article, beyond often not
+# Grey levels. Of Fashion-MNIST's 100 nearest pairs, looked at, those up to here (18) are the same
+# article or one that cannot be told from it; from 11 on most are two plain trousers.
+WITHIN = 10.0
 SIDE = 32
 _BLOCK = 500
 

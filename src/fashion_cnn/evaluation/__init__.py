@@ -25,6 +25,7 @@ from fashion_cnn.run import (
 )
 
 SPLITS = ("test", "validation")
+EXPLAINED_FILES = ("robustness.json", "explanations.npz")
 MAPPED = 2000  # test images on the map of embeddings
 EXPLAINED = 8  # test images of each class for Grad-CAM
 
@@ -89,8 +90,11 @@ def evaluate(
 def measure_run(run: Path, data: Data) -> dict[str, Any]:
     """Evaluate a trained run on its splits and write `metrics.json` and `predictions.npz`.
 
-    The temperature is fitted on the validation images; without them there is none.
+    The temperature is fitted on the validation images; without them there is none. What
+    `explain_run` found before, maybe in another network, goes.
     """
+    for name in EXPLAINED_FILES:
+        (run / name).unlink(missing_ok=True)
     model, recipe = load_model(run), read_recipe(run)
     history = read_history(run)
     splits = SPLITS if recipe.validation == "validation" else ("test",)
@@ -171,7 +175,8 @@ def evaluate_run(run: Path, split: str = "test") -> dict[str, Any]:
     if data.sha256 != source["sha256"]:
         raise ValueError(f"{run}: {source['source']} has changed since it was trained")
     images, labels = data.split(split)
-    temperature = read_json(run, "metrics.json")["temperature"]
+    measured = (run / "metrics.json").exists()
+    temperature = read_json(run, "metrics.json").get("temperature") if measured else None
     answers = predict(load_model(run), images)
     found = classification_metrics(answers, labels, data.class_names, temperature)
     return {f"{split}_{key}": value for key, value in found.items()}

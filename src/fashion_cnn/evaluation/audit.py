@@ -7,7 +7,6 @@ against the label is a suspect (confident learning, arXiv:1911.00068, by cleanla
 import csv
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -98,23 +97,33 @@ def out_of_fold(
     classes = len(data.class_names)
     train = np.empty((len(data.train_labels), classes), np.float32)
     test = np.zeros((len(data.test_labels), classes), np.float32)
-    left, said = np.arange(len(data.train_labels)), json.dumps([recipe.to_json(), data.sha256])
-    key = hashlib.sha256(said.encode() + data.train_labels.tobytes()).hexdigest()
+    left, key = np.arange(len(data.train_labels)), hashlib.sha256(recipe.to_json().encode())
+    for part in (data.train_images, data.train_labels, data.test_images):
+        key.update(part.tobytes())
     for k in range(folds):
         share = stratified(data.train_labels[left], round(len(left) / (folds - k)))
         fold, left = left[share], np.delete(left, share)
         name = f"fold-{k + 1}-of-{folds}.npz"
         say = partial(tick, f"fold {k + 1} of {folds}")
-        if not (folder / name).exists() or str(read_arrays(folder, name)["key"]) != key:
+        arrays = _finished(folder / name, key.hexdigest())
+        if not arrays:
             arrays = _train_without(data, fold, recipe, say)
-            write_arrays(folder / name, {"key": np.array(key), **arrays})
+            write_arrays(folder / name, {"key": np.array(key.hexdigest()), **arrays})
         else:
             for _ in range(recipe.epochs):
                 say()
-        arrays = read_arrays(folder, name)
         train[fold] = arrays["train"]
         test += arrays["test"] / folds
     return {"train": train, "test": test}
+
+
+def _finished(path: Path, key: str) -> dict[str, np.ndarray]:
+    """The arrays of a fold trained before with the same settings; none if there are not."""
+    try:
+        arrays = read_arrays(path.parent, path.name)
+    except (FileNotFoundError, ValueError):  # not there, or damaged
+        return {}
+    return arrays if str(arrays["key"]) == key else {}
 
 
 def _train_without(
@@ -143,6 +152,8 @@ def _suspects(data: Data, answers: np.ndarray, split: str) -> np.ndarray:
     from cleanlab.filter import find_label_issues
 
     labels = _labels(data, split).astype(int)
+    if len(set(labels)) < 2:  # nothing that one could be taken for
+        return np.zeros(0, int)
     # one process: the work is a second, and forking beside TensorFlow hangs
     return find_label_issues(labels, answers, return_indices_ranked_by="self_confidence", n_jobs=1)
 

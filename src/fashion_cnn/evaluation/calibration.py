@@ -68,7 +68,13 @@ def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the least log loss on these images, 0.05..20 (arXiv:1706.04599)."""
+    """The temperature with the least log loss on these images (arXiv:1706.04599).
+
+    Returns:
+        0.05..20; 1 where the images cannot tell, being all answered right or all wrong.
+    """
+    if len(set(probabilities.argmax(1) == labels)) == 1:
+        return 1.0
     from scipy.optimize import minimize_scalar
 
     def loss(logarithm: float) -> float:

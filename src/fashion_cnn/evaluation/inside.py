@@ -92,11 +92,15 @@ def embedding_map(vectors: np.ndarray) -> np.ndarray:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
+    if len(vectors) < 4 or vectors.std(0).max() < 1e-6:  # a dead network: all in one place
+        return np.zeros((len(vectors), 2), np.float32)
     if vectors.shape[1] > 50:
         vectors = PCA(min(50, len(vectors)), random_state=0).fit_transform(vectors)
-    spread = min(30, (len(vectors) - 1) / 3)
+    start = "pca" if vectors.shape[1] > 1 else "random"
+    crowd = min(30, (len(vectors) - 1) / 3)
     # 500 rounds: the same picture as 1,000 in half of the time
-    return TSNE(perplexity=spread, max_iter=500, random_state=0).fit_transform(vectors)
+    layout = TSNE(init=start, perplexity=crowd, max_iter=500, random_state=0)
+    return layout.fit_transform(vectors)
 
 
 def _layers(model: Any) -> Iterator[Any]:
@@ -147,13 +151,23 @@ def _listening(layer: Any, hear: Callable[[Any, Any], None]) -> Iterator[None]:
 @contextmanager
 def _scores(model: Any) -> Iterator[None]:
     """Let the model answer with what goes into its softmax, which has a slope at 1, too."""
+    softmax = keras.activations.softmax
     ends = [
-        x for x in _layers(model) if getattr(x, "activation", None) is keras.activations.softmax
-    ]
+        layer
+        for layer in _layers(model)
+        if isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is softmax
+    ][-1:]  # an earlier one is part of the network's thinking
+    calls = [layer.call for layer in ends]
     for layer in ends:
-        layer.activation = keras.activations.linear
+        if isinstance(layer, keras.layers.Softmax):
+            layer.call = lambda inputs, mask=None: inputs
+        else:
+            layer.activation = keras.activations.linear
     try:
         yield
     finally:
-        for layer in ends:
-            layer.activation = keras.activations.softmax
+        for layer, call in zip(ends, calls, strict=True):
+            if isinstance(layer, keras.layers.Softmax):
+                layer.call = call
+            else:
+                layer.activation = softmax

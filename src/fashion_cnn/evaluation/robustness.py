@@ -60,9 +60,9 @@ def inverted_tones(images: np.ndarray, level: float, rng: np.random.Generator) -
 
 
 def occlusion(images: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Cover a grey square with a side of `level` times the height, anywhere."""
+    """Cover a grey square with a side of `level` times the image's shorter one, anywhere."""
     n, height, width, _ = images.shape
-    side = round(level * height)
+    side = round(level * min(height, width))
     tops, lefts = rng.integers(0, height - side + 1, n), rng.integers(0, width - side + 1, n)
     covered = images.copy()
     for image, top, left in zip(covered, tops, lefts, strict=True):

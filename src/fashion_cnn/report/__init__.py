@@ -59,13 +59,17 @@ def draw_all(run: Path, data: Data, tick: Callable[[str], Any] = lambda what: No
         figure = draw()
         paths += [save(figure, run / f"{name}.png"), save(figure, run / "svg" / f"{name}.svg")]
     tick("report.html")
-    return [*paths, write_page(run, data)]
+    return [*paths, write_page(run, data, list(pictures))]
 
 
 def draw_comparison(runs: Sequence[Path], path: Path) -> Path:
     """Draw the held-out accuracy and loss of several runs into one picture; return its path."""
-    smoothed = {run for run in runs if read_recipe(run).label_smoothing}
-    names = {run: f"{run}{' *' if run in smoothed else ''}" for run in runs}
+    recipes = {run: read_recipe(run) for run in runs}
+    smoothed = {run for run in runs if recipes[run].label_smoothing}
+    names = {
+        run: f"{run}{' (test)' * (recipes[run].validation == 'test')}{' *' * (run in smoothed)}"
+        for run in runs
+    }
     note = "* trained on smoothed labels: a loss that only compares with others of its kind"
     histories = {names[run]: read_history(run) for run in runs}
     return save(plots.comparison(histories, note if smoothed else ""), path)
@@ -82,6 +86,8 @@ def draw_audit(folder: Path, data: Data) -> list[Path]:
         The paths of the pictures; none of what was not found.
     """
     paths = []
+    for name in ("suspects", "test_suspects", "duplicates"):
+        (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier audit
     for split, name in (("train", "suspects"), ("test", "test_suspects")):
         images, labels = (data.train_images, data.train_labels)
         if split == "test":
@@ -145,9 +151,6 @@ def _more_pictures(run: Path, data: Data) -> dict[str, Callable[[], Any]]:
         "robustness": lambda: plots.robustness(
             read_json(run, "robustness.json"), channels_last(images)[0]
         ),
-        "confident_mistakes": lambda: sheets.predictions(
-            *sheet, wrong[: sheets.COUNT], "Wrong, and surest of it"
-        ),
         "uncertain": lambda: sheets.predictions(
             *sheet, order[::-1][: sheets.COUNT], "The least certain answers"
         ),
@@ -155,6 +158,10 @@ def _more_pictures(run: Path, data: Data) -> dict[str, Callable[[], Any]]:
             found["map"], images[mapped], labels[mapped], names
         ),
     }
+    if len(wrong):
+        pictures["confident_mistakes"] = lambda: sheets.predictions(
+            *sheet, wrong[: sheets.COUNT], "Wrong, and surest of it"
+        )
     if len(lit):
         pictures["gradcam"] = lambda: sheets.heat(
             images[lit], labels[lit], answers[lit], found["gradcam"], names

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.recipes import command_of, read_recipe
 from fashion_cnn.report.style import as_rgb
-from fashion_cnn.run import read_arrays, read_json, write_text
+from fashion_cnn.run import read_arrays, read_history, read_json, write_text
 
 MOST_MISTAKES = 1000  # surest first; the page stays under 5 MB
 THUMBNAIL = 56
@@ -20,10 +21,14 @@ THUMBNAIL = 56
 CHARTS = {
     "accuracy": (
         "Accuracy",
-        "If training goes on rising while the other curve stands still, the "
-        "network learns its images by heart.",
+        "If training goes on rising while images that it does not learn from do "
+        "not, the network learns by heart.",
     ),
-    "loss": ("Loss", "What training brings down. The gap between the curves is overfitting."),
+    "loss": (
+        "Loss",
+        "What training brings down; with augmentation, dropout or smoothed "
+        "labels it stays higher than it looks elsewhere.",
+    ),
     "learning_rate": ("Learning rate", "How large the steps were."),
     "coverage": (
         "Leaving out the least certain",
@@ -37,27 +42,27 @@ CHARTS = {
     "confusion_matrix": ("Confusion", "Rows are what it is, columns what the network said."),
     "reliability": (
         "Calibration",
-        "Of answers given with 80 %, 80 % should be right. The temperature "
-        "that mends it was fitted on validation images and changes no answer. Pale bars: fewer "
-        "than 20.",
+        "Of answers given with 80 %, 80 % should be right. A temperature, where there is one, was "
+        "fitted on validation images and changes no answer. Pale bars: fewer than 20 answers.",
     ),
     "robustness": ("Robustness", "None of this was in the test images; photos have all of it."),
 }
 SHEETS = {
     "predictions": ("First answers", "The first test images, chosen by nobody."),
-    "confident_mistakes": ("Surest mistakes", "Some of these labels are wrong, not the network."),
+    "confident_mistakes": ("Surest mistakes", "Here and there it may be the label that is wrong."),
     "uncertain": ("Least certain", "Right or wrong, the network would rather not say."),
     "gradcam": ("Where it looks", "Red is where the evidence for the answer is (Grad-CAM)."),
     "embedding_map": ("Map", "Test images as the network arranges them before it decides."),
 }
 
 
-def write_page(run: Path, data: Data) -> Path:
+def write_page(run: Path, data: Data, drawn: Collection[str]) -> Path:
     """Write `report.html` from a run's numbers and pictures.
 
     Args:
         run: a run folder whose pictures have been drawn.
         data: what it was trained on.
+        drawn: the names of the pictures.
 
     Returns:
         The page's path.
@@ -73,8 +78,10 @@ def write_page(run: Path, data: Data) -> Path:
         name=run.resolve().name,
         metrics=metrics,
         facts=_facts(run, recipe, metrics),
-        charts=_pictures(run, CHARTS, "svg/{}.svg", "svg+xml"),
-        sheets=_pictures(run, SHEETS, "{}.png", "png"),
+        classes=_classes(metrics),
+        grey=data.image_shape[2] == 1,
+        charts=_pictures(run, CHARTS, "svg/{}.svg", "svg+xml", drawn),
+        sheets=_pictures(run, SHEETS, "{}.png", "png", drawn),
         mistakes=mistakes,
         mistake_count=count,
         class_names=data.class_names,
@@ -88,27 +95,39 @@ def _facts(run: Path, recipe: Any, metrics: dict[str, Any]) -> list[tuple[str, s
     about = read_json(run, "environment.json")
     versions = about["versions"]
     shown = [f"{key} {versions[key]}" for key in ("fashion-cnn", "keras") if key in versions]
-    shown += [
-        f"{about['backend']} {versions.get(about['backend']) or versions.get('tensorflow-cpu')}"
-    ]
-    seconds = metrics["train_seconds"]
+    backend = about["backend"]
+    version = versions.get(backend) or versions.get(f"{backend}-cpu", "")
+    shown.append(f"{backend} {version}".strip())
+    seconds, epochs = metrics["train_seconds"], len(read_history(run)["epoch"])
     time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     return [
         ("Recipe", f"{recipe.name}, seed {recipe.seed}"),
         ("Network", f"{recipe.model}, {metrics['parameters']:,} parameters"),
         ("Data", about["data"]["source"]),
-        ("Trained on", f"{metrics['train_examples']:,} images, {recipe.epochs} epochs, {time}"),
+        ("Trained on", f"{metrics['train_examples']:,} images, {epochs} epochs, {time}"),
         ("Machine", f"{about['processor']}, {about['cores']} cores"),
         ("Software", ", ".join([*shown, f"Python {about['python']}"])),
     ]
 
 
-def _pictures(run: Path, wanted: Any, where: str, kind: str) -> list[dict[str, str]]:
+def _classes(metrics: dict[str, Any]) -> list[tuple[str, list[float | None], int]]:
+    """Each class's name, its recall, precision and F1, and its images; None where there is none."""
+    answers = np.array(metrics["test_confusion_matrix"]).sum(0)
+    rows = []
+    for (name, row), answered in zip(metrics["test_per_class"].items(), answers, strict=True):
+        there, given = row["support"] > 0, answered > 0
+        shares = (row["recall"], there), (row["precision"], given), (row["f1"], there or given)
+        rows.append((name, [x if known else None for x, known in shares], row["support"]))
+    return rows
+
+
+def _pictures(
+    run: Path, wanted: Any, where: str, kind: str, drawn: Collection[str]
+) -> list[dict[str, str]]:
     found = []
     for name, (title, text) in wanted.items():
-        path = run / where.format(name)
-        if path.exists():
-            address = _data_address(path.read_bytes(), kind)
+        if name in drawn:
+            address = _data_address((run / where.format(name)).read_bytes(), kind)
             found.append({"name": name, "title": title, "text": text, "address": address})
     return found
 

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.style import library
 
 from fashion_cnn.data.dataset import Data
-from fashion_cnn.report.style import GREY, RED, STYLE, as_rgb, new_figure
+from fashion_cnn.report.style import DARK_RED, GREY, RED, STYLE, as_rgb, new_figure
 
 COUNT = 24
 CANVAS = 1400, 1050  # pixels of the map
@@ -73,11 +73,11 @@ def predictions(
 
 def _caption(axis: Any, answer: str, note: str) -> None:
     """The answer above, in red with a note below where it was wrong."""
-    colour, edge, width = (RED, RED, 2.5) if note else ("black", "#bbbbbb", 0.8)
+    colour, edge, width = (DARK_RED, RED, 2.5) if note else ("black", "#bbbbbb", 0.8)
     text = {"fontsize": 9, "pad": 4, "loc": "center", "color": colour}
     weight = "bold" if note else "normal"
     axis.set_title(f"{'✗ ' if note else ''}{answer}", weight=weight, **text)
-    axis.set_xlabel(note, fontsize=9, color=RED, labelpad=3)
+    axis.set_xlabel(note, fontsize=9, color=DARK_RED, labelpad=3)
     for spine in axis.spines.values():
         spine.set(visible=True, color=edge, linewidth=width)
 
@@ -163,7 +163,7 @@ def mosaic(
             canvas[r * high : r * high + height, c * wide : c * wide + width] = tile
             if notes and notes[r][c]:
                 place = c * wide + width / 2, r * high + height
-                axis.text(*place, notes[r][c], ha="center", va="top", fontsize=7.5, color=RED)
+                axis.text(*place, notes[r][c], ha="center", va="top", fontsize=7.5, color=DARK_RED)
     axis.imshow(canvas)
     axis.set_axis_off()
     figure.suptitle(title, x=0.02, ha="left", weight="bold")
@@ -190,7 +190,7 @@ def embedding_map(
     width, height = CANVAS
     low, high = places.min(0), places.max(0)
     side = 32
-    spots = (places - low) / (high - low) * (np.array(CANVAS) - side) + side / 2
+    spots = (places - low) / np.maximum(high - low, 1e-9) * (np.array(CANVAS) - side) + side / 2
     canvas = np.ones((height, width, 3))
     taken = set()
     for (x, y), image, label in zip(spots, images, labels, strict=True):

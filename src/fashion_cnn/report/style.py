@@ -12,6 +12,7 @@ from fashion_cnn.run import write_whole
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
+DARK_RED = "#A84300"  # for small letters on white
 DPI = 150
 # for class names in scripts that Matplotlib's own font lacks, where the machine has one of these
 _OTHER_SCRIPTS = {

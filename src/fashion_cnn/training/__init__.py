@@ -33,6 +33,7 @@ from fashion_cnn.training.checkpoint import KEEP, load_checkpoint, save_checkpoi
 from fashion_cnn.training.optimizers import make_optimizer
 from fashion_cnn.training.steps import make_steps
 
+BEGUN = ("recipe.json", "environment.json")
 NOT_VALIDATED = {"val_loss": float("nan"), "val_accuracy": float("nan")}
 SMALLEST_HALVED = 16  # normalisation has little to go by in the half of a smaller batch
 IMAGES_PER_CHUNK = 1024  # at most a second on 2 cores, so that Ctrl-C is heard
@@ -126,7 +127,7 @@ def train(
             with silence(), suppress(ImportError):
                 import tensorflow  # noqa: F401 (Keras's saving does on JAX too, and it greets)
             write_whole(run / "model.keras", network.save)
-            seal(run)
+            seal(run, *BEGUN, "history.csv", "model.keras", "checkpoints/*.npz")
     return Trained(network, history, run)
 
 
@@ -157,7 +158,7 @@ def _open_run(
         about["precision"] = "float32" if own_model else precision_here(recipe)
         write_json(run / "environment.json", {**about, "data": source})
         write_text(run / "recipe.json", recipe.to_json())  # last: now there is a run to resume
-    seal(run, "[er]*.json")
+    seal(run, *BEGUN)
     return history
 
 

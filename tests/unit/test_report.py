@@ -1,0 +1,88 @@
+"""Runs out of the ordinary: all of them are measured, explained and drawn without a warning."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fashion_cnn import train
+from fashion_cnn.data import Data
+from fashion_cnn.evaluation import explain_run, measure_run
+from fashion_cnn.recipes import RECIPES
+from fashion_cnn.report import draw_all
+from fashion_cnn.run import read_json, seal, sums
+
+QUICK = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=30)
+
+
+def quarters(shape=(28, 28), classes=4, tests=60, contrast=120):
+    """A bright quarter a class; of more than four classes, some look the same."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(180 + tests) % classes
+    images = rng.integers(0, 100, (len(labels), *shape), dtype=np.uint8)
+    height, width = shape[0] // 2, shape[1] // 2
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label) % 4, 2)
+        image[height * row : height * (row + 1), width * column : width * (column + 1)] += contrast
+    names = tuple(f"class {k}" for k in range(classes))
+    return Data(images[:180], labels[:180], images[180:], labels[180:], names)
+
+
+def report(data, recipe, run):
+    train(recipe, data, run)
+    metrics = measure_run(run, data)
+    explain_run(run, data)
+    page = draw_all(run, data)[-1]
+    return metrics, page.read_text(encoding="utf-8")
+
+
+CASES = {
+    "colour": (quarters((40, 30, 3), contrast=20), QUICK),
+    "no validation": (quarters(), dataclasses.replace(QUICK, validation="none")),
+    "the test set's curves": (quarters(), dataclasses.replace(QUICK, validation="test")),
+    "three test images": (quarters(tests=3), QUICK),
+    "twelve classes": (quarters(classes=12), QUICK),
+    "dead": (quarters(), dataclasses.replace(QUICK, optimizer="sgd", learning_rate=3.0)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_run_has_a_report(tmp_path, case):
+    metrics, page = report(*CASES[case], tmp_path)
+    assert f"{metrics['test_accuracy']:.2%}".replace("%", "\u202f%") in page
+    assert (metrics["temperature"] is None) == (case in ("no validation", "the test set's curves"))
+    assert ("at temperature" in page) == (metrics["temperature"] is not None)
+    assert "nan" not in page.split("<script>")[0].split("<h2>Charts")[0]
+    flawless = metrics["test_accuracy"] == 1
+    assert ('class="thumb grey"' in page) == (case != "colour" and not flawless)
+    assert ('class="thumb"' in page) == (case == "colour" and not flawless)
+
+
+def test_a_flawless_run_has_no_mistakes_to_show(tmp_path):
+    metrics, page = report(quarters(), dataclasses.replace(QUICK, epochs=5), tmp_path)
+    assert metrics["test_accuracy"] == 1
+    assert "Surest mistakes" not in page and "Commonest mistakes" not in page
+    assert not (tmp_path / "confident_mistakes.png").exists()
+
+
+def test_a_class_without_images_has_no_recall(tmp_path):
+    data = quarters()
+    kept = data.test_labels != 2
+    part = {"test_images": data.test_images[kept], "test_labels": data.test_labels[kept]}
+    metrics, page = report(dataclasses.replace(data, **part), QUICK, tmp_path)
+    assert metrics["test_per_class"]["class 2"]["support"] == 0
+    row = page.split("<td>class 2</td>")[1].split("</tr>")[0]
+    assert row.count('data-value="-1"') >= 1
+
+
+def test_what_an_earlier_attempt_left_is_not_taken_for_the_end(tmp_path):
+    data = quarters()
+    report(data, QUICK, tmp_path)
+    seal(tmp_path)
+    assert "metrics.json" in sums(tmp_path)
+    train(QUICK, data, tmp_path, resume=True)
+    assert not {"metrics.json", "robustness.json", "report.html"} & set(sums(tmp_path))
+    assert {"recipe.json", "model.keras", "history.csv"} <= set(sums(tmp_path))
+    measure_run(tmp_path, data)
+    assert read_json(tmp_path, "metrics.json")["test_examples"] == 60
+    assert not (tmp_path / "robustness.json").exists()
