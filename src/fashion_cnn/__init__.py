@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fashion_cnn.data import Data, load_data
     from fashion_cnn.evaluation import evaluate, predict
+    from fashion_cnn.inference import Classifier
     from fashion_cnn.models import build_model
     from fashion_cnn.recipes import RECIPES, Recipe
     from fashion_cnn.training import train
@@ -21,12 +22,14 @@ _HOME = {
     "RECIPES": "recipes",
     "Recipe": "recipes",
     "train": "training",
+    "Classifier": "inference",
     "evaluate": "evaluation",
     "predict": "evaluation",
 }
 
 __all__ = [
     "RECIPES",
+    "Classifier",
     "Data",
     "Recipe",
     "build_model",

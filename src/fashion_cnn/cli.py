@@ -51,6 +51,11 @@ class Format(StrEnum):
     csv = "csv"
 
 
+class Export(StrEnum):
+    onnx = "onnx"
+    savedmodel = "savedmodel"
+
+
 class WrongUsage(typer.TyperException):
     """Words that make no sense together, or a value out of its range."""
 
@@ -226,6 +231,7 @@ def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool, report: b
     images = load_data(source)
 
     from fashion_cnn.evaluation import measure_run  # Keras wakes up after the data is sure
+    from fashion_cnn.export import export_here, export_run
     from fashion_cnn.framework import keras
     from fashion_cnn.models import build_model
     from fashion_cnn.report import draw_run
@@ -259,6 +265,11 @@ def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool, report: b
     say("7 Visualise   accuracy.png, loss.png, confusion_matrix.png")
     say("8 Predict     predictions.png")
     draw_run(folder, images)
+    say("  Export      model.onnx: for predict, and for other runtimes")
+    if keras.backend.backend() == "tensorflow":  # a process of its own would start it once more
+        export_here(folder, images, "onnx", folder / "model.onnx")
+    else:
+        export_run(folder)
     if report:
         say("  Report      report.html: all of it, and more, on one page")
         _report(folder, images)
@@ -330,32 +341,90 @@ def evaluate(
 
 @app.command()
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="28x28 image files.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Pictures, folders, patterns; - reads a list."),
+    ],
     model: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="A run folder; the newest in runs/ without.")
+        Path | None,
+        typer.Option(metavar="MODEL", help="A run folder or .onnx file; the newest run without."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="K", help="How many classes to print.")] = 3,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
+    unsure: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="List there what should be looked at.")
+    ] = None,
 ) -> None:
-    """Say what is on images that are as large as the model's own, light on black."""
+    """Say what is on pictures that are as large as the model's own, light on black."""
+    from fashion_cnn.data.pictures import find_pictures
+    from fashion_cnn.inference import Classifier
+    from fashion_cnn.run import newest_run, write_csv
+
+    classifier = Classifier.load(model or newest_run())
+    words = [
+        w for word in inputs for w in (sys.stdin.read().split("\n") if word == "-" else [word])
+    ]
+    rows = [_answer(classifier, path) for path in find_pictures([w for w in words if w])]
+    _print_answers(rows, top, form)
+    if unsure:
+        asked = [row for row in rows if row["verdict"] != "sure"]
+        write_csv(unsure, ("path", "label", "probability", "verdict", "error"), asked)
+    if failed := sum("error" in row for row in rows):
+        raise ValueError(f"{failed} of {len(rows)} pictures could not be read")
+
+
+def _answer(classifier: Any, path: str) -> dict[str, Any]:
+    """One row of answers: `path`, `label`, `probability`, `verdict`, or `error`."""
+    try:
+        found = classifier.predict(path)
+    except (OSError, ValueError) as error:
+        return {"path": path, "verdict": "", "error": str(error)}
+    row = {"path": path, "label": found.label, "probability": round(found.probability, 6)}
+    return {**row, "verdict": found.verdict, "all": found.probabilities}
+
+
+def _print_answers(rows: list[dict[str, Any]], top: int, form: Format) -> None:
     import csv
 
-    from fashion_cnn.evaluation import predict_files
-
-    rows = predict_files(model, inputs, top)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
     if form is Format.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["path", "rank", "label", "probability"])
+        writer.writerow(["path", "rank", "label", "probability", "verdict", "error"])
     for row in rows:
+        best = [(name, round(share, 6)) for name, share in row.pop("all", {}).items()][:top]
         if form is Format.jsonl:
-            print(json.dumps(row))
-            continue
-        for rank, guess in enumerate(row["top"], 1):
+            guesses = [{"label": name, "probability": share} for name, share in best]
+            print(json.dumps({**row, "top": guesses} if best else row))
+        elif "error" in row:
             if form is Format.csv:
-                writer.writerow([row["path"], rank, guess["label"], guess["probability"]])
+                writer.writerow([row["path"], "", "", "", "", row["error"]])
             else:
-                shown = row["path"] if rank == 1 else ""
-                print(f"{shown:<32}  {guess['label']:<14}{guess['probability']:>8.2%}")
+                print(f"{row['path']:<32}  {row['error'].removeprefix(row['path'] + ': ')}")
+        for rank, (name, share) in enumerate(best, 1):
+            first = rank == 1
+            if form is Format.csv:
+                verdict = row["verdict"] if first else ""
+                writer.writerow([row["path"], rank, name, share, verdict, ""])
+            elif form is Format.table:
+                shown, verdict = (row["path"], row["verdict"]) if first else ("", "")
+                print(f"{shown:<32}  {name:<14}{share:>8.2%}  {verdict}".rstrip())
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    form: Annotated[Export, typer.Option("--format", help="For which runtime.")] = Export.onnx,
+    output: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="In the run's folder without.")
+    ] = None,
+) -> None:
+    """Write a run's model for another runtime, proved equal, with its card beside it."""
+    from fashion_cnn.export import export_run
+    from fashion_cnn.run import seal
+
+    path = export_run(run, form.value, output)
+    if path.parent.resolve() == run.resolve():
+        seal(run)
+    print(f"Model: {path}\nCard: {path.with_name(path.name + '.json')}")
 
 
 @app.command()

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fashion_cnn import Classifier
+from fashion_cnn.evaluation.calibration import at_temperature
+
 PICTURES = {
     f"{name}.png"
     for name in (
@@ -32,6 +35,8 @@ PICTURES = {
 }
 FILES = PICTURES | {
     "explanations.npz",
+    "model.onnx",
+    "model.onnx.json",
     "report.html",
     "robustness.json",
     "recipe.json",
@@ -124,11 +129,53 @@ def test_predict_on_a_file(trained, real_data):
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["path"] for row in rows] == names
     with np.load(folder / "runs/textbook-1/predictions.npz", allow_pickle=False) as saved:
-        expected = saved["test_probabilities"][:3]
-    for row, probabilities in zip(rows, expected, strict=True):
+        expected = saved["test_probabilities"]
+    temperature = json.loads((folder / "runs/textbook-1/metrics.json").read_text())["temperature"]
+    expected = at_temperature(expected, temperature)
+    for row, probabilities in zip(rows, expected[:3], strict=True):
         assert row["label"] == real_data.class_names[probabilities.argmax()]
         assert row["probability"] == pytest.approx(probabilities.max(), abs=1e-4)
         assert len(row["top"]) == 2
+    classifier = Classifier.load(folder / "runs/textbook-1")
+    found = classifier.probabilities(real_data.test_images[..., np.newaxis])
+    np.testing.assert_allclose(found, expected, atol=1e-4)  # all 10,000
+    assert (found.argmax(1) == expected.argmax(1)).all()
+
+
+def test_what_cannot_be_read_is_said_in_its_place(trained, real_data):
+    folder, _ = trained
+    (folder / "mixed").mkdir()
+    Image.fromarray(real_data.test_images[0]).save(folder / "mixed" / "a.png")
+    (folder / "mixed" / "b.png").write_text("no picture")
+    Image.fromarray(real_data.test_images[1]).save(folder / "mixed" / "c.png")
+    words = ("predict", "mixed", "none.png", "--format", "jsonl", "--unsure", "ask.csv")
+    done = fashion_cnn(*words, cwd=folder)
+    assert done.returncode == 1
+    assert "2 of 4 pictures could not be read" in done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["path"] for row in rows] == [
+        "mixed/a.png",
+        "mixed/b.png",
+        "mixed/c.png",
+        "none.png",
+    ]
+    assert ["error" in row for row in rows] == [False, True, False, True]
+    with open(folder / "ask.csv", newline="") as file:
+        asked = [row["path"] for row in csv.DictReader(file)]
+    assert asked == [row["path"] for row in rows if row["verdict"] != "sure"]
+    shown = fashion_cnn("predict", "mixed", "--format", "csv", "--top", "1", cwd=folder).stdout
+    assert [row["path"] for row in csv.DictReader(shown.splitlines())] == [
+        f"mixed/{x}.png" for x in "abc"
+    ]
+
+
+def test_savedmodel_from_the_command_line(trained):
+    folder, _ = trained
+    words = ("export", "runs/textbook-1", "--format", "savedmodel", "--output", "out")
+    done = fashion_cnn(*words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "out" / "saved_model.pb").is_file()
+    assert json.loads((folder / "out.json").read_text())["parity"]["same_answers"]
 
 
 def test_a_run_resumed_from_the_command_line_says_it_is_done(trained):

@@ -72,6 +72,11 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
         "textbook-1",
         "textbook-2",
     }
+    code = blocks("python")[1]
+    assert "Classifier.load" in code
+    call = [sys.executable, "-c", code]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.startswith("Ankle boot 0."), done.stderr
     made = ("runs/textbook-1/report.html", "comparison.png", "audit/suspects.csv")
     assert all((tmp_path / name).is_file() for name in made)
 

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 HEAVY = ("keras", "tensorflow", "jax", "matplotlib", "sklearn", "numpy")
-VERBS = ("data", "recipes", "train", "evaluate", "report", "compare", "audit", "predict")
+VERBS = ("data", "recipes", "train", "evaluate", "report", "compare", "audit", "predict", "export")
 
 
 def command(*words, **options):
@@ -55,6 +55,8 @@ def test_recipes_are_listed():
         (["compare", "here", "there"], 1, "here: has no metrics.json"),
         (["audit", "--recipe", "quik"], 2, "did you mean quick?"),
         (["audit", "--folds", "1"], 2, "--folds"),
+        (["export", "nowhere"], 1, "nowhere: has no metrics.json"),
+        (["predict", "shirt.png", "--model", "nowhere"], 1, "nowhere: no model"),
         (["dance"], 2, "No such command"),
     ],
 )

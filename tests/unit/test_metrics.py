@@ -7,6 +7,7 @@ from fashion_cnn.evaluation.calibration import (
     brier_score,
     calibration_error,
     fit_temperature,
+    fit_threshold,
     log_loss,
     reliability,
 )
@@ -77,6 +78,17 @@ def test_calibrating_never_raises_the_loss_it_is_fitted_on():
         tempered = at_temperature(spoilt, fit_temperature(spoilt, LABELS))
         assert log_loss(tempered, LABELS) <= log_loss(spoilt, LABELS) + 1e-9
         assert (tempered.argmax(1) == spoilt.argmax(1)).all()
+
+
+def test_the_threshold_is_the_lowest_that_is_sure_enough():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.55, 0.45]])
+    labels = np.array([0, 0, 1, 0, 0])
+    assert fit_threshold(probabilities, labels, 0.99) == 0.8
+    assert fit_threshold(probabilities, labels, 0.8) == 0.55
+    assert fit_threshold(probabilities, 1 - labels, 0.99) == 1
+    found = fit_threshold(PROBABILITIES, LABELS, 0.95)
+    sure = PROBABILITIES.max(1) >= found
+    assert (PROBABILITIES.argmax(1) == LABELS)[sure].mean() >= 0.95
 
 
 def test_calibrated_figures_come_with_a_temperature():

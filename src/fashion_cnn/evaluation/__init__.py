@@ -10,7 +10,7 @@ import numpy as np
 from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.data.split import stratified
-from fashion_cnn.evaluation.calibration import fit_temperature
+from fashion_cnn.evaluation.calibration import at_temperature, fit_temperature, fit_threshold
 from fashion_cnn.evaluation.metrics import classification_metrics
 from fashion_cnn.models.saved import read_network
 from fashion_cnn.recipes import read_recipe
@@ -103,10 +103,11 @@ def measure_run(run: Path, data: Data) -> dict[str, Any]:
         images, labels = data.split(split)
         arrays[f"{split}_probabilities"] = predict(model, images)
         arrays[f"{split}_labels"] = labels
-    temperature = None
+    temperature = threshold = None
     if "validation" in splits:
-        held_out = arrays["validation_probabilities"], arrays["validation_labels"]
-        temperature = fit_temperature(*held_out)
+        answers, labels = arrays["validation_probabilities"], arrays["validation_labels"]
+        temperature = fit_temperature(answers, labels)
+        threshold = fit_threshold(at_temperature(answers, temperature), labels)
     metrics: dict[str, Any] = {
         "recipe": recipe.name,
         "seed": recipe.seed,
@@ -114,10 +115,11 @@ def measure_run(run: Path, data: Data) -> dict[str, Any]:
         "train_examples": len(data.train_labels) - len(data.validation_index) * (len(splits) > 1),
         "train_seconds": round(sum(history["seconds"]), 3),
         "temperature": temperature,
+        "threshold": threshold,
     }
     for split in splits:
-        answers = arrays[f"{split}_probabilities"], arrays[f"{split}_labels"]
-        found = classification_metrics(*answers, data.class_names, temperature)
+        given = arrays[f"{split}_probabilities"], arrays[f"{split}_labels"]
+        found = classification_metrics(*given, data.class_names, temperature)
         metrics |= {f"{split}_{key}": value for key, value in found.items()}
     write_arrays(run / "predictions.npz", arrays)
     write_json(run / "metrics.json", metrics)
@@ -180,80 +182,3 @@ def evaluate_run(run: Path, split: str = "test") -> dict[str, Any]:
     answers = predict(load_model(run), images)
     found = classification_metrics(answers, labels, data.class_names, temperature)
     return {f"{split}_{key}": value for key, value in found.items()}
-
-
-def newest_run(parent: Path = Path("runs")) -> Path:
-    """The run in `parent` whose model is the newest.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    models = sorted(parent.glob("*/model.keras"), key=lambda path: path.stat().st_mtime)
-    if not models:
-        raise FileNotFoundError(
-            f"no model in {parent}/: run `fashion-cnn train` or give --model RUN"
-        )
-    return models[-1].parent
-
-
-def predict_files(run: Path | None, paths: list[Path], top: int = 3) -> list[dict[str, Any]]:
-    """Classify image files that have the model's own size.
-
-    Args:
-        run: a run folder; the newest in `runs/` if None.
-        paths: image files, grey or to be made grey, light on black as Fashion-MNIST is.
-        top: how many classes to name.
-
-    Returns:
-        One dictionary a file: `path`, `label`, `probability`, and `top`, a list of
-        `label` and `probability`, likeliest first.
-
-    Raises:
-        ValueError: a file is no picture, or not of the model's size.
-    """
-    run = run or newest_run()
-    names, model = read_source(run)["class_names"], load_model(run)
-    if len(names) != model.output_shape[-1]:
-        raise ValueError(f"{run}: {model.output_shape[-1]} answers for {len(names)} class names")
-    height, width, channels = model.input_shape[1:]
-    images = np.stack([read_image(path, (height, width), channels) for path in paths])
-    rows = []
-    for path, probabilities in zip(paths, predict(model, images), strict=True):
-        best = np.argsort(-probabilities)[:top]
-        guesses = [
-            {"label": names[k], "probability": round(float(probabilities[k]), 6)} for k in best
-        ]
-        rows.append({"path": str(path), **guesses[0], "top": guesses})
-    return rows
-
-
-def read_image(path: Path, size: tuple[int, int], channels: int = 1) -> np.ndarray:
-    """An image file of just this size, as uint8 (height, width, channels).
-
-    What is transparent becomes black, the background of Fashion-MNIST.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: no picture that can be read, or of another size.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP", "GIF", "BMP")) as picture:
-            if picture.size[::-1] != size:
-                width, height = picture.size
-                raise ValueError(f"{width}x{height} pixels; expected {size[1]}x{size[0]}")
-            if picture.mode.startswith("I"):  # 16 bits a pixel
-                grey = (np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8)
-                seen = Image.fromarray(grey).convert("RGBA")
-            else:
-                seen = picture.convert("RGBA")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
-    except (Image.DecompressionBombError, Image.UnidentifiedImageError, SyntaxError) as error:
-        raise ValueError(f"{path}: not a picture (PNG, JPEG, WebP, GIF or BMP): {error}") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    black = Image.new("RGBA", seen.size, (0, 0, 0, 255))
-    shown = Image.alpha_composite(black, seen).convert("L" if channels == 1 else "RGB")
-    return channels_last(np.asarray(shown)[np.newaxis])[0]

@@ -3,6 +3,7 @@
 import numpy as np
 
 BINS = 15
+SURE = 0.99  # of the answers that are called sure, so many shall be right
 _TINY = np.finfo(np.float32).tiny
 
 
@@ -82,3 +83,21 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
     return float(np.exp(found.x)) if found.fun <= loss(0.0) else 1.0
+
+
+def fit_threshold(probabilities: np.ndarray, labels: np.ndarray, accuracy: float = SURE) -> float:
+    """The least probability from which on the share of right answers is `accuracy`.
+
+    Args:
+        probabilities: float (n, classes), as they will be given: at their temperature.
+        labels: integers (n,).
+        accuracy: 0..1.
+
+    Returns:
+        0..1; 1 where no answer is sure enough.
+    """
+    confidence = probabilities.max(1)
+    order = np.argsort(-confidence, kind="stable")
+    right = (probabilities.argmax(1) == labels)[order]
+    enough = np.flatnonzero(right.cumsum() >= accuracy * np.arange(1, len(right) + 1))
+    return float(confidence[order][enough[-1]]) if len(enough) else 1.0

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from fashion_cnn.framework import keras
 
 
@@ -39,6 +41,33 @@ def mirrored(model: Any) -> Any:
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
     answers = [model(pixels), model(keras.ops.flip(pixels, axis=2))]
     return keras.Model(pixels, keras.layers.Average()(answers), name=f"{model.name}_mirrored")
+
+
+def tempered(model: Any, temperature: float) -> Any:
+    """The network with a temperature in it (arXiv:1706.04599): the same answers, less or more sure.
+
+    Where one softmax ends the network, the weights before it are divided by the temperature; a mean
+    of several networks gets p^(1/T), normalised, at its end, which is the same for one.
+
+    Args:
+        model: a `keras.Model` that ends in probabilities; it is left as it is.
+        temperature: above 0.
+
+    Returns:
+        A `keras.Model`; the very same where the temperature is 1.
+    """
+    if temperature == 1:
+        return model
+    last = model.layers[-1]
+    if isinstance(last, keras.layers.Dense) and last.activation is keras.activations.softmax:
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        copy.layers[-1].set_weights([weight / temperature for weight in last.get_weights()])
+        return copy
+    pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
+    tiny = keras.ops.maximum(model(pixels), np.finfo(np.float32).tiny)
+    answers = keras.ops.softmax(keras.ops.log(tiny) / temperature)
+    return keras.Model(pixels, answers, name=f"{model.name}_tempered")
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):

@@ -1,0 +1,181 @@
+"""Exports and the classifier that reads them, on small runs."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+
+from fashion_cnn import train
+from fashion_cnn.data import Data
+from fashion_cnn.evaluation import measure_run, predict
+from fashion_cnn.evaluation.calibration import at_temperature
+from fashion_cnn.export import export_here, export_run
+from fashion_cnn.inference import Classifier, refuse_external_data
+from fashion_cnn.models import build_model
+from fashion_cnn.models.forms import mirrored, tempered
+from fashion_cnn.recipes import RECIPES
+from fashion_cnn.run import file_sha256, read_json, write_json
+
+KINDS = {
+    "textbook": {"options": {"dropout": 0.2}},
+    "standard": {"options": {"width": 8, "hidden": 8, "convolutions": 2}},
+    "marathon": {"options": {"width": 8, "stem": 2, "hidden": 8}},
+}
+
+
+def make_run(data, name, run):
+    changes = {"epochs": 1, "batch_size": 30, **KINDS[name]}
+    train(dataclasses.replace(RECIPES[name], **changes), data, run)
+    measure_run(run, data)
+    write_json(run / "metrics.json", {**read_json(run, "metrics.json"), "temperature": 1.7})
+    return run
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (240, 28, 28), dtype=np.uint8), np.arange(240) % 4
+    names = ("a", "b", "<c>", "Ü")
+    return Data(images[:180], labels[:180], images[180:], labels[180:], names)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    run = make_run(data, "textbook", tmp_path_factory.mktemp("runs") / "run")
+    export_here(run, data, "onnx", run / "model.onnx")
+    return run
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_onnx_answers_as_keras_at_its_temperature(data, tmp_path, name):
+    run = make_run(data, name, tmp_path / "run")
+    path = export_here(run, data, "onnx", tmp_path / "model.onnx")
+    expected = at_temperature(predict(run, data.test_images), 1.7)
+    classifier = Classifier.load(path)
+    found = classifier.probabilities(data.test_images[..., np.newaxis])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    card = json.loads((tmp_path / "model.onnx.json").read_text())
+    assert card["sha256"] == file_sha256(path)
+    assert card["parity"]["largest_difference"] <= 1e-4 and card["parity"]["same_answers"]
+    assert classifier.card == {key: card[key] for key in card if key != "sha256"}
+    assert card["temperature_folded"] and card["class_names"] == list(data.class_names)
+
+
+def test_savedmodel_is_proved_too(data, run, tmp_path):
+    path = export_here(run, data, "savedmodel", tmp_path / "saved")
+    assert (path / "saved_model.pb").is_file()
+    card = json.loads((tmp_path / "saved.json").read_text())
+    assert card["parity"]["largest_difference"] <= 1e-4
+
+
+def test_an_export_that_is_not_equal_is_not_written(data, run, tmp_path, monkeypatch):
+    from fashion_cnn import export
+
+    monkeypatch.setitem(export._WRITERS, "onnx", lambda model, path, x: np.zeros((len(x), 4)))
+    with pytest.raises(ValueError, match="differ by up to"):
+        export_here(run, data, "onnx", tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_there_is_not_overwritten(run, tmp_path):
+    (tmp_path / "thesis.onnx").write_text("dear")
+    with pytest.raises(ValueError, match="there already"):
+        export_run(run, "onnx", tmp_path / "thesis.onnx")
+    with pytest.raises(FileNotFoundError, match=r"has no metrics\.json"):
+        export_run(tmp_path, "onnx")
+
+
+@pytest.mark.parametrize("make", [lambda model: model, mirrored])
+def test_a_temperature_in_the_network_is_one_on_its_answers(data, make):
+    model = make(build_model("textbook", (28, 28, 1), 4))
+    before = predict(model, data.test_images)
+    for temperature in (0.5, 1.0, 3.0):
+        found = predict(tempered(model, temperature), data.test_images)
+        np.testing.assert_allclose(found, at_temperature(before, temperature), atol=1e-5)
+    np.testing.assert_array_equal(predict(model, data.test_images), before)
+
+
+def test_one_and_many(data, run):
+    classifier = Classifier.load(run)
+    one, many = classifier.predict(data.test_images[0]), classifier.predict(list(data.test_images))
+    assert one.label == many[0].label and len(many) == 60
+    assert list(one.probabilities.values()) == sorted(one.probabilities.values(), reverse=True)
+    assert sum(one.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert one.probability == one.probabilities[one.label]
+    four = classifier.predict(data.test_images[:4, ..., np.newaxis])
+    assert [answer.label for answer in four] == [answer.label for answer in many[:4]]
+    assert classifier.predict([]) == []
+
+
+def test_the_verdict_is_by_the_cards_threshold(data, run):
+    classifier = Classifier.load(run)
+    probability = classifier.predict(data.test_images[0]).probability
+    for threshold, verdict in ((probability, "sure"), (probability + 1e-6, "unsure"), (None, "")):
+        classifier.card["threshold"] = threshold
+        assert classifier.predict(data.test_images[0]).verdict == verdict
+
+
+def test_damaged_models_are_no_models(run, tmp_path):
+    content = (run / "model.onnx").read_bytes()
+    bad = [content[: len(content) * k // 16] for k in range(16)] + [b"\x89PNG" + content]
+    for damaged in bad:
+        (tmp_path / "model.onnx").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"model\.onnx: (not a valid model|no card)"):
+            Classifier.load(tmp_path / "model.onnx")
+    with pytest.raises(FileNotFoundError, match="no model; expected a run folder"):
+        Classifier.load(tmp_path / "nowhere.onnx")
+
+
+def test_a_model_of_others_has_no_card(run, tmp_path):
+    model = onnx.load(run / "model.onnx")
+    del model.metadata_props[:]
+    with pytest.raises(ValueError, match="no card of fashion-cnn"):
+        Classifier(model.SerializeToString())
+
+
+@pytest.mark.parametrize("where", ["initializer", "attribute", "subgraph"])
+def test_external_data_is_refused_wherever_it_is(run, tmp_path, where):
+    (tmp_path / "secret").write_bytes(bytes(4 * 4))
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=1)
+    tensor.external_data.add(key="location", value=str(tmp_path / "secret"))
+    model = onnx.load(run / "model.onnx")
+    if where == "initializer":
+        model.graph.initializer.append(tensor)
+    elif where == "attribute":
+        node = onnx.helper.make_node("Constant", [], ["w"])
+        node.attribute.append(onnx.helper.make_attribute("value", tensor))
+        model.graph.node.append(node)
+    else:
+        inner = onnx.helper.make_graph([], "inner", [], [], [tensor])
+        node = onnx.helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)
+        model.graph.node.append(node)
+    refuse_external_data((run / "model.onnx").read_bytes(), "good")
+    with pytest.raises(ValueError, match="weights in other files"):
+        Classifier(model.SerializeToString())
+
+
+def test_export_in_its_own_process(run, tmp_path):
+    """Also when the backend here is another; data from arrays cannot be found there."""
+    with pytest.raises(ValueError, match="not exported"):
+        export_run(run, "onnx", tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_predicting_loads_no_deep_learning_framework(data, run, tmp_path):
+    shutil.copy(run / "model.onnx", tmp_path)
+    code = (
+        "import sys, numpy as np; from fashion_cnn import Classifier\n"
+        "print(Classifier.load('model.onnx').predict(np.zeros((28, 28), np.uint8)).label)\n"
+        "heavy = ('keras', 'tensorflow', 'jax', 'matplotlib', 'sklearn', 'scipy', 'onnx')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    call = [sys.executable, "-c", code]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True)
+    label, heavy = done.stdout.splitlines()
+    assert label in data.class_names
+    assert heavy == "[]"

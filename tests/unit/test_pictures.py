@@ -1,0 +1,90 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fashion_cnn.data import pictures
+from fashion_cnn.data.pictures import find_pictures, read_picture
+
+
+def test_an_image_file_is_read_grey(tmp_path):
+    Image.new("RGB", (28, 28), (255, 0, 0)).save(tmp_path / "red.png")
+    image = read_picture(tmp_path / "red.png", (28, 28))
+    assert (image.shape, image.dtype, image[0, 0, 0]) == ((28, 28, 1), np.uint8, 76)
+
+
+def test_transparent_is_black_and_16_bits_are_scaled(tmp_path):
+    Image.new("RGBA", (28, 28), (255, 255, 255, 0)).save(tmp_path / "clear.png")
+    Image.fromarray(np.full((28, 28), 0x8000, np.uint16)).save(tmp_path / "deep.png")
+    assert read_picture(tmp_path / "clear.png", (28, 28)).max() == 0
+    assert read_picture(tmp_path / "deep.png", (28, 28), 3)[3, 5].tolist() == [128] * 3
+
+
+def test_files_that_are_no_such_picture_are_refused(tmp_path):
+    Image.new("L", (30, 20)).save(tmp_path / "wide.png")
+    (tmp_path / "text.png").write_text("not a picture")
+    with pytest.raises(ValueError, match=r"wide\.png: 30x20 pixels; expected 28x28"):
+        read_picture(tmp_path / "wide.png", (28, 28))
+    with pytest.raises(ValueError, match=r"text\.png: not a picture"):
+        read_picture(tmp_path / "text.png", (28, 28))
+    noise = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "half.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "half.png").read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"half\.png: "):
+        read_picture(tmp_path / "half.png", (28, 28))
+    with pytest.raises(FileNotFoundError, match=r"none\.png: no such file"):
+        read_picture(tmp_path / "none.png", (28, 28))
+
+
+def test_arrays_files_and_pil_images_are_the_same(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "a.png")
+    file = io.BytesIO((tmp_path / "a.png").read_bytes())
+    given = (pixels, pixels[..., None], image, tmp_path / "a.png", str(tmp_path / "a.png"), file)
+    for picture in given:
+        np.testing.assert_array_equal(read_picture(picture, (28, 28))[..., 0], pixels)
+
+
+def test_a_picture_is_turned_as_its_camera_says(tmp_path):
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    turned = read_picture(tmp_path / "a.png", (28, 28))[..., 0]
+    np.testing.assert_array_equal(turned, np.rot90(pixels, -1))
+
+
+def test_arrays_of_another_kind_are_refused():
+    for wrong in (
+        np.zeros((28, 28)),
+        np.zeros((28, 27), np.uint8),
+        np.zeros((28, 28, 3), np.uint8),
+    ):
+        with pytest.raises(ValueError, match="expected raw pixels, uint8"):
+            read_picture(wrong, (28, 28))
+
+
+def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
+    Image.new("L", (100, 100)).save(tmp_path / "large.png")
+    content = (tmp_path / "large.png").read_bytes()
+    (tmp_path / "large.png").write_bytes(content[:60])  # nothing to decode
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 9999)
+    with pytest.raises(ValueError, match="100x100 pixels; at most 9,999"):
+        read_picture(tmp_path / "large.png", (100, 100))
+
+
+def test_folders_and_patterns_stand_for_their_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for name in ("in/b.png", "in/a.JPG", "in/deep/c.webp", "in/notes.txt", "x1.png", "x2.png"):
+        (tmp_path / name).touch()
+    assert find_pictures(["in"]) == ["in/a.JPG", "in/b.png", "in/deep/c.webp"]
+    assert find_pictures(["x?.png", "none.png", "x1.png"]) == [
+        "x1.png",
+        "x2.png",
+        "none.png",
+        "x1.png",
+    ]
