@@ -46,8 +46,10 @@ def export_run(run: Path, form: str = "onnx", output: Path | None = None) -> Pat
     """
     output = output or run / ENDINGS[form]
     read_json(run, "metrics.json")
-    if output.exists() and output.parent.resolve() != run.resolve():
+    if output.exists() and output != run / "model.onnx":
         raise ValueError(f"{output}: there already; delete it, or give another --output")
+    if not output.parent.is_dir():
+        raise ValueError(f"{output}: there is no folder {output.parent}")
     call = [sys.executable, "-m", "fashion_cnn.export", str(run), form, str(output)]
     settings = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     done = subprocess.run(call, env=settings, capture_output=True, text=True)  # noqa: S603 (ours)
@@ -76,7 +78,6 @@ def export_here(run: Path, data: Data, form: str, output: Path) -> Path:
             card["sha256"] = file_sha256(path)
             write_whole(output, lambda temporary: shutil.copyfile(path, temporary))
         else:
-            shutil.rmtree(output, ignore_errors=True)
             shutil.copytree(path, output)
     write_text(output.with_name(f"{output.name}.json"), json.dumps(card, indent=2) + "\n")
     return output
