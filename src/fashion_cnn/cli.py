@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import warnings
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +32,14 @@ DataOption = Annotated[
 ]
 
 
-_EXTRAS = {"cleanlab": "audit", "jax": "jax"}  # module -> what brings it; others come with train
+MOST_SHOWN = 100  # pictures on the sheet of --show
+MANY = 200  # pictures take more than two seconds
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")  # that --show and --explain write
+_EXTRAS = {
+    "cleanlab": "audit",
+    "jax": "jax",
+    "ai_edge_litert": "litert",
+}  # module -> what brings it; others come with train
 
 
 class Split(StrEnum):
@@ -53,6 +61,8 @@ class Format(StrEnum):
 
 class Export(StrEnum):
     onnx = "onnx"
+    onnx_int8 = "onnx-int8"
+    litert = "litert"
     savedmodel = "savedmodel"
 
 
@@ -340,73 +350,96 @@ def evaluate(
 
 
 @app.command()
+def presets() -> None:
+    """List the trained models that come with the package."""
+    from fashion_cnn.inference import presets as cards
+
+    print(f"{'preset':<10}{'parameters':>11}{'test accuracy, % (95 %)':>26}{'made':>12}  for")
+    for name, card in cards().items():
+        low, high = (f"{100 * end:.2f}" for end in card["test"]["accuracy_interval"])
+        accuracy = f"{100 * card['test']['accuracy']:.2f} ({low} to {high})"
+        print(f"{name:<10}{card['parameters']:>11,}{accuracy:>26}{card['made']:>12}", end="")
+        print(f"  {card['purpose']}")
+    print("\n`fashion-cnn predict PICTURE --model PRESET`; photo without --model.")
+
+
+@app.command()
 def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT...", help="Pictures, folders, patterns; - reads a list."),
     ],
     model: Annotated[
-        Path | None,
-        typer.Option(metavar="MODEL", help="A run folder or .onnx file; the newest run without."),
-    ] = None,
+        str,
+        typer.Option(metavar="MODEL", help="A preset, a run folder or an .onnx file."),
+    ] = "photo",
     top: Annotated[int, typer.Option(min=1, metavar="K", help="How many classes to print.")] = 3,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
     unsure: Annotated[
         Path | None, typer.Option(metavar="CSV", help="List there what should be looked at.")
     ] = None,
+    show: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw the pictures, what was seen, answers.")
+    ] = None,
+    explain: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw every step of one picture, and why.")
+    ] = None,
 ) -> None:
-    """Say what is on pictures that are as large as the model's own, light on black."""
+    """Say what is on photos of garments, or on pictures like those of Fashion-MNIST."""
+    from fashion_cnn import answers
     from fashion_cnn.data.pictures import find_pictures
     from fashion_cnn.inference import Classifier
-    from fashion_cnn.run import newest_run, write_csv
+    from fashion_cnn.run import write_csv
 
-    classifier = Classifier.load(model or newest_run())
-    words = [
-        w for word in inputs for w in (sys.stdin.read().split("\n") if word == "-" else [word])
-    ]
-    rows = [_answer(classifier, path) for path in find_pictures([w for w in words if w])]
-    _print_answers(rows, top, form)
+    for drawn in filter(None, (show, explain)):
+        if drawn.suffix.lower() not in PICTURES:
+            raise WrongUsage(f"{drawn}: expected a name that ends in {', '.join(PICTURES)}")
+    classifier = Classifier.load(model)
+    words = [w for x in inputs for w in (sys.stdin.read().splitlines() if x == "-" else [x])]
+    paths = find_pictures([word for word in words if word])
+    if not paths:
+        raise ValueError(f"{' '.join(inputs)}: no pictures there (PNG, JPEG, WebP, GIF or BMP)")
+    if explain and len(paths) > 1:
+        raise WrongUsage(f"--explain: expected one picture, got {len(paths)}; --show takes many")
+    failed = 0
+    asked: list[dict[str, Any]] = []
+    sheet: list[Any] = []
+    answers.print_head(form)
+    waited_for = len(paths) > MANY and not sys.stdout.isatty()  # else the answers come by
+    with steps(len(paths)) if waited_for else nullcontext(lambda name: None) as tick:
+        for path, seen, answer, error in answers.ask(classifier, paths):
+            tick("pictures")
+            answers.print_answer(path, answer, error, top, form)
+            failed += answer is None
+            if answer is None or not answer.sure:
+                said = (
+                    (answer.label, round(answer.probability, 6), answer.verdict) if answer else ()
+                )
+                asked.append(dict(zip(("label", "probability", "verdict"), said, strict=False)))
+                asked[-1] |= {"path": path, "error": error}
+            if (show or explain) and answer and len(sheet) < MOST_SHOWN:
+                sheet.append((path, seen, answer))
     if unsure:
-        asked = [row for row in rows if row["verdict"] != "sure"]
         write_csv(unsure, ("path", "label", "probability", "verdict", "error"), asked)
-    if failed := sum("error" in row for row in rows):
-        raise ValueError(f"{failed} of {len(rows)} pictures could not be read")
+    _draw_answers(classifier, sheet, show, explain)
+    if show and len(paths) - failed > MOST_SHOWN:
+        say(f"{show}: shows the first {MOST_SHOWN}")
+    if failed:
+        raise ValueError(f"{failed} of {len(paths)} pictures could not be read")
 
 
-def _answer(classifier: Any, path: str) -> dict[str, Any]:
-    """One row of answers: `path`, `label`, `probability`, `verdict`, or `error`."""
-    try:
-        found = classifier.predict(path)
-    except (OSError, ValueError) as error:
-        return {"path": path, "verdict": "", "error": str(error)}
-    row = {"path": path, "label": found.label, "probability": round(found.probability, 6)}
-    return {**row, "verdict": found.verdict, "all": found.probabilities}
+def _draw_answers(
+    classifier: Any, sheet: list[Any], show: Path | None, explain: Path | None
+) -> None:
+    if sheet and (show or explain):
+        from fashion_cnn.show import contact_sheet, explanation
 
-
-def _print_answers(rows: list[dict[str, Any]], top: int, form: Format) -> None:
-    import csv
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    if form is Format.csv:
-        writer.writerow(["path", "rank", "label", "probability", "verdict", "error"])
-    for row in rows:
-        best = [(name, round(share, 6)) for name, share in row.pop("all", {}).items()][:top]
-        if form is Format.jsonl:
-            guesses = [{"label": name, "probability": share} for name, share in best]
-            print(json.dumps({**row, "top": guesses} if best else row))
-        elif "error" in row:
-            if form is Format.csv:
-                writer.writerow([row["path"], "", "", "", "", row["error"]])
-            else:
-                print(f"{row['path']:<32}  {row['error'].removeprefix(row['path'] + ': ')}")
-        for rank, (name, share) in enumerate(best, 1):
-            first = rank == 1
-            if form is Format.csv:
-                verdict = row["verdict"] if first else ""
-                writer.writerow([row["path"], rank, name, share, verdict, ""])
-            elif form is Format.table:
-                shown, verdict = (row["path"], row["verdict"]) if first else ("", "")
-                print(f"{shown:<32}  {name:<14}{share:>8.2%}  {verdict}".rstrip())
+        if show:
+            names, seen, given = zip(*sheet, strict=True)
+            contact_sheet(names, seen, given, show)
+        if explain:
+            path, one, answer = sheet[0]
+            explanation(path, one, answer, classifier.evidence(one), explain)
 
 
 @app.command()

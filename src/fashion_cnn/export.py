@@ -3,15 +3,18 @@
 Nothing is written unless the file, loaded by its own runtime, answers as the Keras model does.
 """
 
+import importlib.util
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,23 @@ import numpy as np
 
 from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data, channels_last
+from fashion_cnn.data.photo import SIDE
 from fashion_cnn.recipes import command_of, read_recipe
 from fashion_cnn.run import file_sha256, read_json, read_source, write_text, write_whole
 
-FORMS = ("onnx", "savedmodel")
-ENDINGS = {"onnx": "model.onnx", "savedmodel": "savedmodel"}
+ENDINGS = {
+    "onnx": "model.onnx",
+    "onnx-int8": "model-int8.onnx",
+    "litert": "model.tflite",
+    "savedmodel": "savedmodel",
+}
 COMPARED = 1000  # test images
 TOLERANCE = 1e-4  # of a probability
+INT8_TOLERANCE = 0.003  # of the accuracy on all test images
+CALIBRATED = 500  # training images, from which int8 learns how large its numbers get
+BATCH = 250
+
+Runtime = Callable[[np.ndarray], np.ndarray]  # pixels to probabilities
 
 
 def export_run(run: Path, form: str = "onnx", output: Path | None = None) -> Path:
@@ -33,7 +46,7 @@ def export_run(run: Path, form: str = "onnx", output: Path | None = None) -> Pat
 
     Args:
         run: a run folder, measured.
-        form: one of `FORMS`.
+        form: a key of `ENDINGS`.
         output: the file or, for `savedmodel`, folder; in the run's folder without.
 
     Returns:
@@ -41,10 +54,13 @@ def export_run(run: Path, form: str = "onnx", output: Path | None = None) -> Pat
 
     Raises:
         FileNotFoundError: no measured run.
-        ValueError: unknown form, `output` is there already, or the export does not answer as the
-            Keras model does; then nothing is written.
+        ModuleNotFoundError: LiteRT is not installed.
+        ValueError: `output` is there already, or the export does not answer as the Keras model
+            does; then nothing is written.
     """
     output = output or run / ENDINGS[form]
+    if form == "litert" and importlib.util.find_spec("ai_edge_litert") is None:
+        raise ModuleNotFoundError("ai_edge_litert", name="ai_edge_litert")
     read_json(run, "metrics.json")
     if output.exists() and output != run / "model.onnx":
         raise ValueError(f"{output}: there already; delete it, or give another --output")
@@ -59,26 +75,31 @@ def export_run(run: Path, form: str = "onnx", output: Path | None = None) -> Pat
     return output
 
 
-def export_here(run: Path, data: Data, form: str, output: Path) -> Path:
-    """`export_run` in this process, which must be on the TensorFlow backend."""
+def export_here(
+    run: Path, data: Data, form: str, output: Path, about: Mapping[str, Any] | None = None
+) -> Path:
+    """`export_run` in this process, which must be on the TensorFlow backend.
+
+    `about` is put into the card; its `temperature` counts in place of the run's.
+    """
     from fashion_cnn.evaluation import load_model, predict
     from fashion_cnn.models.forms import tempered
 
-    metrics = read_json(run, "metrics.json")
-    model = tempered(load_model(run), metrics["temperature"] or 1.0)
-    images = channels_last(data.test_images[:COMPARED])
-    expected = predict(model, images)
+    card = card_of(run, data, form) | dict(about or {})
+    model = tempered(load_model(run), card["temperature"] or 1.0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ENDINGS[form]
-        answers = _WRITERS[form](model, path, images)
-        parity = _compare(answers, expected)
-        card = card_of(run, data, form) | {"parity": parity}
-        if form == "onnx":
+        model(channels_last(data.test_images[:1]))  # Keras exports only what has been called
+        runtime = _WRITERS[form](model, path, data)
+        parity = _prove(partial(predict, model), runtime, data, form)
+        card |= {"parity": parity, "temperature_folded": card["temperature"] is not None}
+        if form.startswith("onnx"):
             _describe(path, card)
+        if path.is_file():
             card["sha256"] = file_sha256(path)
             write_whole(output, lambda temporary: shutil.copyfile(path, temporary))
         else:
-            shutil.copytree(path, output)
+            _copy_whole(path, output)
     write_text(output.with_name(f"{output.name}.json"), json.dumps(card, indent=2) + "\n")
     return output
 
@@ -93,8 +114,8 @@ def card_of(run: Path, data: Data, form: str) -> dict[str, Any]:
         "made": date.today().isoformat(),
         "class_names": list(data.class_names),
         "input": {"height": height, "width": width, "channels": channels, "pixels": "uint8 0..255"},
+        "preparation": "photo" if data.image_shape == (SIDE, SIDE, 1) else None,
         "temperature": metrics["temperature"],
-        "temperature_folded": metrics["temperature"] is not None,
         "threshold": metrics["threshold"],
         "test": {key: metrics.get(f"test_{key}") for key in keys},
         "parameters": metrics["parameters"],
@@ -105,11 +126,28 @@ def card_of(run: Path, data: Data, form: str) -> dict[str, Any]:
     }
 
 
-def _compare(answers: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
-    """How far an export is from the Keras model; refuses one that is not equal."""
+def _prove(keras_model: Runtime, runtime: Runtime, data: Data, form: str) -> dict[str, Any]:
+    """How far an export is from the Keras model; refuses one that is not as good.
+
+    Whole numbers of 8 bits cannot give the same probabilities; there the accuracy counts.
+    """
+    if form == "onnx-int8":
+        images, labels = channels_last(data.test_images), data.test_labels
+        before, after = (
+            float((_in_batches(x, images).argmax(1) == labels).mean())
+            for x in (keras_model, runtime)
+        )
+        if abs(before - after) > INT8_TOLERANCE:
+            raise ValueError(
+                f"its accuracy is {after:.2%}, the Keras model's {before:.2%}; at most "
+                f"{INT8_TOLERANCE:.1%} between them were expected"
+            )
+        return {"images": len(labels), "accuracy": after, "accuracy_of_keras": before}
+    images = channels_last(data.test_images[:COMPARED])
+    answers, expected = _in_batches(runtime, images), keras_model(images)
     difference = float(np.abs(answers - expected).max())
     same = bool((answers.argmax(1) == expected.argmax(1)).all())
-    if difference > TOLERANCE or not same:
+    if not difference <= TOLERANCE or not same:
         raise ValueError(
             f"its probabilities differ by up to {difference:.2g} from the Keras model's; at most "
             f"{TOLERANCE} and the same answers were expected"
@@ -117,15 +155,65 @@ def _compare(answers: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
     return {"images": len(answers), "largest_difference": difference, "same_answers": same}
 
 
-def _write_onnx(model: Any, path: Path, images: np.ndarray) -> np.ndarray:
-    import onnxruntime
+def _in_batches(runtime: Runtime, images: np.ndarray) -> np.ndarray:
+    return np.concatenate([runtime(images[k : k + BATCH]) for k in range(0, len(images), BATCH)])
 
-    model(images[:1])  # Keras exports only what has been called
+
+def _write_onnx(model: Any, path: Path, data: Data) -> Runtime:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tf2onnx's own, about NumPy
         model.export(path, format="onnx", verbose=False)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: images})[0]
+    return _on_onnxruntime(path)
+
+
+def _on_onnxruntime(path: Path) -> Runtime:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def _write_int8(model: Any, path: Path, data: Data) -> Runtime:
+    """Weights and what flows between layers as whole numbers of 8 bits, scaled by channel."""
+    from onnxruntime import quantization
+
+    exact = path.with_name("exact.onnx")
+    _write_onnx(model, exact, data)
+    pixels = channels_last(data.train_images[data.train_index[:CALIBRATED]])
+
+    class Pixels(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            parts = (pixels[k : k + BATCH] for k in range(0, len(pixels), BATCH))
+            self.parts = ({"pixels": part} for part in parts)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.parts, None)
+
+    logging.disable(logging.WARNING)  # advice for graphs that are not fused yet; these are
+    try:
+        quantization.quantize_static(exact, path, Pixels(), per_channel=True)
+    finally:
+        logging.disable(logging.NOTSET)
+    return _on_onnxruntime(path)
+
+
+def _write_litert(model: Any, path: Path, data: Data) -> Runtime:
+    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
+
+    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    interpreter = Interpreter(str(path))
+    (given,), (answers,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        interpreter.resize_tensor_input(given["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(answers["index"])
+
+    return run
 
 
 def _describe(path: Path, card: dict[str, Any]) -> None:
@@ -139,16 +227,25 @@ def _describe(path: Path, card: dict[str, Any]) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def _write_savedmodel(model: Any, path: Path, images: np.ndarray) -> np.ndarray:
+def _write_savedmodel(model: Any, path: Path, data: Data) -> Runtime:
     import tensorflow as tf
 
     model.export(path, format="tf_saved_model", verbose=False)
     loaded = tf.saved_model.load(path)  # its variables live as long as it does
-    return loaded.serve(images).numpy()
+    return lambda images: loaded.serve(images).numpy()
 
 
-_WRITERS: dict[str, Callable[[Any, Path, np.ndarray], np.ndarray]] = {
+def _copy_whole(folder: Path, output: Path) -> None:
+    """Copy a folder so that it appears whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".writing-") as beside:
+        shutil.copytree(folder, Path(beside) / "copy")
+        (Path(beside) / "copy").rename(output)
+
+
+_WRITERS: dict[str, Callable[[Any, Path, Data], Runtime]] = {
     "onnx": _write_onnx,
+    "onnx-int8": _write_int8,
+    "litert": _write_litert,
     "savedmodel": _write_savedmodel,
 }
 

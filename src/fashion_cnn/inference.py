@@ -1,5 +1,6 @@
 """Answers without a deep learning framework: a model file and pictures in, labels out."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,10 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.data.pictures import Picture, read_picture
+from fashion_cnn.data.photo import EDGE, Prepared, prepare
+from fashion_cnn.data.pictures import Picture, read_picture, read_rgba
 
+PRESETS = ("photo", "textbook", "standard", "thorough")
+DEFAULT = "photo"
+PRESET_FOLDER = Path(__file__).parent / "presets"
 MOST_BYTES = 1 << 28  # of a model file
 BATCH = 64
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """The models that come with the package: name -> card. `benchmarks/presets.py` made them."""
+    return {name: _card(name) for name in PRESETS}
+
+
+def _card(name: str) -> dict[str, Any]:
+    return json.loads((PRESET_FOLDER / f"{name}.onnx.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -22,13 +36,16 @@ class Answer:
         label: the likeliest class.
         probability: of that class, 0..1.
         probabilities: class name -> probability, likeliest first.
-        sure: whether the probability reaches the model's threshold; None where it has none.
+        sure: whether the probability reaches the model's threshold, and there is nothing to note;
+            None where the model has no threshold.
+        note: what the user of a photo should know, or nothing.
     """
 
     label: str
     probability: float
     probabilities: dict[str, float]
     sure: bool | None
+    note: str = ""
 
     @property
     def verdict(self) -> str:
@@ -63,6 +80,9 @@ class Classifier:
             self._names = tuple(map(str, self.card["class_names"]))
             place = self.card["input"]
             self._shape = int(place["height"]), int(place["width"]), int(place["channels"])
+            threshold = self.card.get("threshold")
+            if threshold is not None and not 0 <= float(threshold) <= 1:
+                raise ValueError(f"threshold {threshold}; expected 0..1")
             (pixels,), (answers,) = self._session.get_inputs(), self._session.get_outputs()
             if (pixels.type, tuple(pixels.shape[1:])) != ("tensor(uint8)", self._shape):
                 raise ValueError(f"takes {pixels.type} {pixels.shape}, its card says otherwise")
@@ -75,23 +95,27 @@ class Classifier:
             raise ValueError(f"{name}: not a valid model ({reason})") from None
 
     @classmethod
-    def load(cls, model: Path | str) -> "Classifier":
-        """A classifier from a run folder or an `.onnx` file.
+    def load(cls, model: Path | str = DEFAULT) -> "Classifier":
+        """A classifier from a preset's name, a run folder, or an `.onnx` file.
 
         Raises:
-            FileNotFoundError: neither is there.
+            FileNotFoundError: none of these is there.
             ValueError: not a valid model.
         """
-        path = Path(model)
+        path = PRESET_FOLDER / f"{model}.onnx" if model in PRESETS else Path(model)
         if path.is_dir():
             path = path / "model.onnx"
         if not path.is_file():
             raise FileNotFoundError(
-                f"{model}: no model; expected a run folder with model.onnx, or an .onnx file"
+                f"{model}: no model; expected a run folder with model.onnx, an .onnx file, or one "
+                f"of the presets {', '.join(PRESETS)}"
             )
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"{path}: not a valid model (more than {MOST_BYTES:,} bytes)")
-        return cls(path.read_bytes(), str(path))
+        content = path.read_bytes()
+        if model in PRESETS and hashlib.sha256(content).hexdigest() != _card(model)["sha256"]:
+            raise ValueError(f"{path}: damaged (another SHA-256 than its card's); install again")
+        return cls(content, str(path))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of raw pixels, uint8 (n, height, width, channels): float32 (n, classes)."""
@@ -104,8 +128,8 @@ class Classifier:
         """Say what is on pictures.
 
         Args:
-            pictures: one or a list of: uint8 array (height, width[, channels]), path, file object,
-                or PIL image. An array with one axis more is a list.
+            pictures: one or a list of: path, file object, PIL image, or uint8 array (height,
+                width[, channels]). An array with one axis more is a list.
 
         Returns:
             An `Answer`, or a list of them.
@@ -118,25 +142,70 @@ class Classifier:
             pictures = list(pictures)
         if not isinstance(pictures, list | tuple):
             return self.predict([pictures])[0]
-        height, width, channels = self._shape
-        images = [read_picture(picture, (height, width), channels) for picture in pictures]
-        stacked = np.stack(images) if images else np.zeros((0, *self._shape), np.uint8)
-        return [self._answer(row) for row in self.probabilities(stacked)]
+        return self.answer([self.see(picture) for picture in pictures])
 
-    def _answer(self, row: np.ndarray) -> Answer:
+    def see(self, picture: Picture) -> Prepared:
+        """What the network gets of a picture, and how it came to that.
+
+        An array of the network's own shape is left as it is. Photos go through `data/photo.py` if
+        the model's card says so; other models want pictures of just their size.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: no picture, or not of the model's size.
+        """
+        height, width, channels = self._shape
+        ready = isinstance(picture, np.ndarray) and picture.shape[:2] == (height, width)
+        if ready or self.card.get("preparation") != "photo":
+            pixels = read_picture(picture, (height, width), channels)
+            return Prepared(np.broadcast_to(pixels, (height, width, 3)), pixels)
+        return prepare(read_rgba(picture, 4 * EDGE))
+
+    def answer(self, seen: Sequence[Prepared]) -> list[Answer]:
+        """Say what is on pictures that `see` has prepared."""
+        none = np.zeros((0, *self._shape), np.uint8)
+        rows = self.probabilities(np.stack([x.pixels for x in seen]) if seen else none)
+        return [self._answer(row, x.note) for row, x in zip(rows, seen, strict=True)]
+
+    def evidence(self, seen: Prepared) -> np.ndarray:
+        """How much less probable the answer is without each place (occlusion, arXiv:1311.2901).
+
+        Args:
+            seen: what `see` gave.
+
+        Returns:
+            float (height, width): the mean drop of the answer's probability over all black squares
+            of a fifth of the width, a step of 2 apart, that cover the pixel.
+        """
+        height, width, _ = self._shape
+        side = max(2, width // 5)
+        corners = [(y, x) for y in range(1 - side, height, 2) for x in range(1 - side, width, 2)]
+        covers = np.zeros((len(corners), height, width), bool)
+        for cover, (y, x) in zip(covers, corners, strict=True):
+            cover[max(0, y) : y + side, max(0, x) : x + side] = True
+        before = self.probabilities(seen.pixels[np.newaxis])[0]
+        after = self.probabilities(np.where(covers[..., np.newaxis], np.uint8(0), seen.pixels))
+        drops = before.max() - after[:, before.argmax()]
+        return np.tensordot(drops, covers, 1) / covers.sum(0)
+
+    def _answer(self, row: np.ndarray, note: str) -> Answer:
         order = np.argsort(-row, kind="stable")
         named = {self._names[k]: float(row[k]) for k in order}
         label, threshold = self._names[order[0]], self.card.get("threshold")
-        sure = None if threshold is None else bool(named[label] >= threshold)
-        return Answer(label, named[label], named, sure)
+        sure = None if threshold is None else bool(named[label] >= threshold and not note)
+        return Answer(label, named[label], named, sure, note)
 
 
 # Protocol Buffers' wire format of ONNX: (message, field) -> the message in it. Only what can hold
 # a tensor. https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 _INSIDE = {
     ("model", 7): "graph",
+    ("model", 20): "training",
     ("model", 25): "function",
+    ("training", 1): "graph",
+    ("training", 2): "graph",
     ("function", 7): "node",
+    ("function", 11): "attribute",
     ("graph", 1): "node",
     ("graph", 5): "tensor",
     ("graph", 15): "sparse",

@@ -49,20 +49,6 @@ def new_run_folder(recipe_name: str, parent: Path = Path("runs")) -> Path:
             n += 1
 
 
-def newest_run(parent: Path = Path("runs")) -> Path:
-    """The run in `parent` whose model is the newest.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    models = sorted(parent.glob("*/model.onnx"), key=lambda path: path.stat().st_mtime)
-    if not models:
-        raise FileNotFoundError(
-            f"no model in {parent}/: run `fashion-cnn train` or give --model RUN"
-        )
-    return models[-1].parent
-
-
 def is_used(run: Path) -> bool:
     """Whether a folder holds more than what a run leaves that was killed as it began."""
     own = ("environment.json", _LOCK)

@@ -154,7 +154,7 @@ FAILURES = [
     ),
     (["evaluate", "nowhere"], "nowhere: has no recipe.json; expected the folder of a finished run"),
     (["report", "nowhere"], "nowhere: has no environment.json"),
-    (["predict", "shirt.png"], "no model in runs/: run `fashion-cnn train` or give --model RUN"),
+    (["predict", "shirt.png", "--model", "photos"], "photos: no model; expected a run folder"),
     (broken_run("recipe.json", b"{"), "run/recipe.json: damaged"),
     (broken_run("environment.json", b"[" * 10**5), "run/environment.json: damaged"),
     (broken_run("environment.json", b"{}"), "run/environment.json: damaged (no data"),

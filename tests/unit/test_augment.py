@@ -10,6 +10,7 @@ from fashion_cnn.data.augment import (
     nudge,
     shift,
 )
+from fashion_cnn.data.imitate import CLEAN, photograph
 
 SHIFT = 2
 
@@ -79,3 +80,41 @@ def test_each_reads_its_own_columns_and_keeps_shape_and_dtype():
 
 def test_nothing_named_changes_nothing():
     assert augment(IMAGES, np.zeros((50, 0)), ()) is IMAGES
+
+
+def garments():
+    """What of Fashion-MNIST `photograph` tells apart: sleeved, narrow, and flat."""
+    images = np.zeros((3, 28, 28, 1), np.uint8)
+    images[0, 2:26, 3:25] = images[1, :, 9:19] = images[2, 9:19, :] = 180
+    return images
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_photographed_garments_fill_the_picture_and_differ(which):
+    images = np.repeat(garments()[which : which + 1], 400, 0)
+    noise = np.random.default_rng(which).random((400, noise_columns(["photograph"])), np.float32)
+    noise[:, 0] = 0.99
+    found = photograph(images, noise)
+    assert (found.shape, found.dtype) == (images.shape, np.uint8)
+    seen = found[..., 0] > 8
+    longest = np.maximum(seen.any(1).sum(1), seen.any(2).sum(1))
+    assert np.median(longest) >= 26  # as data/photo.py trims
+    assert (seen.mean((1, 2)) > 0.03).mean() > 0.95
+    assert len(np.unique(found.reshape(400, -1), axis=0)) > 390
+
+
+def test_some_photographed_images_are_left_as_they_are():
+    images = np.random.default_rng(0).integers(0, 256, (2000, 28, 28, 1), dtype=np.uint8)
+    noise = np.random.default_rng(1).random((2000, noise_columns(["photograph"])), np.float32)
+    same = (photograph(images, noise) == images).all((1, 2, 3))
+    np.testing.assert_array_equal(same, noise[:, 0] < CLEAN)
+
+
+def test_each_photograph_depends_on_its_own_numbers_alone():
+    images = np.repeat(garments(), 4, 0)
+    noise = np.random.default_rng(2).random((12, noise_columns(["photograph"])), np.float32)
+    whole = photograph(images, noise)
+    for k in range(12):
+        np.testing.assert_array_equal(photograph(images[k : k + 1], noise[k : k + 1])[0], whole[k])
+    again = photograph(np.zeros_like(images), noise)  # nothing to see is no failure
+    assert again.shape == images.shape

@@ -3,8 +3,11 @@ import sys
 
 import pytest
 
+from fashion_cnn.inference import PRESETS
+
 HEAVY = ("keras", "tensorflow", "jax", "matplotlib", "sklearn", "numpy")
-VERBS = ("data", "recipes", "train", "evaluate", "report", "compare", "audit", "predict", "export")
+VERBS = ("data", "recipes", "presets", "train", "evaluate", "report", "compare", "audit")
+VERBS += ("predict", "export")
 
 
 def command(*words, **options):
@@ -31,6 +34,12 @@ def test_help_of_every_verb(verb):
     assert "Usage" in done.stdout
 
 
+def test_presets_are_listed():
+    done = command("presets")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:5]] == list(PRESETS)
+
+
 def test_recipes_are_listed():
     done = command("recipes")
     assert done.returncode == 0
@@ -49,7 +58,13 @@ def test_recipes_are_listed():
         (["train", "--resume"], 2, "--resume needs --run"),
         (["train", "--data", "nowhere"], 1, "--data: no folder 'nowhere'"),
         (["evaluate", "nowhere"], 1, "nowhere: has no"),
-        (["predict", "shirt.png"], 1, "no model in runs/"),
+        (["predict", "shirts/*.png"], 1, "shirts/*.png: no pictures there"),
+        (
+            ["predict", "a.png", "--show", "all.txt"],
+            2,
+            "all.txt: expected a name that ends in .png",
+        ),
+        (["predict", "a.png", "b.png", "--explain", "why.png"], 2, "expected one picture, got 2"),
         (["report", "nowhere"], 1, "nowhere: has no"),
         (["compare", "nowhere"], 2, "at least two runs"),
         (["compare", "here", "there"], 1, "here: has no metrics.json"),

@@ -28,8 +28,9 @@ KINDS = {
 }
 
 
-def make_run(data, name, run):
-    changes = {"epochs": 1, "batch_size": 30, **KINDS[name]}
+def make_run(data, name, run, epochs=1, **options):
+    changes = {"epochs": epochs, "batch_size": 30}
+    changes["options"] = {**KINDS[name]["options"], **options}
     train(dataclasses.replace(RECIPES[name], **changes), data, run)
     measure_run(run, data)
     write_json(run / "metrics.json", {**read_json(run, "metrics.json"), "temperature": 1.7})
@@ -66,6 +67,49 @@ def test_onnx_answers_as_keras_at_its_temperature(data, tmp_path, name):
     assert card["temperature_folded"] and card["class_names"] == list(data.class_names)
 
 
+def test_int8_is_as_accurate_and_a_third_of_the_size(tiny_data, tmp_path):
+    run = make_run(tiny_data, "textbook", tmp_path / "run", epochs=10)
+    export_here(run, tiny_data, "onnx", run / "model.onnx")
+    path = export_here(run, tiny_data, "onnx-int8", tmp_path / "small.onnx")
+    assert path.stat().st_size < (run / "model.onnx").stat().st_size / 2.5
+    classifier = Classifier.load(path)
+    found = classifier.probabilities(tiny_data.test_images[..., np.newaxis])
+    parity = classifier.card["parity"]
+    assert parity["accuracy"] == (found.argmax(1) == tiny_data.test_labels).mean()
+    assert abs(parity["accuracy"] - parity["accuracy_of_keras"]) <= 0.003
+    assert parity["images"] == 60
+
+
+def test_an_int8_export_that_is_less_accurate_is_not_written(data, run, tmp_path, monkeypatch):
+    from fashion_cnn import export
+
+    wrong = (data.test_labels + 1) % 4
+    monkeypatch.setitem(
+        export._WRITERS, "onnx-int8", lambda *_: lambda x: np.eye(4)[wrong[: len(x)]]
+    )
+    with pytest.raises(ValueError, match=r"its accuracy is 0\.00%"):
+        export_here(run, data, "onnx-int8", tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_litert_is_proved_in_its_own_runtime(data, run, tmp_path):
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = export_here(run, data, "litert", tmp_path / "model.tflite")
+    card = json.loads((tmp_path / "model.tflite.json").read_text())
+    assert card["parity"]["largest_difference"] <= 1e-4 and card["sha256"] == file_sha256(path)
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(
+        interpreter.get_input_details()[0]["index"], data.test_images[:1, ..., None]
+    )
+    interpreter.invoke()
+    found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    expected = Classifier.load(run).probabilities(data.test_images[:1, ..., None])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_savedmodel_is_proved_too(data, run, tmp_path):
     path = export_here(run, data, "savedmodel", tmp_path / "saved")
     assert (path / "saved_model.pb").is_file()
@@ -76,7 +120,7 @@ def test_savedmodel_is_proved_too(data, run, tmp_path):
 def test_an_export_that_is_not_equal_is_not_written(data, run, tmp_path, monkeypatch):
     from fashion_cnn import export
 
-    monkeypatch.setitem(export._WRITERS, "onnx", lambda model, path, x: np.zeros((len(x), 4)))
+    monkeypatch.setitem(export._WRITERS, "onnx", lambda *_: lambda x: np.zeros((len(x), 4)))
     with pytest.raises(ValueError, match="differ by up to"):
         export_here(run, data, "onnx", tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
@@ -118,6 +162,45 @@ def test_the_verdict_is_by_the_cards_threshold(data, run):
     for threshold, verdict in ((probability, "sure"), (probability + 1e-6, "unsure"), (None, "")):
         classifier.card["threshold"] = threshold
         assert classifier.predict(data.test_images[0]).verdict == verdict
+    classifier.card["threshold"] = 0.0
+    seen = dataclasses.replace(classifier.see(data.test_images[0]), note="no garment found")
+    assert classifier.answer([seen])[0].verdict == "unsure"
+    assert classifier.answer([seen])[0].note == "no garment found"
+
+
+def test_photos_are_prepared_if_the_card_says_so(data, run):
+    classifier = Classifier.load(run)
+    assert classifier.card["preparation"] == "photo"
+    cloth = np.full((300, 200, 3), 230, np.uint8)
+    cloth[60:240, 70:130] = (20, 20, 90)
+    seen = classifier.see(cloth)
+    assert seen.mask is not None and seen.mask.sum() > 0
+    np.testing.assert_array_equal(
+        classifier.see(data.test_images[0]).pixels[..., 0], data.test_images[0]
+    )
+    assert classifier.predict([cloth, data.test_images[0]])[1] == classifier.predict(
+        data.test_images[0]
+    )
+    classifier.card["preparation"] = None
+    with pytest.raises(ValueError, match=r"300, 200.*expected raw pixels, uint8 \(28, 28, 1\)"):
+        classifier.see(cloth)
+
+
+def test_the_evidence_is_where_the_answer_comes_from(data, run):
+    """A classifier that looks at one corner alone."""
+    classifier = Classifier.load(run)
+
+    def corner(images):
+        share = images[:, 3:6, 20:23].mean((1, 2, 3)) / 255
+        return np.stack([share, 1 - share, 0 * share, 0 * share], 1)
+
+    classifier.probabilities = corner
+    found = classifier.evidence(classifier.see(np.full((28, 28), 255, np.uint8)))
+    assert found.shape == (28, 28)
+    assert np.unravel_index(found.argmax(), found.shape) in [
+        (y, x) for y in (3, 4, 5) for x in (20, 21, 22)
+    ]
+    assert found[15:].max() == 0 and found[4, 21] > 0.3
 
 
 def test_damaged_models_are_no_models(run, tmp_path):
@@ -138,7 +221,19 @@ def test_a_model_of_others_has_no_card(run, tmp_path):
         Classifier(model.SerializeToString())
 
 
-@pytest.mark.parametrize("where", ["initializer", "attribute", "subgraph"])
+@pytest.mark.parametrize(
+    "card", [{}, {"class_names": 3}, {"threshold": "high"}, {"threshold": 2}, {"input": {}}, []]
+)
+def test_a_card_that_makes_no_sense_is_refused(run, card):
+    model = onnx.load(run / "model.onnx")
+    about = json.loads(model.metadata_props[0].value)
+    changed = {**about, **card} if card else card
+    onnx.helper.set_model_props(model, {"fashion_cnn": json.dumps(changed)})
+    with pytest.raises(ValueError, match=r"model: (not a valid model|no card)"):
+        Classifier(model.SerializeToString())
+
+
+@pytest.mark.parametrize("where", ["initializer", "attribute", "subgraph", "training", "function"])
 def test_external_data_is_refused_wherever_it_is(run, tmp_path, where):
     (tmp_path / "secret").write_bytes(bytes(4 * 4))
     tensor = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=1)
@@ -150,6 +245,11 @@ def test_external_data_is_refused_wherever_it_is(run, tmp_path, where):
         node = onnx.helper.make_node("Constant", [], ["w"])
         node.attribute.append(onnx.helper.make_attribute("value", tensor))
         model.graph.node.append(node)
+    elif where == "training":
+        model.training_info.add().algorithm.initializer.append(tensor)
+    elif where == "function":
+        attribute = onnx.helper.make_attribute("value", tensor)
+        model.functions.add(name="f", domain="d").attribute_proto.append(attribute)
     else:
         inner = onnx.helper.make_graph([], "inner", [], [], [tensor])
         node = onnx.helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)

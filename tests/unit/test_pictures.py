@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fashion_cnn.data import pictures
-from fashion_cnn.data.pictures import find_pictures, read_picture
+from fashion_cnn.data.pictures import find_pictures, read_picture, read_rgba
 
 
 def test_an_image_file_is_read_grey(tmp_path):
@@ -88,3 +88,18 @@ def test_folders_and_patterns_stand_for_their_pictures(tmp_path, monkeypatch):
         "none.png",
         "x1.png",
     ]
+    assert find_pictures([f"{tmp_path}/in/**/*.webp"]) == [f"{tmp_path}/in/deep/c.webp"]
+    assert find_pictures(["nothing*.png", "in/deep/?"]) == []
+
+
+def test_large_photos_are_not_read_at_full_size(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), dtype=np.uint8)
+    for name in ("a.jpg", "a.png"):
+        Image.fromarray(noise).save(tmp_path / name)
+        whole, small = read_rgba(tmp_path / name), read_rgba(tmp_path / name, 400)
+        assert whole.shape == (1200, 1600, 4) and small.shape == (300, 400, 4)
+        assert abs(small[..., :3].mean() - noise.mean()) < 2
+    clear = np.dstack([noise[:400, :400], np.zeros((400, 400), np.uint8)])
+    clear[:200] = (255, 0, 0, 255)
+    half = read_rgba(clear, 100)
+    assert half[10, 10].tolist() == [255, 0, 0, 255] and half[90, 10, 3] == 0

@@ -8,7 +8,6 @@ from fashion_cnn.run import (
     damaged_files,
     held,
     new_run_folder,
-    newest_run,
     read_json,
     seal,
     sums,
@@ -110,8 +109,3 @@ def test_sums_of_files_outside_the_run_are_damaged(tmp_path, name):
     with pytest.raises(ValueError, match="SHA256SUMS: damaged"):
         sums(run)
     assert damaged_files(run) == ["SHA256SUMS"]
-
-
-def test_no_run_yet(tmp_path):
-    with pytest.raises(FileNotFoundError, match="fashion-cnn train"):
-        newest_run(tmp_path)

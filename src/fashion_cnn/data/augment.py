@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from fashion_cnn.data.imitate import COLUMNS, photograph
+
 
 def flip(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     """Mirror left to right every image whose `noise[:, 0]` is below a half."""
@@ -60,6 +62,7 @@ AUGMENTATIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "shift": (shift, 2),
     "nudge": (nudge, 2),
     "erase": (erase, 6),
+    "photograph": (photograph, COLUMNS),
 }
 
 

@@ -1,6 +1,9 @@
-"""Picture files of a network's own size in, uint8 pixels out; bounded, and never upside down."""
+"""Picture files in, uint8 pixels out; bounded, and never upside down."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +16,39 @@ MOST_PIXELS = 64_000_000  # refused before they are decoded
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 Picture = np.ndarray | Path | str | BinaryIO | Any  # the last: a PIL image
+
+
+def read_rgba(picture: Picture, edge: int | None = None) -> np.ndarray:
+    """Red, green, blue and opacity of a picture, upright: uint8 (height, width, 4).
+
+    Args:
+        picture: path, file object, PIL image, or uint8 array (height, width[, 1, 3 or 4]).
+        edge: if given, the picture is made smaller by a whole number, so that its longest edge is
+            still at least so long; JPEGs are not even decoded at full size.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no picture that can be read.
+    """
+    if isinstance(picture, np.ndarray):
+        picture = _from_array(picture)
+    with _opened(picture) as image:
+        from PIL import ImageOps
+
+        if edge and image.format == "JPEG":
+            image.draft(None, (edge, edge))
+        upright = _eight_bits(image)
+        of_caller = upright is picture
+        if of_caller:
+            upright = ImageOps.exif_transpose(upright)
+        else:  # a copy of a large photo is a lot of memory
+            ImageOps.exif_transpose(upright, in_place=True)
+        clear = "A" in upright.getbands() or "transparency" in upright.info
+        mode = "RGBA" if clear else "RGB"
+        colours = upright if upright.mode == mode else upright.convert(mode)
+        if edge and (factor := max(colours.size) // edge) > 1:
+            colours = colours.reduce(factor)
+        return np.asarray(colours.convert("RGBA"))
 
 
 def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> np.ndarray:
@@ -29,24 +65,17 @@ def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> 
         FileNotFoundError: there is no such file.
         ValueError: no picture that can be read, or of another size.
     """
-    from PIL import Image
-
-    name = str(picture) if isinstance(picture, str | Path) else "picture"
     if isinstance(picture, np.ndarray):
         return _checked(picture, size, channels)
-    try:
-        if isinstance(picture, Image.Image):
-            return _pixels(picture, size, channels)
-        with Image.open(picture, formats=KINDS) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise ValueError(f"{opened.width}x{opened.height} pixels; at most {MOST_PIXELS:,}")
-            return _pixels(opened, size, channels)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{name}: no such file") from None
-    except (Image.DecompressionBombError, Image.UnidentifiedImageError, SyntaxError) as error:
-        raise ValueError(f"{name}: not a picture (PNG, JPEG, WebP, GIF or BMP): {error}") from None
-    except (OSError, ValueError, io.UnsupportedOperation) as error:
-        raise ValueError(f"{name}: {error}") from None
+    from PIL import Image
+
+    seen = Image.fromarray(read_rgba(picture))
+    if seen.size[::-1] != size:
+        name = str(picture) if isinstance(picture, str | Path) else "picture"
+        raise ValueError(f"{name}: {seen.width}x{seen.height} pixels; expected {size[1]}x{size[0]}")
+    black = Image.new("RGBA", seen.size, (0, 0, 0, 255))
+    shown = Image.alpha_composite(black, seen).convert("L" if channels == 1 else "RGB")
+    return channels_last(np.asarray(shown)[np.newaxis])[0]
 
 
 def find_pictures(words: list[str]) -> list[str]:
@@ -62,7 +91,7 @@ def find_pictures(words: list[str]) -> list[str]:
             inside = (p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
             found += sorted(map(str, inside))
         elif any(sign in word for sign in "*?[") and not path.exists():
-            found += sorted(str(p) for p in Path().glob(word)) if not path.is_absolute() else [word]
+            found += sorted(name for name in glob(word, recursive=True) if Path(name).is_file())
         else:
             found.append(word)
     return found
@@ -78,18 +107,47 @@ def _checked(image: np.ndarray, size: tuple[int, int], channels: int) -> np.ndar
     return pixels
 
 
-def _pixels(picture: Any, size: tuple[int, int], channels: int) -> np.ndarray:
-    from PIL import Image, ImageOps
+def _from_array(image: np.ndarray) -> Any:
+    from PIL import Image
 
-    picture = ImageOps.exif_transpose(picture)
-    if picture.size[::-1] != size:
-        width, height = picture.size
-        raise ValueError(f"{width}x{height} pixels; expected {size[1]}x{size[0]}")
-    if picture.mode.startswith("I"):  # 16 bits a pixel
-        grey = (np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8)
-        seen = Image.fromarray(grey).convert("RGBA")
-    else:
-        seen = picture.convert("RGBA")
-    black = Image.new("RGBA", seen.size, (0, 0, 0, 255))
-    shown = Image.alpha_composite(black, seen).convert("L" if channels == 1 else "RGB")
-    return channels_last(np.asarray(shown)[np.newaxis])[0]
+    flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+    if image.dtype != np.uint8 or flat.size == 0 or flat.shape[2:] not in ((), (3,), (4,)):
+        raise ValueError(
+            f"picture: got {image.dtype} {image.shape}; expected uint8 (height, width) or "
+            "(height, width, 1, 3 or 4)"
+        )
+    return Image.fromarray(flat)
+
+
+@contextmanager
+def _opened(picture: Any) -> Iterator[Any]:
+    """A PIL image of the kinds and the size that are read; its faults as ours."""
+    from PIL import Image
+
+    name = str(picture) if isinstance(picture, str | Path) else "picture"
+    try:
+        if isinstance(picture, Image.Image):
+            yield picture
+            return
+        with Image.open(picture, formats=KINDS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels; at most {MOST_PIXELS:,}")
+            yield image
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{name}: no such file") from None
+    except (Image.DecompressionBombError, Image.UnidentifiedImageError, SyntaxError) as error:
+        raise ValueError(f"{name}: not a picture (PNG, JPEG, WebP, GIF or BMP): {error}") from None
+    except (OSError, ValueError, io.UnsupportedOperation) as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _eight_bits(image: Any) -> Any:
+    """16-bit grey, which Pillow would cut off at 255, as 8-bit grey; others as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    from PIL import Image
+
+    grey = np.asarray(image).astype(np.uint32) >> 8
+    eight = Image.fromarray(grey.astype(np.uint8))
+    eight.info |= {key: image.info[key] for key in ("exif",) if key in image.info}
+    return eight

@@ -1,0 +1,71 @@
+"""Paths in; what a classifier says of each, line by line, as text for people or for programs."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from fashion_cnn.data.photo import Prepared
+from fashion_cnn.inference import Answer, Classifier
+
+FORMATS = ("table", "jsonl", "csv")
+_HEAD = ("path", "rank", "label", "probability", "verdict", "note", "error")
+
+
+def ask(
+    classifier: Classifier, paths: list[str]
+) -> Iterator[tuple[str, Prepared | None, Answer | None, str]]:
+    """Read each picture and answer: its path, what was seen, the answer, and why there is none."""
+    for path in paths:
+        try:
+            seen = classifier.see(path)
+            yield path, seen, classifier.answer([seen])[0], ""
+        except (OSError, ValueError) as error:
+            yield path, None, None, str(error).removeprefix(f"{path}: ")
+
+
+def print_head(form: str) -> None:
+    """What stands above the answers."""
+    if form == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerow(_HEAD)
+
+
+def print_answer(path: str, answer: Answer | None, error: str, top: int, form: str) -> None:
+    """Print one picture's answer.
+
+    Args:
+        path: of the picture.
+        answer: None where it could not be read.
+        error: why not.
+        top: how many classes.
+        form: one of `FORMATS`.
+    """
+    best = list(answer.probabilities.items())[:top] if answer else []
+    verdict, note = (answer.verdict, answer.note) if answer else ("", "")
+    if form == "jsonl":
+        row: dict[str, Any] = {"path": path}
+        if answer:
+            row |= {"label": answer.label, "probability": _round(answer.probability)}
+            row |= {"verdict": verdict} | ({"note": note} if note else {})
+            row["top"] = [{"label": name, "probability": _round(share)} for name, share in best]
+        print(json.dumps(row if answer else row | {"error": error}), flush=True)
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        if not answer:
+            writer.writerow([path, *[""] * 5, error])
+        for k, (name, share) in enumerate(best):
+            writer.writerow(
+                [path, k + 1, name, _round(share), *([verdict, note] if k == 0 else ["", ""]), ""]
+            )
+    elif answer is None:
+        print(f"{path:<32}  {error}")
+    else:
+        for k, (name, share) in enumerate(best):
+            told = f"{verdict}: {note}" if note else verdict
+            shown, told = (path, told) if k == 0 else ("", "")
+            print(f"{shown:<32}  {name:<14}{share:>8.2%}  {told}".rstrip())
+
+
+def _round(probability: float) -> float:
+    return round(probability, 6)

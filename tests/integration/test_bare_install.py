@@ -1,0 +1,86 @@
+"""`pip install .` without extras: what is not among its requirements cannot be imported here."""
+
+import json
+import re
+import subprocess
+import sys
+from importlib import metadata
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fashion_cnn.inference import PRESETS
+
+BLOCK = """
+import importlib.abc, sys
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+from fashion_cnn.cli import main
+main()
+"""
+
+
+def required(name, found):
+    """The distributions that one needs, without extras, as pip would install them."""
+    key = re.sub(r"[-_.]+", "-", name).lower()
+    if key in found:
+        return found
+    try:
+        lines = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return found  # of another platform
+    found.add(key)
+    for line in lines:
+        if "extra ==" not in line:
+            required(re.match(r"[\w.-]+", line)[0], found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def bare():
+    """Runs the command line with nothing else to be imported."""
+    needed = required("fashion-cnn", set())
+    assert "onnxruntime" in needed and "keras" not in needed
+    homes = metadata.packages_distributions()
+    kept = {re.sub(r"[-_.]+", "-", name).lower() for name in needed}
+    blocked = {
+        module
+        for module, names in homes.items()
+        if not any(re.sub(r"[-_.]+", "-", name).lower() in kept for name in names)
+    }
+    assert {"keras", "tensorflow", "matplotlib", "sklearn", "onnx"} <= blocked
+    code = BLOCK.format(blocked=blocked)
+
+    def run(*words, cwd):
+        call = [sys.executable, "-c", code, *words]
+        return subprocess.run(call, cwd=cwd, capture_output=True, text=True, timeout=100)
+
+    return run
+
+
+def test_every_preset_predicts(bare, tmp_path, real_data):
+    Image.fromarray(real_data.test_images[0]).save(tmp_path / "boot.png")
+    photo = np.full((300, 400, 3), 225, np.uint8)
+    photo[30:270, 140:190] = photo[30:270, 210:260] = photo[30:90, 140:260] = (40, 40, 90)
+    Image.fromarray(photo).save(tmp_path / "trousers.jpg")
+    for name in PRESETS:
+        words = ("predict", "boot.png", "trousers.jpg", "--model", name, "--format", "jsonl")
+        done = bare(*words, "--show", f"{name}.png", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        boot, trousers = map(json.loads, done.stdout.splitlines())
+        assert boot["label"] == "Ankle boot"
+        assert trousers["label"] == "Trouser"
+        assert (tmp_path / f"{name}.png").stat().st_size > 1000
+
+
+def test_what_needs_more_says_so(bare, tmp_path):
+    done = bare("train", "sprint", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "is not installed: pip install 'fashion-cnn[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert bare("presets", cwd=tmp_path).returncode == 0
+    assert bare("recipes", cwd=tmp_path).returncode == 0

@@ -1,0 +1,70 @@
+"""The models that come with the package, on the real test images."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fashion_cnn import Classifier, inference
+from fashion_cnn.inference import PRESET_FOLDER, PRESETS, presets
+
+MOST_BYTES = 12_000_000  # all of them together
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_as_good_as_its_card_says(name, real_data):
+    """On all 10,000; another processor's rounding may turn a picture or two."""
+    classifier, card = Classifier.load(name), presets()[name]
+    answers = classifier.probabilities(real_data.test_images[..., np.newaxis])
+    accuracy = (answers.argmax(1) == real_data.test_labels).mean()
+    assert accuracy == pytest.approx(card["test"]["accuracy"], abs=0.0003)
+    low, high = card["test"]["accuracy_interval"]
+    assert low < accuracy < high
+    assert card["test"]["examples"] == len(answers) == 10_000
+    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_card_says_all_that_a_user_must_know(name, real_data):
+    card = presets()[name]
+    assert (
+        card["sha256"] == hashlib.sha256((PRESET_FOLDER / f"{name}.onnx").read_bytes()).hexdigest()
+    )
+    assert card["class_names"] == list(real_data.class_names)
+    assert card["data"]["sha256"] == real_data.sha256
+    assert card["command"] == f"fashion-cnn train {name}"
+    assert card["licence"] == "MIT" and card["recipe"]["name"] == name
+    assert 0 < card["threshold"] < 1 and card["temperature"] > 0 and card["temperature_folded"]
+    assert card["test"]["calibrated_ece"] < (0.2 if name == "photo" else 0.02)
+    assert card["parity"]["largest_difference"] <= 1e-4
+    assert card["preparation"] == "photo"
+
+
+def test_all_presets_together_are_small():
+    assert sum(path.stat().st_size for path in PRESET_FOLDER.iterdir()) < MOST_BYTES
+
+
+def test_the_presets_are_in_their_order_of_accuracy(real_data):
+    """The card's figures, and what each is for: a better one costs more."""
+    accuracy = {name: card["test"]["accuracy"] for name, card in presets().items()}
+    assert accuracy["textbook"] < accuracy["standard"] < accuracy["thorough"]
+
+
+def test_a_damaged_preset_is_refused(tmp_path, monkeypatch):
+    folder = tmp_path / "presets"
+    shutil.copytree(PRESET_FOLDER, folder)
+    monkeypatch.setattr(inference, "PRESET_FOLDER", folder)
+    Classifier.load("textbook")
+    (folder / "textbook.onnx").write_bytes((folder / "standard.onnx").read_bytes())
+    with pytest.raises(ValueError, match=r"textbook\.onnx: damaged"):
+        Classifier.load("textbook")
+
+
+def test_the_default_needs_no_name(real_data):
+    path = PRESET_FOLDER / "photo.onnx.json"
+    assert Classifier.load().card["preset"] == json.loads(path.read_text())["preset"] == "photo"
+    image = Image.fromarray(real_data.test_images[0])
+    assert Classifier.load().predict(image).label == "Ankle boot"

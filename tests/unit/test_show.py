@@ -1,0 +1,98 @@
+"""Answers as text and as sheets, from a classifier that needs no model."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fashion_cnn.answers import ask, print_answer, print_head
+from fashion_cnn.data.photo import Prepared, prepare
+from fashion_cnn.inference import Answer
+from fashion_cnn.show import TILE, contact_sheet, explanation
+
+SURE = Answer("Coat", 0.75, {"Coat": 0.75, "Dress": 0.25}, True)
+NOTED = Answer("Dress", 0.6, {"Dress": 0.6, "Coat": 0.4}, False, "no garment found")
+
+
+class Known:
+    """Knows two files."""
+
+    def see(self, path):
+        if path == "broken.png":
+            raise ValueError("broken.png: not a picture")
+        pixels = np.full((28, 28, 1), 200 if path == "a.png" else 90, np.uint8)
+        return Prepared(np.repeat(pixels, 3, 2), pixels)
+
+    def answer(self, seen):
+        return [SURE if x.pixels[0, 0, 0] == 200 else NOTED for x in seen]
+
+
+def opened(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def printed(capsys, form, top=2):
+    print_head(form)
+    for path, _, answer, error in ask(Known(), ["a.png", "broken.png", "b,1.png"]):
+        print_answer(path, answer, error, top, form)
+    return capsys.readouterr().out
+
+
+def test_jsonl_has_an_object_a_line(capsys):
+    first, second, third = map(json.loads, printed(capsys, "jsonl", 1).splitlines())
+    assert first == {
+        "path": "a.png",
+        "label": "Coat",
+        "probability": 0.75,
+        "verdict": "sure",
+        "top": [{"label": "Coat", "probability": 0.75}],
+    }
+    assert second == {"path": "broken.png", "error": "not a picture"}
+    assert (third["verdict"], third["note"]) == ("unsure", "no garment found")
+
+
+def test_csv_has_a_row_a_class_and_one_a_fault(capsys):
+    rows = list(csv.DictReader(io.StringIO(printed(capsys, "csv"))))
+    assert [(r["path"], r["rank"], r["label"], r["verdict"]) for r in rows] == [
+        ("a.png", "1", "Coat", "sure"),
+        ("a.png", "2", "Dress", ""),
+        ("broken.png", "", "", ""),
+        ("b,1.png", "1", "Dress", "unsure"),
+        ("b,1.png", "2", "Coat", ""),
+    ]
+    assert rows[2]["error"] == "not a picture" and rows[3]["note"] == "no garment found"
+
+
+def test_the_table_says_it_in_words(capsys):
+    lines = printed(capsys, "table", 1).splitlines()
+    assert lines[0].split() == ["a.png", "Coat", "75.00%", "sure"]
+    assert lines[1].split() == ["broken.png", "not", "a", "picture"]
+    assert lines[2].endswith("unsure: no garment found")
+
+
+@pytest.fixture
+def prepared():
+    photo = np.full((120, 90, 4), 255, np.uint8)
+    photo[20:100, 30:60, :3] = (150, 20, 20)
+    return prepare(photo)
+
+
+def test_the_sheet_has_every_picture_and_what_was_seen(tmp_path, prepared):
+    path = contact_sheet(["x/a.jpg"] * 3, [prepared] * 3, [SURE, NOTED, SURE], tmp_path / "s.png")
+    sheet = opened(path).astype(int)
+    red = (abs(sheet - prepared.photo[60, 45].astype(int)).max(-1) < 3).sum()
+    assert red > 3 * 0.15 * TILE**2  # the garment, three times
+    assert sheet.shape[1] > sheet.shape[0] > TILE
+
+
+def test_the_explanation_shows_each_step(tmp_path, prepared):
+    evidence = np.zeros((28, 28))
+    evidence[:14], evidence[14:] = 0.5, -0.1
+    path = explanation("a.jpg", prepared, SURE, evidence, tmp_path / "why.png")
+    short = explanation("a.jpg", Known().see("a.png"), NOTED, evidence, tmp_path / "less.png")
+    steps = [opened(x).shape[1] for x in (path, short)]
+    assert steps[0] - steps[1] > 2 * TILE  # two steps less: nothing was cut out
