@@ -155,7 +155,9 @@ class Classifier:
             ValueError: no picture, or not of the model's size.
         """
         height, width, channels = self._shape
-        ready = isinstance(picture, np.ndarray) and picture.shape[:2] == (height, width)
+        ready = isinstance(picture, np.ndarray) and (
+            picture.shape in ((height, width), (height, width, channels))
+        )
         if ready or self.card.get("preparation") != "photo":
             pixels = read_picture(picture, (height, width), channels)
             return Prepared(np.broadcast_to(pixels, (height, width, 3)), pixels)

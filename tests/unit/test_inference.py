@@ -181,6 +181,8 @@ def test_photos_are_prepared_if_the_card_says_so(data, run):
     assert classifier.predict([cloth, data.test_images[0]])[1] == classifier.predict(
         data.test_images[0]
     )
+    coloured = np.repeat(data.test_images[0][..., np.newaxis], 3, 2)
+    assert classifier.predict(coloured) == classifier.predict(data.test_images[0])
     classifier.card["preparation"] = None
     with pytest.raises(ValueError, match=r"300, 200.*expected raw pixels, uint8 \(28, 28, 1\)"):
         classifier.see(cloth)
