@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from fashion_cnn import Classifier
-from fashion_cnn.data.photo import SIDE, prepare, shrink
+from fashion_cnn.data.photo import SIDE, Prepared, prepare, shrink
 from fashion_cnn.data.pictures import find_pictures, read_rgba
 
 # folder -> what Fashion-MNIST calls it; the data set does not tell kinds of shoes apart
@@ -37,13 +37,11 @@ def main() -> None:
     parser.add_argument("--split", default="validation")
     parser.add_argument("--models", nargs="+", default=["textbook", "standard", "photo"])
     arguments = parser.parse_args()
-    paths = find_pictures([str(arguments.photos / arguments.split)])
-    folders = [Path(path).parent.name for path in paths]
+    paths, folders, prepared = read_photos(arguments.photos / arguments.split)
     print(f"{len(paths)} photos in {arguments.split}, {sum(f in CLASSES for f in folders)} of "
           "them of Fashion-MNIST's classes\n")  # fmt: skip
     columns = [*CLASSES, "others"]
     print(f"{'':<24}{'right':>7}{'macro':>7}{'Bag':>6}", *(f"{c:>11}" for c in columns), sep="")
-    prepared = [prepare(read_rgba(path)) for path in paths]
     all_of_them, noted = np.ones(len(paths), bool), np.array([x.note != "" for x in prepared])
     ways = {
         "grey, shrunk, negated": (np.stack([shrunk(path) for path in paths]), all_of_them),
@@ -82,13 +80,13 @@ def answers_to(answers: np.ndarray, folders: Sequence[str]) -> np.ndarray:
     ])  # fmt: skip
 
 
-def read_photos(folder: Path) -> tuple[list[str], np.ndarray]:
-    """The class folders' names, one a photo, and what the network sees of the photos."""
+def read_photos(folder: Path) -> tuple[list[str], list[str], list[Prepared]]:
+    """The photos' paths, the names of their class folders, and what was made of them."""
     paths = find_pictures([str(folder)])
     if not paths:
         raise SystemExit(f"{folder}: no photos there")
-    pixels = np.stack([prepare(read_rgba(path)).pixels for path in paths])
-    return [Path(path).parent.name for path in paths], pixels
+    folders = [Path(path).parent.name for path in paths]
+    return paths, folders, [prepare(read_rgba(path)) for path in paths]
 
 
 def shrunk(path: str) -> np.ndarray:

@@ -62,10 +62,10 @@ def main() -> None:
 
 def fit_on_photos(run: Path, folder: Path) -> dict[str, Any]:
     """A temperature from photos of known classes; a threshold from all, others counted wrong."""
-    folders, pixels = read_photos(folder)
+    _, folders, prepared = read_photos(folder)
     from fashion_cnn.evaluation import predict
 
-    answers = predict(run, pixels)
+    answers = predict(run, np.stack([x.pixels for x in prepared]))
     known = np.array([name in CLASSES for name in folders])
     labels = answers_to(answers, folders)
     temperature = fit_temperature(answers[known], labels[known])

@@ -9,7 +9,6 @@ from typing import Any
 from fashion_cnn.data.photo import Prepared
 from fashion_cnn.inference import Answer, Classifier
 
-FORMATS = ("table", "jsonl", "csv")
 _HEAD = ("path", "rank", "label", "probability", "verdict", "note", "error")
 
 
@@ -39,7 +38,7 @@ def print_answer(path: str, answer: Answer | None, error: str, top: int, form: s
         answer: None where it could not be read.
         error: why not.
         top: how many classes.
-        form: one of `FORMATS`.
+        form: `table`, `jsonl` or `csv`.
     """
     best = list(answer.probabilities.items())[:top] if answer else []
     verdict, note = (answer.verdict, answer.note) if answer else ("", "")
@@ -65,6 +64,19 @@ def print_answer(path: str, answer: Answer | None, error: str, top: int, form: s
             told = f"{verdict}: {note}" if note else verdict
             shown, told = (path, told) if k == 0 else ("", "")
             print(f"{shown:<32}  {name:<14}{share:>8.2%}  {told}".rstrip())
+
+
+def to_look_at(path: str, answer: Answer | None, error: str) -> dict[str, Any]:
+    """A picture's row for the list of those that somebody should look at."""
+    if answer is None:
+        return {"path": path, "error": error}
+    probability = _round(answer.probability)
+    return {
+        "path": path,
+        "label": answer.label,
+        "probability": probability,
+        "verdict": answer.verdict,
+    }
 
 
 def _round(probability: float) -> float:

@@ -412,11 +412,7 @@ def predict(
             answers.print_answer(path, answer, error, top, form)
             failed += answer is None
             if answer is None or not answer.sure:
-                said = (
-                    (answer.label, round(answer.probability, 6), answer.verdict) if answer else ()
-                )
-                asked.append(dict(zip(("label", "probability", "verdict"), said, strict=False)))
-                asked[-1] |= {"path": path, "error": error}
+                asked.append(answers.to_look_at(path, answer, error))
             if (show or explain) and answer and len(sheet) < MOST_SHOWN:
                 sheet.append((path, seen, answer))
     if unsure:

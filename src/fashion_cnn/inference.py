@@ -84,6 +84,7 @@ class Classifier:
             if threshold is not None and not 0 <= float(threshold) <= 1:
                 raise ValueError(f"threshold {threshold}; expected 0..1")
             (pixels,), (answers,) = self._session.get_inputs(), self._session.get_outputs()
+            self._input = pixels.name
             if (pixels.type, tuple(pixels.shape[1:])) != ("tensor(uint8)", self._shape):
                 raise ValueError(f"takes {pixels.type} {pixels.shape}, its card says otherwise")
             if answers.shape[1:] != [len(self._names)]:
@@ -119,9 +120,8 @@ class Classifier:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of raw pixels, uint8 (n, height, width, channels): float32 (n, classes)."""
-        name = self._session.get_inputs()[0].name
         parts = range(0, len(images), BATCH)
-        found = [self._session.run(None, {name: images[i : i + BATCH]})[0] for i in parts]
+        found = [self._session.run(None, {self._input: images[i : i + BATCH]})[0] for i in parts]
         return np.concatenate(found) if found else np.zeros((0, len(self._names)), np.float32)
 
     def predict(self, pictures: Picture | Sequence[Picture]) -> Any:

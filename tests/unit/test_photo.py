@@ -157,7 +157,8 @@ def test_the_main_part_has_no_specks_and_no_small_holes():
 
 
 def test_parts_hang_together_however_they_wind():
-    spiral = np.array([[1, 1, 1, 1, 1], [0, 0, 0, 0, 1], [1, 1, 1, 0, 1], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]], bool)  # fmt: skip  # noqa: E501
+    rows = ("#####", "....#", "###.#", "#...#", "#####")
+    spiral = np.array([[place == "#" for place in row] for row in rows])
     assert len(np.unique(photo._parts(spiral)[spiral])) == 1
     checks = np.indices((6, 6)).sum(0) % 2 == 0
     assert len(np.unique(photo._parts(checks)[checks])) == checks.sum()

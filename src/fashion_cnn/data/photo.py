@@ -88,7 +88,7 @@ def prepare(picture: np.ndarray) -> Prepared:
             likely = garment(lab, MIDDLE)
             mask = main_part(likely)
         note = _doubt(lab, mask)
-    return Prepared(photo, _pixels(_centre(*_trimmed(grey, mask), NARROWER)), likely, mask, note)
+    return Prepared(photo, _pixels(_centre(_trimmed(grey, mask), NARROWER)), likely, mask, note)
 
 
 def shrink(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -235,17 +235,15 @@ def _is_ready(rgb: np.ndarray) -> bool:
     return bool(np.ptp(rgb, axis=-1).max() <= 8 and np.median(around) <= 8 and rgb.max() > 40)
 
 
-def _trimmed(grey: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A garment negated, and its mask, cut to where it is; the whole photo where it is nowhere."""
+def _trimmed(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A garment negated, on black, cut to where it is; the whole photo where it is nowhere."""
     mask = mask if mask.any() else np.ones_like(mask)
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     inside = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    return (1 - (1 - DARKEST) * grey)[inside], mask[inside].astype(float)
+    return ((1 - (1 - DARKEST) * grey) * mask)[inside]
 
 
-def _centre(
-    values: np.ndarray, mask: np.ndarray | None = None, narrower: float = 1.0
-) -> np.ndarray:
+def _centre(values: np.ndarray, narrower: float = 1.0) -> np.ndarray:
     """Shrink to 28 pixels at the longest edge, in the middle of black: float (28, 28).
 
     Then make it narrower: in two steps, which softens upright edges a little, and is right on 1 to
@@ -253,7 +251,7 @@ def _centre(
     """
     scale = SIDE / max(values.shape)
     height, width = (max(1, round(n * scale)) for n in values.shape)
-    small = shrink(values if mask is None else values * mask, (height, width))
+    small = shrink(values, (height, width))
     width = max(1, round(width * narrower))
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
     centred = np.zeros((SIDE, SIDE))

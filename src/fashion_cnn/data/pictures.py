@@ -71,8 +71,8 @@ def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> 
 
     seen = Image.fromarray(read_rgba(picture))
     if seen.size[::-1] != size:
-        name = str(picture) if isinstance(picture, str | Path) else "picture"
-        raise ValueError(f"{name}: {seen.width}x{seen.height} pixels; expected {size[1]}x{size[0]}")
+        found = f"{seen.width}x{seen.height} pixels"
+        raise ValueError(f"{_name(picture)}: {found}; expected {size[1]}x{size[0]}")
     black = Image.new("RGBA", seen.size, (0, 0, 0, 255))
     shown = Image.alpha_composite(black, seen).convert("L" if channels == 1 else "RGB")
     return channels_last(np.asarray(shown)[np.newaxis])[0]
@@ -119,12 +119,16 @@ def _from_array(image: np.ndarray) -> Any:
     return Image.fromarray(flat)
 
 
+def _name(picture: Any) -> str:
+    return str(picture) if isinstance(picture, str | Path) else "picture"
+
+
 @contextmanager
 def _opened(picture: Any) -> Iterator[Any]:
     """A PIL image of the kinds and the size that are read; its faults as ours."""
     from PIL import Image
 
-    name = str(picture) if isinstance(picture, str | Path) else "picture"
+    name = _name(picture)
     try:
         if isinstance(picture, Image.Image):
             yield picture
