@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import select
 import signal
@@ -28,10 +29,15 @@ app = typer.Typer(
 
 DataOption = Annotated[
     str,
-    typer.Option("--data", metavar="SOURCE", help="fashion-mnist, or a folder of its four files."),
+    typer.Option(
+        "--data",
+        metavar="SOURCE",
+        help="fashion-mnist, a folder of class folders or of IDX files, or an .npz.",
+    ),
 ]
 
 
+WEIGHTS = ("imagenet", "none")  # or a path
 MOST_SHOWN = 100  # pictures on the sheet of --show
 MANY = 200  # pictures take more than two seconds
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")  # that --show and --explain write
@@ -75,28 +81,61 @@ class WrongUsage(typer.TyperException):
 @app.command()
 def data(
     source: DataOption = "fashion-mnist",
-    output: Annotated[Path, typer.Option(help="Where the sheet of samples goes.")] = Path(
-        "fashion-mnist-samples.png"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where the sheet of samples goes; <source>-samples.png without."),
+    ] = None,
 ) -> None:
-    """Say where the data is, check it, count it, and draw a sheet of samples."""
+    """Check the data, count it, say what is wrong with it, and draw a sheet of samples."""
     import numpy as np
 
     from fashion_cnn.data import load_data
+    from fashion_cnn.data.duplicates import near_duplicates
     from fashion_cnn.report import draw_samples
 
     found = load_data(source)
     print(f"Source      {found.found}")
-    for name, digest in found.sha256.items():
-        print(f"Verified    {name}  SHA-256 {digest[:16]}…")
-    print(f"\n{'Class':<14}{'train':>8}{'validation':>12}{'test':>8}")
-    held_out = np.bincount(found.train_labels[found.validation_index])
-    train, test = np.bincount(found.train_labels), np.bincount(found.test_labels)
-    for k, name in enumerate(found.class_names):
-        print(f"{name:<14}{train[k] - held_out[k]:>8,}{held_out[k]:>12,}{test[k]:>8,}")
-    sums = (train.sum() - held_out.sum(), held_out.sum(), test.sum())
-    print(f"{'all':<14}{sums[0]:>8,}{sums[1]:>12,}{sums[2]:>8,}")
-    print(f"\nSamples     {draw_samples(found, output)}")
+    if found.source == "fashion-mnist":
+        for name, digest in found.sha256.items():
+            print(f"Verified    {name}  SHA-256 {digest[:16]}…")
+    else:
+        _print_pictures(found)
+    wide = max(14, *(len(name) + 2 for name in found.class_names))
+    print(f"\n{'Class':<{wide}}{'train':>8}{'validation':>12}{'test':>8}")
+    least = len(found.class_names)
+    labels = found.train_labels[found.train_index], found.train_labels[found.validation_index]
+    counts = [np.bincount(x, minlength=least) for x in (*labels, found.test_labels)]
+    rows = [*zip(found.class_names, *counts, strict=True), ("all", *(sum(x) for x in counts))]
+    for name, train, held_out, test in rows:
+        print(f"{name:<{wide}}{train:>8,}{held_out:>12,}{test:>8,}")
+    for note in found.notes:
+        print(f"\nNote        {note}")
+    tests, trains, _ = near_duplicates(found.test_images, found.train_images)
+    print(f"\nDuplicates  {len(tests)} test images are all but the same as a training image")
+    for i, j in list(zip(tests, trains, strict=True))[: 10 * bool(found.test_files)]:
+        print(f"            {found.test_files[i]}  {found.train_files[j]}")
+    place = output or Path(f"{Path(found.source).stem}-samples.png")
+    print(f"\nSamples     {draw_samples(found, place)}")
+
+
+def _print_pictures(found: Any) -> None:
+    """What there is of a source of one's own: how large the pictures are, what cannot be read."""
+    height, width, channels = found.image_shape
+    kind = "grey" if channels == 1 else "colour"
+    if not found.train_files:
+        print(f"Images      {height}x{width}, {kind}")
+        return
+    from fashion_cnn.data.folder import list_pictures
+
+    listing = list_pictures(Path(found.source))
+    facts = [fact for fact in listing.facts if "error" not in fact]
+    sizes = sorted((fact["size"] for fact in facts), key=math.prod)
+    for name, (high, wide) in (("smallest", sizes[0]), ("largest", sizes[-1])):
+        print(f"Images      {kind}, the {name} {wide} wide and {high} high")
+    print(f"Files       {len(listing.files):,}, and {listing.others:,} that are no pictures")
+    for name, fact in zip(listing.files, listing.facts, strict=True):
+        if "error" in fact:
+            print(f"Unreadable  {name}: {fact['error']}")
 
 
 @app.command()
@@ -136,7 +175,17 @@ def train(
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option("--data", metavar="SOURCE", help="fashion-mnist, or a folder of its files."),
+        typer.Option(
+            "--data",
+            metavar="SOURCE",
+            help="fashion-mnist, a folder of class folders or of IDX files, or an .npz.",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="imagenet|none|PATH", help="Of mobilenet and resnet: what they begin with."
+        ),
     ] = None,
     epochs: Annotated[
         str | None, typer.Option(metavar="N", help="Passes over the training images.")
@@ -170,8 +219,9 @@ def train(
     ] = True,
 ) -> None:
     """Train a network, measure it on the test images, and draw what happened."""
+    from fashion_cnn.data import load_data
     from fashion_cnn.recipes import DEFAULT, find_recipe, require_same, with_settings
-    from fashion_cnn.run import is_used, new_run_folder, read_source, sums
+    from fashion_cnn.run import is_used, new_run_folder, read_source
 
     if resume and run is None:
         raise WrongUsage("--resume needs --run DIR, the run to go on with")
@@ -192,15 +242,15 @@ def train(
     try:
         begun = str(run / "recipe.json") if resume and run else DEFAULT
         text = {key: str(value) for key, value in flags.items() if value is not None}
-        chosen = with_settings(find_recipe(recipe or begun), _pairs(settings or []) | text)
-        if resume and run:
-            require_same(run, find_recipe(begun), chosen)
+        if weights:
+            text["weights"] = weights if weights in WEIGHTS else str(Path(weights).absolute())
+        text = _pairs(settings or []) | text
+        chosen = with_settings(find_recipe(recipe or begun), text)
     except ValueError as error:
         raise WrongUsage(str(error)) from None
     if resume and run:
         source = source or read_source(run)["source"]
-        if "metrics.json" in sums(run):
-            say(f"{run}: already finished; nothing to do")
+        if chosen == find_recipe(begun) and _is_finished(run):
             return
     made = run is None or not run.exists()
     try:
@@ -214,7 +264,18 @@ def train(
     if not resume and is_used(folder):
         raise WrongUsage(f"{run}: not empty; give --resume to go on with it, or another")
     try:
-        _eight_steps(chosen, source or "fashion-mnist", folder, resume, report)
+        say("1 Load        looking for the images")
+        images = load_data(source or "fashion-mnist", chosen.image_size)
+        if recipe or not resume:
+            chosen = _for_its_images(chosen, images, text)
+        if resume:
+            try:
+                require_same(folder, find_recipe(begun), chosen)
+            except ValueError as error:
+                raise WrongUsage(str(error)) from None
+            if _is_finished(folder):
+                return
+        _eight_steps(chosen, images, folder, resume, report)
     except (KeyboardInterrupt, SystemExit, OSError):
         if (folder / "recipe.json").exists():
             say(f"Kept up to the last whole epoch: fashion-cnn train --run {folder} --resume")
@@ -222,6 +283,14 @@ def train(
     finally:
         if made and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _is_finished(run: Path) -> bool:
+    from fashion_cnn.run import sums
+
+    if finished := "metrics.json" in sums(run):
+        say(f"{run}: already finished; nothing to do")
+    return finished
 
 
 def _mend(run: Path) -> None:
@@ -234,12 +303,23 @@ def _mend(run: Path) -> None:
         mend(run)
 
 
-def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool, report: bool) -> None:
-    from fashion_cnn.data import load_data
+def _for_its_images(recipe: Any, images: Any, given: dict[str, str]) -> Any:
+    """The recipe fitted to few images, unless somebody has said how large batches are."""
+    from dataclasses import replace
 
-    say("1 Load        looking for the images")
-    images = load_data(source)
+    from fashion_cnn.recipes import for_few_images
 
+    if {"batch_size", "learning_rate"} & given.keys():
+        return recipe
+    held_out = len(images.validation_index) if recipe.validation == "validation" else 0
+    fitted = for_few_images(recipe, len(images.train_labels) - held_out)
+    fitted = replace(fitted, epochs=recipe.epochs) if "epochs" in given else fitted
+    if fitted != recipe:
+        say(f"              few images: {fitted.epochs} epochs, batches of {fitted.batch_size}")
+    return fitted
+
+
+def _eight_steps(recipe: Any, images: Any, folder: Path, resume: bool, report: bool) -> None:
     from fashion_cnn.evaluation import measure_run  # Keras wakes up after the data is sure
     from fashion_cnn.export import export_here, export_run
     from fashion_cnn.framework import keras
@@ -253,6 +333,8 @@ def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool, report: b
     count = f"{len(images.train_labels) - held_out:,} to train, {held_out:,} to validate"
     say(f"              {images.found}")
     say(f"              {count}, {len(images.test_labels):,} to test")
+    for note in images.notes:
+        say(f"              {note}")
     say("2 Normalise   the network's first layer scales the pixels, 0..255, itself")
     try:
         shape, classes = images.image_shape, len(images.class_names)
@@ -264,6 +346,8 @@ def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool, report: b
     rate = f"learning rate {recipe.learning_rate} ({recipe.schedule})"
     say(f"4 Compile     {recipe.optimizer}, {rate}, categorical cross-entropy, accuracy")
     passes = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
+    if recipe.head_epochs:
+        passes += f", the first {min(recipe.head_epochs, recipe.epochs)} of the head alone"
     say(f"5 Train       {passes}, batches of {recipe.batch_size}, seed {recipe.seed}")
     bars = EpochBars()
     try:
@@ -276,7 +360,8 @@ def _eight_steps(recipe: Any, source: str, folder: Path, resume: bool, report: b
     say("8 Predict     predictions.png")
     draw_run(folder, images)
     say("  Export      model.onnx: for predict, and for other runtimes")
-    if keras.backend.backend() == "tensorflow":  # a process of its own would start it once more
+    small = math.prod(images.image_shape) < 10_000  # others leave much memory behind
+    if small and keras.backend.backend() == "tensorflow":  # a new process would start it once more
         export_here(folder, images, "onnx", folder / "model.onnx")
     else:
         export_run(folder)
@@ -319,11 +404,15 @@ def _layer_table(model: Any) -> str:
 
 
 def _print_metrics(metrics: dict[str, Any], split: str) -> None:
+    wide = max(14, *(len(name) + 1 for name in metrics[f"{split}_per_class"]))
     for name, row in metrics[f"{split}_per_class"].items():
-        print(f"  {name:<14}{row['recall']:>8.2%}")
+        print(f"  {name:<{wide}}{row['recall']:>8.2%}")
     low, high = (f"{end:.2%}" for end in metrics[f"{split}_accuracy_interval"])
     accuracy = f"{metrics[f'{split}_accuracy']:.2%}"
     print(f"{split.capitalize()} accuracy: {accuracy} (95 % interval {low} to {high})")
+    if len({row["support"] for row in metrics[f"{split}_per_class"].values()}) > 1:
+        every, f1 = metrics[f"{split}_macro_accuracy"], metrics[f"{split}_macro_f1"]
+        print(f"Mean over the classes: {every:.2%}, F1 {f1:.2%}")
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:
@@ -453,19 +542,19 @@ def export(
     path = export_run(run, form.value, output)
     if path.parent.resolve() == run.resolve():
         seal(run)
-    print(f"Model: {path}\nCard: {path.with_name(path.name + '.json')}")
+    print(f"Model: {path}\nCard: {path.with_name(path.name + '.md')}, and .json for programs")
 
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Look into a run's network, draw its pictures, and write report.html."""
-    from fashion_cnn.data import load_data
-    from fashion_cnn.run import damaged_files, read_source, seal, whole
+    from fashion_cnn.evaluation import data_of
+    from fashion_cnn.run import damaged_files, seal, whole
 
     for name in damaged_files(run):
         if not name.endswith((".png", ".svg", ".html")):  # those are made again
             whole(run, name)  # says so
-    *pictures, page = _report(run, load_data(read_source(run)["source"]))
+    *pictures, page = _report(run, data_of(run))
     seal(run)
     print(f"{len(pictures)} pictures in {run} and {run / 'svg'}")
     print(f"Report: {page}")
@@ -530,7 +619,7 @@ def audit(
         raise WrongUsage(str(error)) from None
     from fashion_cnn.data import load_data
 
-    images = load_data(source)
+    images = load_data(source, chosen.image_size)
     for run in runs or []:
         if read_source(run)["sha256"] != images.sha256:
             raise ValueError(f"{run}: trained on other data than {source}, which is looked at here")

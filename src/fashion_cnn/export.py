@@ -13,18 +13,15 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fashion_cnn.data import load_data
+from fashion_cnn.card import as_markdown, card_of
 from fashion_cnn.data.dataset import Data, channels_last
-from fashion_cnn.data.photo import SIDE
-from fashion_cnn.recipes import command_of, read_recipe
-from fashion_cnn.run import file_sha256, read_json, read_source, write_text, write_whole
+from fashion_cnn.run import file_sha256, read_json, write_text, write_whole
 
 ENDINGS = {
     "onnx": "model.onnx",
@@ -36,7 +33,7 @@ COMPARED = 1000  # test images
 TOLERANCE = 1e-4  # of a probability
 INT8_TOLERANCE = 0.003  # of the accuracy on all test images
 CALIBRATED = 500  # training images, from which int8 learns how large its numbers get
-BATCH = 250
+BATCH = 250  # small images at a time
 
 Runtime = Callable[[np.ndarray], np.ndarray]  # pixels to probabilities
 
@@ -50,7 +47,8 @@ def export_run(run: Path, form: str = "onnx", output: Path | None = None) -> Pat
         output: the file or, for `savedmodel`, folder; in the run's folder without.
 
     Returns:
-        The path of what was written; its card is beside it, with `.json` added to the name.
+        The path of what was written; its card is beside it, with `.json` added to the name for
+        programs and `.md` for people.
 
     Raises:
         FileNotFoundError: no measured run.
@@ -101,29 +99,8 @@ def export_here(
         else:
             _copy_whole(path, output)
     write_text(output.with_name(f"{output.name}.json"), json.dumps(card, indent=2) + "\n")
+    write_text(output.with_name(f"{output.name}.md"), as_markdown(card))
     return output
-
-
-def card_of(run: Path, data: Data, form: str) -> dict[str, Any]:
-    """What a user of an export must know, from a run's files."""
-    metrics, recipe = read_json(run, "metrics.json"), read_recipe(run)
-    height, width, channels = data.image_shape
-    keys = ("accuracy", "accuracy_interval", "calibrated_ece", "examples")
-    return {
-        "format": form,
-        "made": date.today().isoformat(),
-        "class_names": list(data.class_names),
-        "input": {"height": height, "width": width, "channels": channels, "pixels": "uint8 0..255"},
-        "preparation": "photo" if data.image_shape == (SIDE, SIDE, 1) else None,
-        "temperature": metrics["temperature"],
-        "threshold": metrics["threshold"],
-        "test": {key: metrics.get(f"test_{key}") for key in keys},
-        "parameters": metrics["parameters"],
-        "recipe": json.loads(recipe.to_json()),
-        "command": command_of(recipe, read_json(run, "environment.json")),
-        "data": {key: read_source(run)[key] for key in ("source", "sha256")},
-        "licence": "MIT",
-    }
 
 
 def _prove(keras_model: Runtime, runtime: Runtime, data: Data, form: str) -> dict[str, Any]:
@@ -156,7 +133,10 @@ def _prove(keras_model: Runtime, runtime: Runtime, data: Data, form: str) -> dic
 
 
 def _in_batches(runtime: Runtime, images: np.ndarray) -> np.ndarray:
-    return np.concatenate([runtime(images[k : k + BATCH]) for k in range(0, len(images), BATCH)])
+    from fashion_cnn.models.forward import batch_of
+
+    batch = min(BATCH, batch_of(images.shape[1:]))
+    return np.concatenate([runtime(images[k : k + batch]) for k in range(0, len(images), batch)])
 
 
 def _write_onnx(model: Any, path: Path, data: Data) -> Runtime:
@@ -252,9 +232,10 @@ _WRITERS: dict[str, Callable[[Any, Path, Data], Runtime]] = {
 
 def _main() -> None:
     run, form, output = sys.argv[1:]
+    from fashion_cnn.evaluation import data_of
+
     try:
-        data = load_data(read_source(Path(run))["source"])
-        export_here(Path(run), data, form, Path(output))
+        export_here(Path(run), data_of(Path(run)), form, Path(output))
     except (OSError, ValueError) as error:
         sys.exit(" ".join(str(error).split()))
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.data.photo import EDGE, Prepared, prepare
-from fashion_cnn.data.pictures import Picture, read_picture, read_rgba
+from fashion_cnn.data.photo import EDGE, SIDE, Prepared, prepare
+from fashion_cnn.data.pictures import Picture, fit_picture, read_picture, read_rgba
 
 PRESETS = ("photo", "textbook", "standard", "thorough")
 DEFAULT = "photo"
 PRESET_FOLDER = Path(__file__).parent / "presets"
 MOST_BYTES = 1 << 28  # of a model file
-BATCH = 64
+BATCH = 64  # images of 28x28 at a time; of large ones fewer
 
 
 def presets() -> dict[str, dict[str, Any]]:
@@ -120,8 +120,9 @@ class Classifier:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of raw pixels, uint8 (n, height, width, channels): float32 (n, classes)."""
-        parts = range(0, len(images), BATCH)
-        found = [self._session.run(None, {self._input: images[i : i + BATCH]})[0] for i in parts]
+        batch = max(4, BATCH * SIDE**2 // max(SIDE**2, self._shape[0] * self._shape[1]))
+        parts = range(0, len(images), batch)
+        found = [self._session.run(None, {self._input: images[i : i + batch]})[0] for i in parts]
         return np.concatenate(found) if found else np.zeros((0, len(self._names)), np.float32)
 
     def predict(self, pictures: Picture | Sequence[Picture]) -> Any:
@@ -147,8 +148,9 @@ class Classifier:
     def see(self, picture: Picture) -> Prepared:
         """What the network gets of a picture, and how it came to that.
 
-        An array of the network's own shape is left as it is. Photos go through `data/photo.py` if
-        the model's card says so; other models want pictures of just their size.
+        An array of the network's own shape is left as it is. Else the model's card decides: photos
+        go through `data/photo.py` (`photo`) or are scaled to the network's size (`fit`, of models
+        that learnt from class folders); other models want pictures of just their size.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -158,10 +160,12 @@ class Classifier:
         ready = isinstance(picture, np.ndarray) and (
             picture.shape in ((height, width), (height, width, channels))
         )
-        if ready or self.card.get("preparation") != "photo":
-            pixels = read_picture(picture, (height, width), channels)
-            return Prepared(np.broadcast_to(pixels, (height, width, 3)), pixels)
-        return prepare(read_rgba(picture, 4 * EDGE))
+        preparation = None if ready else self.card.get("preparation")
+        if preparation == "photo":
+            return prepare(read_rgba(picture, 4 * EDGE))
+        read = fit_picture if preparation == "fit" else read_picture
+        pixels = read(picture, (height, width), channels)
+        return Prepared(np.broadcast_to(pixels, (height, width, 3)), pixels)
 
     def answer(self, seen: Sequence[Prepared]) -> list[Answer]:
         """Say what is on pictures that `see` has prepared."""
@@ -177,11 +181,13 @@ class Classifier:
 
         Returns:
             float (height, width): the mean drop of the answer's probability over all black squares
-            of a fifth of the width, a step of 2 apart, that cover the pixel.
+            of a fifth of the width, a fourteenth of it apart, that cover the pixel.
         """
         height, width, _ = self._shape
-        side = max(2, width // 5)
-        corners = [(y, x) for y in range(1 - side, height, 2) for x in range(1 - side, width, 2)]
+        side, step = max(2, width // 5), max(2, width // 14)
+        corners = [
+            (y, x) for y in range(1 - side, height, step) for x in range(1 - side, width, step)
+        ]
         covers = np.zeros((len(corners), height, width), bool)
         for cover, (y, x) in zip(covers, corners, strict=True):
             cover[max(0, y) : y + side, max(0, x) : x + side] = True

@@ -23,6 +23,8 @@ _CHOICES = {
 }
 _FRACTIONS = ("warmup", "momentum", "weight_decay", "label_smoothing")
 MOST_EPOCHS = 100_000
+STEPS, STEPS_AN_EPOCH, SMALLEST_BATCH = 200, 20, 8  # see `for_few_images`
+MOST_PIXELS = 1024  # of an image's height and width
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,15 @@ class Recipe:
             model is float32 in any case.
         mirror: the trained model answers with the mean of an image's and its mirror image's
             probabilities, at twice the cost.
-        validation: `validation` trains on what is left without the 5,000 held-out images and
-            validates on them; `test` trains on everything and draws the test set's curves;
-            `none` trains on everything and draws none.
+        validation: `validation` trains on what is left without the held-out images (5,000 of
+            Fashion-MNIST's) and validates on them; `test` trains on everything and draws the test
+            set's curves; `none` trains on everything and draws none.
+        image_size: height and width that pictures of class folders get; 0 leaves small ones of one
+            size as they are, and gives others 64.
+        class_weights: whether every class counts alike in the loss, however few its images are.
+        head_epochs: so many of the epochs, the first, train only what comes after the layer
+            `features`, on features that are computed once; 0 for networks that learn as a whole.
+        fine_tune_rate: the highest learning rate of the epochs after these.
         seed: of weights, order, augmentation and dropout.
     """
 
@@ -71,6 +79,10 @@ class Recipe:
     precision: str = "float32"
     mirror: bool = False
     validation: str = "validation"
+    image_size: int = 0
+    class_weights: bool = False
+    head_epochs: int = 0
+    fine_tune_rate: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -91,6 +103,16 @@ class Recipe:
             raise ValueError(f"learning_rate: got {self.learning_rate}; expected more than 0")
         if not 1 <= self.epochs <= MOST_EPOCHS:
             raise ValueError(f"epochs: got {self.epochs}; expected 1..{MOST_EPOCHS:,}")
+        if self.image_size and not 8 <= self.image_size <= MOST_PIXELS:
+            raise ValueError(f"image_size: got {self.image_size}; expected 8..{MOST_PIXELS}, or 0")
+        if self.head_epochs < 0 or (self.head_epochs and self.model != "transfer"):
+            raise ValueError(
+                f"head_epochs: got {self.head_epochs}; expected 0, or more with model=transfer"
+            )
+        if not 0 <= self.fine_tune_rate < math.inf or (
+            0 < self.head_epochs < self.epochs and not self.fine_tune_rate
+        ):
+            raise ValueError(f"fine_tune_rate: got {self.fine_tune_rate}; expected more than 0")
         if self.batch_size < 1:
             raise ValueError(f"batch_size: got {self.batch_size}; expected at least 1")
         for name in self.augment:
@@ -144,12 +166,32 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     if not all(isinstance(name, str) for name in augment):
         raise ValueError(f"augment: got {list(augment)!r}; expected names")
     numbers = {}
-    for key in ("learning_rate", *_FRACTIONS):
+    for key in ("learning_rate", "fine_tune_rate", *_FRACTIONS):
         try:
             numbers[key] = float(values.get(key, defaults[key]))
         except OverflowError:
             raise ValueError(f"{key}: too large a number") from None
     return Recipe(**{**values, **numbers, "augment": augment})
+
+
+def for_few_images(recipe: Recipe, images: int) -> Recipe:
+    """A recipe that was made for 55,000 images, for fewer.
+
+    Batches become smaller until there are 20 an epoch, or they have 8 images; the learning rate
+    with them, in proportion for SGD (arXiv:1706.02677), by the root for Adam; and there are epochs
+    for 200 steps, but no more than 100 (docs/experiments.md, "few images").
+    """
+    batch = recipe.batch_size
+    while batch > SMALLEST_BATCH and batch * STEPS_AN_EPOCH > images:
+        batch //= 2
+    share = (batch / recipe.batch_size) ** (1.0 if recipe.optimizer == "sgd" else 0.5)
+    epochs = recipe.epochs
+    if not recipe.head_epochs:
+        epochs = max(epochs, min(-(-STEPS * batch // images), 100))
+    rates = share * recipe.learning_rate, share * recipe.fine_tune_rate
+    return replace(
+        recipe, batch_size=batch, epochs=epochs, learning_rate=rates[0], fine_tune_rate=rates[1]
+    )
 
 
 def read_recipe(run: Path) -> Recipe:
@@ -267,6 +309,22 @@ _FAST = Recipe(
     batch_size=128,
     precision="bfloat16",
 )
+_TRANSFER = Recipe(
+    "mobilenet",
+    model="transfer",
+    options={"backbone": "mobilenet", "weights": "imagenet", "dropout": 0.2},
+    learning_rate=0.003,
+    schedule="triangle",
+    warmup=0.1,
+    weight_decay=0.5,
+    label_smoothing=0.1,
+    epochs=40,
+    batch_size=32,
+    augment=("flip", "zoom", "colour"),
+    image_size=224,
+    head_epochs=30,
+    fine_tune_rate=0.0003,
+)
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -328,6 +386,9 @@ RECIPES = {
             label_smoothing=0.1,
             mirror=True,
         ),
+        # For photos of one's own: what was learnt from ImageNet's million, and a new head.
+        _TRANSFER,
+        replace(_TRANSFER, name="resnet", options={**_TRANSFER.options, "backbone": "resnet50"}),
     )
 }
 DEFAULT = "standard"

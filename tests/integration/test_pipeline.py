@@ -37,6 +37,7 @@ FILES = PICTURES | {
     "explanations.npz",
     "model.onnx",
     "model.onnx.json",
+    "model.onnx.md",
     "report.html",
     "robustness.json",
     "recipe.json",

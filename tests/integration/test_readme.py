@@ -17,6 +17,7 @@ from fashion_cnn.recipes import measured
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = ["--epochs", "1", "--batch-size", "1000"]
+OWN = ["--epochs", "1", "--no-report", "--set", "image_size=32"]  # no network, few pictures
 CUT = {"train": [*SHORT, "--no-report"], "audit": ["--recipe", "short.json", "--folds", "2"]}
 
 
@@ -49,10 +50,11 @@ def test_make_knows_the_target(words):
 
 def test_pip_lines_name_an_extra_that_exists():
     assert [words[-1] for words in of("pip")] == [".", ".[train]"]
+    assert "pip install '.[heic]'" in README
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert "train" in project["optional-dependencies"]
+    assert {"train", "heic"} <= project["optional-dependencies"].keys()
 
 
 def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
@@ -60,16 +62,24 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
     shirt = Image.new("RGB", (400, 300), "beige")
     shirt.paste("navy", (130, 40, 270, 260))
     shirt.save(tmp_path / "shirt.jpg")
+    for k in range(40):
+        folder = tmp_path / "photos" / ("coat", "hat")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shirt.rotate(9 * k).save(folder / f"{k}.jpg")
     short = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=1000)
     (tmp_path / "short.json").write_text(short.to_json())
     program = str(Path(sys.executable).with_name("fashion-cnn"))
     for words in of("fashion-cnn"):
         cut = [] if "--resume" in words else CUT.get(words[1], [])
+        if words[1] == "train" and "photos" in words:
+            cut = OWN + ["--weights", "none"] * ("mobilenet" in words)
         done = subprocess.run(
             [program, *words[1:], *cut], cwd=tmp_path, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, (words, done.stderr)
     assert {p.name for p in (tmp_path / "runs").iterdir()} == {
+        "mobilenet-1",
+        "own",
         "standard-1",
         "textbook-1",
         "textbook-2",

@@ -70,9 +70,24 @@ def with_npz(**arrays):
     return make
 
 
-def class_folder(folder, real):
+OF_NPZ = {
+    "x_train": np.zeros((20, 8, 8), np.uint8),
+    "y_train": np.arange(20) % 2,
+    "x_test": np.zeros((3, 8, 8), np.uint8),
+    "y_test": np.arange(3) % 2,
+}
+
+
+def one_class(folder, real):
     (folder / "photos" / "shirt").mkdir(parents=True)
     (folder / "photos" / "shirt" / "1.png").write_bytes(b"no picture")
+    return ["train", "--data", "photos"]
+
+
+def no_pictures(folder, real):
+    one_class(folder, real)
+    (folder / "photos" / "hat").mkdir()
+    (folder / "photos" / "hat" / "1.png").write_bytes(b"no picture")
     return ["train", "--data", "photos"]
 
 
@@ -138,8 +153,15 @@ FAILURES = [
     (["train", "--batch-size", "60000"], "batch_size: got 60000; there are 55000 training images"),
     (["train", "--data", "nowhere"], "--data: no folder 'nowhere'; expected fashion-mnist"),
     (beneath_a_file, "file/run: cannot be made (Not a directory); give --run a folder that"),
-    (class_folder, "photos: missing train-images"),
-    (with_npz(x=np.array([None])), "no folder 'data.npz'; expected fashion-mnist, or a folder"),
+    (one_class, "photos: expected at least two folders with pictures in them, one a class"),
+    (no_pictures, "2 cannot be read, the first: hat/1.png: not a picture"),
+    (with_npz(x=np.array([1])), "data.npz: has no x_train, y_train, x_test, y_test but x;"),
+    (
+        with_npz(**OF_NPZ | {"x_train": np.array([None])}),
+        "data.npz: Object arrays cannot be loaded",
+    ),
+    (with_npz(**OF_NPZ | {"y_test": np.zeros(3)}), "data.npz: labels are int64 and float64"),
+    (with_npz(**OF_NPZ | {"x_test": np.zeros((3, 8, 8))}), "data.npz: test images: got float64"),
     (with_images(b""), "not IDX of unsigned bytes (it starts with nothing)"),
     (with_images(header(60000, 28, 28, kind=13)), "not IDX of unsigned bytes"),
     (with_images(header(60000, 28, 28) + b"1"), "more than the file can hold"),

@@ -29,27 +29,53 @@ def test_real_data(real_data):
     assert real_data.train_labels[0] == 9  # the data set's first image is an ankle boot
 
 
-def test_wrong_checksum_is_said_plainly(tmp_path):
-    folder = write_files(tmp_path)
+def given(folder, monkeypatch):
+    """Fashion-MNIST and nothing else is expected there."""
+    monkeypatch.setenv("FASHION_CNN_DATA", str(folder))
+
+
+def test_wrong_checksum_is_said_plainly(tmp_path, monkeypatch):
+    given(write_files(tmp_path), monkeypatch)
     with pytest.raises(ValueError, match=r"right shape but not Fashion-MNIST.*plain MNIST"):
-        load_data(str(folder))
+        load_data()
 
 
-def test_wrong_shape_names_both(tmp_path):
-    folder = write_files(tmp_path, shapes={"train-images-idx3-ubyte": (5, 28, 28)})
+def test_wrong_shape_names_both(tmp_path, monkeypatch):
+    given(write_files(tmp_path, shapes={"train-images-idx3-ubyte": (5, 28, 28)}), monkeypatch)
     with pytest.raises(ValueError, match=r"\(5, 28, 28\); Fashion-MNIST has \(60000, 28, 28\)"):
-        load_data(str(folder))
+        load_data()
 
 
-def test_missing_file_is_named(tmp_path):
+def test_missing_file_is_named(tmp_path, monkeypatch):
     folder = write_files(tmp_path, skip=["t10k-labels-idx1-ubyte"])
-    with pytest.raises(FileNotFoundError, match="missing t10k-labels-idx1-ubyte"):
+    with pytest.raises(FileNotFoundError, match="missing t10k-labels"):
         load_data(str(folder))
+    given(folder, monkeypatch)
+    with pytest.raises(FileNotFoundError, match="missing t10k-labels-idx1-ubyte"):
+        load_data()
 
 
-def test_no_such_folder(tmp_path):
+def test_no_such_folder(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="--data: no folder"):
         load_data(str(tmp_path / "nowhere"))
+    given(tmp_path / "nowhere", monkeypatch)
+    with pytest.raises(FileNotFoundError, match="FASHION_CNN_DATA: no folder"):
+        load_data()
+
+
+def test_a_folder_with_one_file_that_is_not_as_it_was_is_refused(tmp_path, real_data):
+    for name in FILES:
+        path = fashion_mnist._file(fashion_mnist.Path(real_data.found), name)
+        shutil.copy(path, tmp_path / path.name)
+    assert load_data(str(tmp_path)).class_names == CLASS_NAMES
+    images, _ = fashion_mnist.read_idx(tmp_path / path.with_name("t10k-images-idx3-ubyte.gz").name)
+    (tmp_path / "t10k-images-idx3-ubyte.gz").unlink()
+    header = struct.pack(">HBB3I", 0, 8, 3, *images.shape)
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(header + (images ^ 1).tobytes())
+    with pytest.raises(
+        ValueError, match="t10k-images-idx3-ubyte: right shape but not Fashion-MNIST"
+    ):
+        load_data(str(tmp_path))
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ import onnx
 import pytest
 
 from fashion_cnn import train
+from fashion_cnn.card import card_of
 from fashion_cnn.data import Data
+from fashion_cnn.data.fashion_mnist import CLASS_NAMES
 from fashion_cnn.evaluation import measure_run, predict
 from fashion_cnn.evaluation.calibration import at_temperature
 from fashion_cnn.export import export_here, export_run
@@ -170,7 +172,12 @@ def test_the_verdict_is_by_the_cards_threshold(data, run):
 
 def test_photos_are_prepared_if_the_card_says_so(data, run):
     classifier = Classifier.load(run)
-    assert classifier.card["preparation"] == "photo"
+    assert classifier.card["preparation"] is None  # nobody says that these are clothes
+    clothes = dataclasses.replace(data, class_names=CLASS_NAMES)
+    photos = dataclasses.replace(data, train_files=("a.jpg",))
+    assert card_of(run, clothes, "onnx")["preparation"] == "photo"
+    assert card_of(run, photos, "onnx")["preparation"] == "fit"
+    classifier.card["preparation"] = "photo"
     cloth = np.full((300, 200, 3), 230, np.uint8)
     cloth[60:240, 70:130] = (20, 20, 90)
     seen = classifier.see(cloth)

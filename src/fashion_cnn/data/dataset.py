@@ -22,6 +22,11 @@ class Data:
         source: where it came from; `load_data(source)` gives the same again.
         found: the same in words, for people.
         sha256: file name -> SHA-256 of its decompressed bytes.
+        held_out: int64, the training images that are held out for validation, where the source
+            says which; a twelfth by a fixed seed without.
+        train_files: where each training image comes from, where each is a file of its own.
+        test_files: the same of the test images.
+        notes: what somebody who trains on it should know: left out files, missing classes.
     """
 
     train_images: np.ndarray
@@ -32,6 +37,10 @@ class Data:
     source: str = "arrays"
     found: str = "arrays"
     sha256: dict[str, str] = field(default_factory=dict)
+    held_out: np.ndarray | None = None
+    train_files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for split in ("train", "test"):
@@ -51,7 +60,9 @@ class Data:
 
     @property
     def validation_index(self) -> np.ndarray:
-        """int64 (n/12,): the training images held out for validation, by a fixed seed."""
+        """int64: the training images held out for validation; a twelfth, if the source has none."""
+        if self.held_out is not None:
+            return self.held_out
         return stratified(self.train_labels, round(len(self.train_labels) / 12))
 
     @property

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from fashion_cnn.data.cache import cache_root
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.data.idx import read_idx
 
@@ -62,7 +64,7 @@ def load_fashion_mnist(source: str = "fashion-mnist") -> Data:
     """
     given = source if source != "fashion-mnist" else os.environ.get("FASHION_CNN_DATA", "")
     if given:
-        arrays = _read_folder(_given_folder(given, source))
+        arrays = _read_folder(_given_folder(given))
         return _as_data(arrays, Path(given).resolve(), str(Path(given).resolve()))
     for folder in (cache_folder(), _keras_folder(), Path("/") / DEBIAN_FOLDER):
         if any(_file(folder, name) for name in FILES):
@@ -73,11 +75,19 @@ def load_fashion_mnist(source: str = "fashion-mnist") -> Data:
     return _as_data(_fetch(cache_folder()), cache_folder(), "fashion-mnist")
 
 
+def is_fashion_mnist(folder: Path) -> bool:
+    """Whether a folder has at least one of Fashion-MNIST's files; then all of them must be."""
+    for name, (_, expected) in FILES.items():
+        if path := _file(folder, name):
+            with suppress(ValueError):
+                if read_idx(path)[1] == expected:
+                    return True
+    return False
+
+
 def cache_folder() -> Path:
     """The project's own folder for data, in the user's cache."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("fashion-cnn", appauthor=False)) / "fashion-mnist"
+    return cache_root() / "fashion-mnist"
 
 
 def _keras_folder() -> Path:
@@ -85,12 +95,11 @@ def _keras_folder() -> Path:
     return Path(home) / "datasets" / "fashion-mnist"
 
 
-def _given_folder(given: str, source: str) -> Path:
+def _given_folder(given: str) -> Path:
     if Path(given).is_dir():
         return Path(given)
-    what = "--data" if source == given else "FASHION_CNN_DATA"
     raise FileNotFoundError(
-        f"{what}: no folder {given!r}; expected fashion-mnist, or a folder with "
+        f"FASHION_CNN_DATA: no folder {given!r}; expected one with "
         + ", ".join(f"{name}[.gz]" for name in FILES)
     )
 

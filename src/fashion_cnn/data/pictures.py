@@ -13,7 +13,10 @@ from fashion_cnn.data.dataset import channels_last
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MOST_PIXELS = 64_000_000  # refused before they are decoded
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+HEIC = (".heic", ".heif")  # what phones write; read with the extra `heic`
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")
+GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")  # Pillow's modes
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", *HEIC)
 
 Picture = np.ndarray | Path | str | BinaryIO | Any  # the last: a PIL image
 
@@ -78,6 +81,42 @@ def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> 
     return channels_last(np.asarray(shown)[np.newaxis])[0]
 
 
+def fit_picture(picture: Picture, size: tuple[int, int], channels: int = 3) -> np.ndarray:
+    """The whole of a picture at just this size, whatever its own: uint8 (height, width, channels).
+
+    Both sides are scaled on their own, so nothing is cut off; what is transparent becomes white.
+    Class folders are read by this, and photos that a network learnt from such folders is asked.
+
+    Args:
+        picture: path, file object, PIL image, or uint8 array (height, width[, 1, 3 or 4]).
+        size: (height, width).
+        channels: 1 or 3.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no picture that can be read.
+    """
+    from PIL import Image
+
+    seen = Image.fromarray(read_rgba(picture, 2 * max(size)))
+    white = Image.new("RGBA", seen.size, "white")
+    seen = Image.alpha_composite(white, seen)
+    seen = seen.convert("L" if channels == 1 else "RGB")
+    small = seen if seen.size == size[::-1] else seen.resize(size[::-1], Image.Resampling.BICUBIC)
+    return channels_last(np.asarray(small)[np.newaxis])[0]
+
+
+def measure_picture(path: Path) -> tuple[int, int, bool]:
+    """Height and width as stored, and whether it is grey, from a file's first bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no picture of a kind and size that is read.
+    """
+    with _opened(path) as image:
+        return image.height, image.width, image.mode in GREY
+
+
 def find_pictures(words: list[str]) -> list[str]:
     """The paths that words of a command line stand for, in order.
 
@@ -133,7 +172,7 @@ def _opened(picture: Any) -> Iterator[Any]:
         if isinstance(picture, Image.Image):
             yield picture
             return
-        with Image.open(picture, formats=KINDS) as image:
+        with Image.open(picture, formats=_kinds(picture)) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels; at most {MOST_PIXELS:,}")
             yield image
@@ -143,6 +182,28 @@ def _opened(picture: Any) -> Iterator[Any]:
         raise ValueError(f"{name}: not a picture (PNG, JPEG, WebP, GIF or BMP): {error}") from None
     except (OSError, ValueError, io.UnsupportedOperation) as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def _kinds(picture: Any) -> tuple[str, ...]:
+    """What a file may be: HEIC, too, if its name or its beginning says so."""
+    if isinstance(picture, str | Path):
+        with open(picture, "rb") as file:
+            head = file.read(12)
+    elif hasattr(picture, "read"):
+        at = picture.tell()
+        head = picture.read(12)
+        picture.seek(at)
+    else:
+        kind = type(picture).__name__
+        raise ValueError(f"got {kind}; expected a path, a file, an array or a Pillow image")
+    if head[4:8] != b"ftyp" or head[8:] not in HEIC_BRANDS:
+        return KINDS
+    try:
+        import pillow_heif
+    except ModuleNotFoundError:
+        raise ValueError("HEIC is read with pip install 'fashion-cnn[heic]'") from None
+    pillow_heif.register_heif_opener()
+    return (*KINDS, "HEIF")
 
 
 def _eight_bits(image: Any) -> Any:

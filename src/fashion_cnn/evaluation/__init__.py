@@ -43,6 +43,20 @@ def load_model(run: Path | str) -> Any:
     return read_network(path)
 
 
+def data_of(run: Path) -> Data:
+    """What a run was trained on, as it was then.
+
+    Raises:
+        FileNotFoundError: no run, or its data is gone.
+        ValueError: the data has changed since.
+    """
+    source = read_source(run)
+    data = load_data(source["source"], read_recipe(run).image_size)
+    if data.sha256 != source["sha256"]:
+        raise ValueError(f"{run}: {source['source']} has changed since it was trained")
+    return data
+
+
 def predict(model: Any, images: np.ndarray) -> np.ndarray:
     """Class probabilities of images.
 
@@ -170,12 +184,10 @@ def evaluate_run(run: Path, split: str = "test") -> dict[str, Any]:
         FileNotFoundError: no finished run, or its data is gone.
         ValueError: the run was trained on the split asked for, or its data has changed.
     """
-    recipe, source = read_recipe(run), read_source(run)
+    recipe = read_recipe(run)
     if split == "validation" and recipe.validation != "validation":
         raise ValueError(f"{run}: trained on the validation images too; only --split test is left")
-    data = load_data(source["source"])
-    if data.sha256 != source["sha256"]:
-        raise ValueError(f"{run}: {source['source']} has changed since it was trained")
+    data = data_of(run)
     images, labels = data.split(split)
     measured = (run / "metrics.json").exists()
     temperature = read_json(run, "metrics.json").get("temperature") if measured else None

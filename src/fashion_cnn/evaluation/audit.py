@@ -67,9 +67,10 @@ def audit(
     found = {split: _suspects(data, answers[split], split) for split in SPLITS}
     pairs = near_duplicates(data.test_images, data.train_images)
     rows = [row for split in SPLITS for row in _rows(data, answers[split], split, found[split])]
-    write_csv(folder / "suspects.csv", SUSPECT, rows)
+    files = bool(data.train_files)  # then each image has a name
+    write_csv(folder / "suspects.csv", (*SUSPECT, *["file"] * files), rows)
     rows = [_pair(data, *pair) for pair in zip(*pairs, strict=True)]
-    write_csv(folder / "duplicates.csv", PAIR, rows)
+    write_csv(folder / "duplicates.csv", (*PAIR, *["test_file", "train_file"] * files), rows)
     accuracy = {
         split: float((answers[split].argmax(1) == _labels(data, split)).mean()) for split in SPLITS
     }
@@ -135,7 +136,11 @@ def _train_without(
 
     rest = np.delete(np.arange(len(data.train_labels)), fold)
     part = dataclasses.replace(
-        data, train_images=data.train_images[rest], train_labels=data.train_labels[rest]
+        data,
+        train_images=data.train_images[rest],
+        train_labels=data.train_labels[rest],
+        held_out=None,
+        train_files=(),
     )
     each = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: tick())
     model = train(recipe, part, callbacks=[each]).model
@@ -162,17 +167,23 @@ def _rows(
     data: Data, answers: np.ndarray, split: str, suspects: np.ndarray
 ) -> list[dict[str, Any]]:
     names, labels = data.class_names, _labels(data, split)
+    files = data.train_files if split == "train" else data.test_files
     rows = []
     for i in suspects:
         words = split, int(i), names[labels[i]], names[answers[i].argmax()]
         shares = round(float(answers[i].max()), 4), round(float(answers[i, labels[i]]), 6)
         rows.append(dict(zip(SUSPECT, (*words, *shares), strict=True)))
+        if files:
+            rows[-1]["file"] = files[i]
     return rows
 
 
 def _pair(data: Data, test: int, train: int, distance: float) -> dict[str, Any]:
     labels = data.class_names[data.test_labels[test]], data.class_names[data.train_labels[train]]
-    return dict(zip(PAIR, (test, train, round(float(distance), 2), *labels), strict=True))
+    row = dict(zip(PAIR, (test, train, round(float(distance), 2), *labels), strict=True))
+    if data.train_files:
+        row |= {"test_file": data.test_files[test], "train_file": data.train_files[train]}
+    return row
 
 
 def without_suspects(run: Path, folder: Path) -> dict[str, Any]:

@@ -12,8 +12,10 @@ import numpy as np
 
 from fashion_cnn.data.dataset import channels_last
 from fashion_cnn.framework import keras
+from fashion_cnn.models.forward import batch_of
 
-BATCH = 100
+BATCH = 100  # small images at a time
+LARGE = 64 * 64 * 3  # numbers in an image
 SMALLEST_MAP = 5  # coarser ones say little about where
 
 
@@ -41,8 +43,9 @@ def gradcam(model: Any, images: np.ndarray, classes: np.ndarray | None = None) -
         raise ValueError(f"Grad-CAM: needs KERAS_BACKEND=tensorflow, not {keras.backend.backend()}")
     images = channels_last(images)
     layer = _map_layer(model)
-    parts = range(0, len(images), BATCH)
-    heat = [_gradcam(model, layer, images[i : i + BATCH], classes, i) for i in parts]
+    batch = _batch(images)
+    parts = range(0, len(images), batch)
+    heat = [_gradcam(model, layer, images[i : i + batch], classes, i) for i in parts]
     return np.concatenate(heat)
 
 
@@ -52,7 +55,8 @@ def _gradcam(
     import tensorflow as tf
 
     heard: list[Any] = []
-    with tf.GradientTape() as tape, _scores(model):
+    # only what comes after the map has slopes to be kept
+    with tf.GradientTape(watch_accessed_variables=False) as tape, _scores(model):
 
         def hear(inputs: Any, outputs: Any) -> None:
             tape.watch(outputs)
@@ -80,9 +84,10 @@ def embeddings(model: Any, images: np.ndarray) -> np.ndarray:
 
     images, found = channels_last(images), []
     with _listening(layer, hear):
-        for start in range(0, len(images), BATCH):
+        batch = _batch(images)
+        for start in range(0, len(images), batch):
             heard.clear()
-            model(images[start : start + BATCH], training=False)
+            model(images[start : start + batch], training=False)
             found.append(heard[0].reshape(len(heard[0]), -1))
     return np.concatenate(found).astype(np.float32)
 
@@ -101,6 +106,11 @@ def embedding_map(vectors: np.ndarray) -> np.ndarray:
     # 500 rounds: the same picture as 1,000 in half of the time
     layout = TSNE(init=start, perplexity=crowd, max_iter=500, random_state=0)
     return layout.fit_transform(vectors)
+
+
+def _batch(images: np.ndarray) -> int:
+    """How many at a time: step by step, Keras keeps what every layer gave until the last has."""
+    return min(BATCH, max(1, batch_of(images.shape[1:]) // 4)) if images[0].size > LARGE else BATCH
 
 
 def _layers(model: Any) -> Iterator[Any]:

@@ -60,6 +60,8 @@ def classification_metrics(
     found = {
         "accuracy": float((predicted == labels).mean()),
         "accuracy_interval": accuracy_interval(int((predicted == labels).sum()), len(labels)),
+        "macro_accuracy": _over_classes(per_class, "recall"),
+        "macro_f1": _over_classes(per_class, "f1"),
         "top2_accuracy": float((_rank_of_truth(probabilities, labels) < 2).mean()),
         "loss": log_loss(probabilities, labels),
         "brier": brier_score(probabilities, labels),
@@ -81,6 +83,11 @@ def classification_metrics(
             {key: float(column[max(i, 0)]) for key, column in accuracy_at.items()} for i in kept
         ],
     }
+
+
+def _over_classes(per_class: dict[str, dict[str, float]], key: str) -> float:
+    """The mean over all classes that there are images of."""
+    return float(np.mean([row[key] for row in per_class.values() if row["support"]]))
 
 
 def accuracy_interval(right: int, examples: int) -> tuple[float, float]:

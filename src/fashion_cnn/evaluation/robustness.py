@@ -13,6 +13,7 @@ from fashion_cnn.data.dataset import channels_last
 from fashion_cnn.data.split import stratified
 
 EXAMPLES = 1000
+MOST_NUMBERS = 20_000_000  # of pixels and channels of all examples; of large images there are fewer
 
 
 def noise(images: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
@@ -105,7 +106,7 @@ def robustness(
     labels: np.ndarray,
     tick: Callable[[str], Any] = lambda name: None,
 ) -> dict[str, Any]:
-    """Accuracy under every corruption, on `EXAMPLES` fixed images.
+    """Accuracy under every corruption, on `EXAMPLES` fixed images; of large ones on fewer.
 
     Args:
         predict: uint8 images -> probabilities.
@@ -117,7 +118,8 @@ def robustness(
         `examples`, `accuracy` (of the images as they are), and `corruptions`: name -> `levels` and
         `accuracy`, a number each a level.
     """
-    chosen = stratified(labels, min(EXAMPLES, len(labels)))
+    count = min(EXAMPLES, MOST_NUMBERS // images[0].size, len(labels))
+    chosen = stratified(labels, max(count, 1))
     images, labels = channels_last(images[chosen]), labels[chosen]
 
     def accuracy(images: np.ndarray) -> float:

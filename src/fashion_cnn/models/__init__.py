@@ -10,11 +10,13 @@ from typing import Any
 from fashion_cnn.models.compact import compact
 from fashion_cnn.models.residual import residual
 from fashion_cnn.models.textbook import textbook
+from fashion_cnn.models.transfer import transfer
 
 MODELS: dict[str, Callable[..., Any]] = {
     "textbook": textbook,
     "compact": compact,
     "residual": residual,
+    "transfer": transfer,
 }
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from fashion_cnn.models.sizes import to_usual_size, usual_size
+
 
 def compact(
     image_shape: tuple[int, int, int] = (28, 28, 1),
@@ -41,7 +43,8 @@ def compact(
 
     layers = keras.layers
     x = pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
-    x = layers.Rescaling(1 / 127.5, offset=-1)(x)
+    for layer in [layers.Rescaling(1 / 127.5, offset=-1), *to_usual_size(image_shape)]:
+        x = layer(x)
     x = layers.Conv2D(stem, 2, activation="relu")(x)
     for block in range(blocks):
         filters = width * 2**block
@@ -64,7 +67,9 @@ def require_shape(
     for name, value in at_least_one.items():
         if value < 1:
             raise ValueError(f"{name}: got {value}; expected at least 1")
-    least = min(image_shape[:2]) - 1 >> blocks if blocks >= 0 else 0
+    larger, smaller = usual_size(image_shape)
+    edge = min(image_shape[:2]) * larger // smaller
+    least = edge - 1 >> blocks if blocks >= 0 else 0
     if convolutions < 1 or least < 1:
         raise ValueError(
             f"blocks, convolutions: got {blocks}, {convolutions} for images of {image_shape[:2]}; "

@@ -22,6 +22,8 @@ def for_training(network: Any, precision: str = "float32") -> Any:
     last = network.layers[-1].name
 
     def fast(layer: Any) -> Any:
+        if not isinstance(layer, keras.layers.Layer):
+            return layer  # a plain sum or product
         config = layer.get_config()
         kind = type(layer)
         usual = len(layer.output.shape) in (2, 4) and config.get("axis") == -1

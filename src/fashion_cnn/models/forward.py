@@ -1,6 +1,7 @@
 """A model's answers for any number of images: uint8 pixels in, probabilities out."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,14 @@ import numpy as np
 
 from fashion_cnn.framework import keras
 
-BATCH = 200  # images at a time; see docs/experiments.md
+BATCH = 200  # images of up to 64x64 at a time; see docs/experiments.md
+_LARGE = 64 * 64
+
+
+def batch_of(image_shape: tuple[int, ...]) -> int:
+    """How many images of a size are worked on at a time: fewer large ones."""
+    pixels = math.prod(image_shape[:2]) if len(image_shape) == 3 else 1
+    return BATCH if pixels <= _LARGE else max(8, BATCH * _LARGE // pixels)
 
 
 @functools.lru_cache(maxsize=2)  # compiled once for a model that is asked again
@@ -19,24 +27,26 @@ def make_forward(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     (`framework.py`); other backends take Keras's own way.
 
     Args:
-        model: a `keras.Model` that takes raw pixels.
+        model: a `keras.Model` that takes raw pixels, or features.
 
     Returns:
         A function from uint8 (n, height, width, channels) to float32 (n, classes).
     """
+    given = model.inputs[0]
+    batch = batch_of(tuple(given.shape[1:]))
     if keras.backend.backend() != "tensorflow":
-        return lambda images: model.predict(images, batch_size=BATCH, verbose=0)
+        return lambda images: model.predict(images, batch_size=batch, verbose=0)
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec(model.inputs[0].shape, tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec(given.shape, given.dtype)])
     def forward(images: Any) -> Any:
-        count = -(-tf.shape(images)[0] // BATCH)
+        count = -(-tf.shape(images)[0] // batch)
         parts = tf.TensorArray(
             tf.float32, count, element_shape=model.output_shape, infer_shape=False
         )
 
         def step(i: Any, parts: Any) -> tuple[Any, Any]:
-            part = model(images[i * BATCH : (i + 1) * BATCH], training=False)
+            part = model(images[i * batch : (i + 1) * batch], training=False)
             return i + 1, parts.write(i, part)
 
         _, parts = tf.while_loop(lambda i, _: i < count, step, (0, parts), parallel_iterations=4)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fashion_cnn.models.compact import convolve, head, require_shape
+from fashion_cnn.models.sizes import to_usual_size
 
 
 def residual(
@@ -46,7 +47,8 @@ def residual(
 
     layers = keras.layers
     x = pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
-    x = layers.Rescaling(1 / 127.5, offset=-1)(x)
+    for layer in [layers.Rescaling(1 / 127.5, offset=-1), *to_usual_size(image_shape)]:
+        x = layer(x)
     x = layers.Conv2D(stem, 2, activation="relu")(x)
     x = layers.ReLU()(convolve(x, 2 * stem))
     for block in range(blocks):

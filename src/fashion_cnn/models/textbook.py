@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from fashion_cnn.models.sizes import to_usual_size
+
 
 def textbook(
     image_shape: tuple[int, int, int] = (28, 28, 1),
@@ -49,6 +51,7 @@ def textbook(
         [
             keras.Input(image_shape, dtype="uint8", name="pixels"),
             layers.Rescaling(1 / 255),
+            *to_usual_size(image_shape),
             *convolution(32, padding),
             layers.MaxPooling2D(),
             *convolution(64, padding),

@@ -104,10 +104,19 @@ def _facts(run: Path, recipe: Any, metrics: dict[str, Any]) -> list[tuple[str, s
         ("Recipe", f"{recipe.name}, seed {recipe.seed}"),
         ("Network", f"{recipe.model}, {metrics['parameters']:,} parameters"),
         ("Data", about["data"]["source"]),
+        *_uneven(metrics),
         ("Trained on", f"{metrics['train_examples']:,} images, {epochs} epochs, {time}"),
         ("Machine", f"{about['processor']}, {about['cores']} cores"),
         ("Software", ", ".join([*shown, f"Python {about['python']}"])),
     ]
+
+
+def _uneven(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """The mean over the classes, where it is not the accuracy anyway."""
+    if len({row["support"] for row in metrics["test_per_class"].values()}) == 1:
+        return []
+    recall, f1 = metrics["test_macro_accuracy"], metrics["test_macro_f1"]
+    return [("Mean over the classes", f"{recall:.2%}, F1 {f1:.2%}")]
 
 
 def _classes(metrics: dict[str, Any]) -> list[tuple[str, list[float | None], int]]:

@@ -2,24 +2,27 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data, as_data, channels_last
 from fashion_cnn.framework import bfloat16_is_fast, keras, silence
 from fashion_cnn.models import build_model
 from fashion_cnn.models.forms import for_training, mirrored
-from fashion_cnn.models.forward import make_forward
+from fashion_cnn.models.forward import BATCH, batch_of, make_forward
 from fashion_cnn.recipes import Recipe, find_recipe
 from fashion_cnn.run import (
     environment,
     held,
     is_used,
+    read_json,
     read_source,
     require_space,
     seal,
@@ -28,8 +31,20 @@ from fashion_cnn.run import (
     write_text,
     write_whole,
 )
-from fashion_cnn.training.batches import chunks, training_index
-from fashion_cnn.training.checkpoint import KEEP, load_checkpoint, save_checkpoint
+from fashion_cnn.training.batches import Look, chunks, training_index
+from fashion_cnn.training.checkpoint import (
+    KEEP,
+    finished_epochs,
+    load_checkpoint,
+    save_checkpoint,
+)
+from fashion_cnn.training.features import (
+    backbone_sha256,
+    features_of,
+    has_frozen_layers,
+    head_of,
+    look_at_features,
+)
 from fashion_cnn.training.optimizers import make_optimizer
 from fashion_cnn.training.steps import make_steps
 
@@ -75,14 +90,15 @@ def train(
 
     Args:
         recipe: a `Recipe`, the name of one, or the path of a `recipe.json`.
-        data: what `load_data` returns, or NumPy arrays `((x_train, y_train), (x_test, y_test))`
-            with uint8 images.
+        data: what `load_data` returns, or what it takes, or NumPy arrays `((x_train, y_train),
+            (x_test, y_test))` with uint8 images.
         run: a folder for the model, the history and a checkpoint an epoch; nothing is written
             without one.
         model: a `keras.Model` of your own in place of the recipe's; it ends in softmax.
         scale: what your own model expects: `"0..255"` or `"0..1"`.
         callbacks: any `keras.callbacks.Callback`; what counts batches is called once a chunk,
-            and `on_test_…` never. They see the form for training (`models/forms.py`).
+            and `on_test_…` never. They see the form for training (`models/forms.py`), while only
+            the head is trained the head.
         resume: go on from the run's newest checkpoint; on the same machine the end is that of a run
             never broken off, bit for bit.
         verbose: Keras's own progress: 0 nothing, 1 bars, 2 a line an epoch.
@@ -97,32 +113,41 @@ def train(
         FloatingPointError: the loss is no number any more; the checkpoints before it stay.
     """
     recipe = recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe))
+    if isinstance(data, str | Path):
+        data = load_data(data, recipe.image_size)
     own_model = model is not None
     data, run = as_data(data), Path(run) if run else None
     keras.utils.set_random_seed(recipe.seed)
     if own_model:
-        model = network = _with_scale(model, scale, data)
+        network = _with_scale(model, scale, data)
     elif scale is not None:
         raise ValueError("scale: only for a model of your own (`model=`)")
     else:
         classes = len(data.class_names)
         network = build_model(recipe.model, data.image_shape, classes, recipe.options)
-        model = for_training(network, precision_here(recipe))
     index = training_index(recipe, data)
-    steps = -(-len(index) // recipe.batch_size)
-    model.compile(
-        optimizer=make_optimizer(recipe, recipe.epochs * steps),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy"],
-    )
+    heard = keras.callbacks.CallbackList(list(callbacks), add_progbar=verbose > 0)
+    phases = _phases(recipe, network, data, index, own_model)
     if run and resume and not run.is_dir():
         raise FileNotFoundError(f"{run}: nothing to resume here (no such folder)")
     if run:
         run.mkdir(parents=True, exist_ok=True)
     with held(run) if run else nullcontext():
-        history = _open_run(run, recipe, data, model, own_model, resume) if run else []
-        _fit(recipe, data, index, model, history, run, callbacks, verbose)
-        network = _to_keep(network, model, recipe.mirror)
+        rows = _open_run(run, recipe, data, network, own_model, resume) if run else 0
+        history: list[dict[str, float]] = []
+        for phase in phases:
+            if rows > phase.last:  # and what comes next begins with what a checkpoint holds
+                continue
+            model = phase.prepare()
+            if run and phase.first < rows:
+                history = load_checkpoint(run, model)
+                write_history(run, history)  # it may be a row behind the checkpoint
+            if _fit(recipe, data, index, phase, model, history, run, heard, verbose):
+                break
+        heard.on_train_end({})
+        if phase.whole and not own_model:
+            network.set_weights(model.get_weights())
+        network = _to_keep(network, own_model, recipe.mirror)
         if run:
             with silence(), suppress(ImportError):
                 import tensorflow  # noqa: F401 (Keras's saving does on JAX too, and it greets)
@@ -131,35 +156,101 @@ def train(
     return Trained(network, history, run)
 
 
+@dataclass(frozen=True)
+class Phase:
+    """Epochs that train the same network in the same way.
+
+    Attributes:
+        first: how many epochs are before it.
+        last: how many epochs there have been at its end.
+        whole: whether it trains the whole network, or its head on features.
+        prepare: makes the compiled network.
+        look: what the network gets of images; pixels without.
+        held_out: makes what it is validated on, and the labels; None to leave it out.
+    """
+
+    first: int
+    last: int
+    whole: bool
+    prepare: Callable[[], Any]
+    look: Callable[[], Look] | None
+    held_out: Callable[[], tuple[np.ndarray, np.ndarray]] | None
+
+
+def _phases(
+    recipe: Recipe, network: Any, data: Data, index: np.ndarray, own_model: bool
+) -> list[Phase]:
+    """All epochs on the whole network; or the first ones on the head of a pretrained one alone."""
+    steps = -(-len(index) // recipe.batch_size)
+    split = recipe.validation
+    pretrained = not own_model and has_frozen_layers(network)
+    first = min(recipe.head_epochs, recipe.epochs) if pretrained else 0
+
+    def whole() -> Any:
+        model = network if own_model else for_training(network, precision_here(recipe))
+        rate = recipe.fine_tune_rate if first else recipe.learning_rate
+        return _compiled(model, recipe, rate, (recipe.epochs - first) * steps)
+
+    def head() -> Any:
+        return _compiled(head_of(network), recipe, recipe.learning_rate, first * steps)
+
+    def features() -> tuple[np.ndarray, np.ndarray]:
+        if split == "test":
+            return features_of(network, data, "test"), data.test_labels
+        chosen = data.validation_index
+        return features_of(network, data, "train")[chosen], data.train_labels[chosen]
+
+    phases = []
+    if first:
+        look = partial(look_at_features, network, data, recipe.augment)
+        phases.append(Phase(0, first, False, head, look, None if split == "none" else features))
+    if first < recipe.epochs:
+        held_out = None if split == "none" else partial(data.split, split)
+        phases.append(Phase(first, recipe.epochs, True, whole, None, held_out))
+    return phases
+
+
+def _compiled(model: Any, recipe: Recipe, rate: float, steps: int) -> Any:
+    model.compile(
+        optimizer=make_optimizer(replace(recipe, learning_rate=rate), steps),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        metrics=["accuracy"],
+    )
+    return model
+
+
 def precision_here(recipe: Recipe) -> str:
     """What the recipe is trained in on this machine: its precision, or float32 without bfloat16."""
     return recipe.precision if bfloat16_is_fast() else "float32"
 
 
 def _open_run(
-    run: Path, recipe: Recipe, data: Data, model: Any, own_model: bool, resume: bool
-) -> list[dict[str, float]]:
-    """Start a run's folder, or load the newest checkpoint of one and return its history."""
+    run: Path, recipe: Recipe, data: Data, network: Any, own_model: bool, resume: bool
+) -> int:
+    """Start a run's folder, or look into that of one; how many epochs are in its checkpoint."""
     begun = is_used(run)
     if begun and not resume:
         raise ValueError(f"{run}: not empty; give --resume to go on with it, or another folder")
-    history = []
+    epochs = 0
+    headed = recipe.head_epochs and not own_model and has_frozen_layers(network)
+    pretrained = backbone_sha256(network) if headed else None
     if begun:
-        history = load_checkpoint(run, recipe, model)
+        epochs = finished_epochs(run, recipe)
         _require_same_data(run, data)
-        if history:
-            write_history(run, history)  # it may be a row behind the checkpoint
+        if read_json(run, "environment.json").get("backbone_sha256") != pretrained:
+            raise ValueError(f"{run}: was started from other weights; give --weights those again")
     else:
-        variables = [*model.variables, *model.trainable_variables, *model.trainable_variables]
+        variables = [*network.variables] + 2 * [*network.trainable_variables]
         require_space(run, 10_000_000 + (KEEP + 2) * sum(4 * math.prod(v.shape) for v in variables))
         source: dict[str, Any] = {"source": data.source, "found": data.found}
         source |= {"sha256": data.sha256, "class_names": data.class_names}
         about = {**environment(keras.backend.backend()), "own_model": own_model}
         about["precision"] = "float32" if own_model else precision_here(recipe)
+        about["backbone_sha256"] = pretrained
         write_json(run / "environment.json", {**about, "data": source})
         write_text(run / "recipe.json", recipe.to_json())  # last: now there is a run to resume
     seal(run, *BEGUN)
-    return history
+    return epochs
 
 
 def _require_same_data(run: Path, data: Data) -> None:
@@ -172,12 +263,10 @@ def _require_same_data(run: Path, data: Data) -> None:
         )
 
 
-def _to_keep(network: Any, model: Any, mirror: bool) -> Any:
-    """The network that is saved: its own form with what was learnt, float32."""
-    if network is model:  # without the optimizer, whose state is the checkpoint's
-        network = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    else:
-        network.set_weights(model.get_weights())
+def _to_keep(network: Any, own_model: bool, mirror: bool) -> Any:
+    """The network that is saved: float32, with what was learnt, and without an optimizer."""
+    if own_model:  # whose optimizer's state is the checkpoint's
+        network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
     return mirrored(network) if mirror else network
 
 
@@ -185,31 +274,39 @@ def _fit(
     recipe: Recipe,
     data: Data,
     index: np.ndarray,
+    phase: Phase,
     model: Any,
     history: list[dict[str, float]],
     run: Path | None,
-    callbacks: Sequence[Any],
+    heard: Any,
     verbose: int,
-) -> None:
-    """Train from the end of `history` to the last epoch; each adds a row and a checkpoint."""
-    size = max(1, IMAGES_PER_CHUNK // recipe.batch_size) * recipe.batch_size
+) -> bool:
+    """Train from the end of `history` to the end of a phase; an epoch adds a row and a checkpoint.
+
+    Returns:
+        Whether a callback stopped it.
+    """
+    look = phase.look() if phase.look else None
+    held_out = phase.held_out() if phase.held_out else None
     smallest = len(index) % recipe.batch_size or recipe.batch_size
-    steps = make_steps(model, recipe.batch_size, halves=smallest >= SMALLEST_HALVED)
-    forward = make_forward(model)
-    heard = keras.callbacks.CallbackList(
-        list(callbacks),
-        model=model,
-        add_progbar=verbose > 0,
-        verbose=verbose,
-        epochs=recipe.epochs,
-        steps=-(-len(index) // recipe.batch_size),
+    weights = class_weights(data.train_labels[index], len(data.class_names))
+    steps = make_steps(
+        model,
+        recipe.batch_size,
+        halves=smallest >= (SMALLEST_HALVED if _normalises(model) else 2),
+        class_weights=weights if recipe.class_weights else None,
     )
-    model.stop_training, logs = False, {}
-    heard.on_train_begin()
-    for epoch in range(len(history), recipe.epochs):
+    forward, logs = make_forward(model), dict[str, float]()
+    heard.set_model(model)
+    batches = -(-len(index) // recipe.batch_size)
+    heard.set_params({"verbose": verbose, "epochs": phase.last, "steps": batches})
+    model.stop_training = False
+    if not phase.first or len(history) > phase.first:
+        heard.on_train_begin()
+    for epoch in range(len(history), phase.last):
         heard.on_epoch_begin(epoch)
         began, seen, loss, right = time.perf_counter(), 0, 0.0, 0
-        for images, labels in chunks(recipe, data, epoch, index, size):
+        for images, labels in chunks(recipe, data, epoch, index, _chunk(recipe, model), look):
             heard.on_train_batch_begin(seen // recipe.batch_size)
             more_loss, more_right = steps(images, labels)
             seen, loss, right = seen + len(labels), loss + more_loss, right + more_right
@@ -221,10 +318,9 @@ def _fit(
             logs = {"loss": loss / seen, "accuracy": right / seen}
             heard.on_train_batch_end(-(-seen // recipe.batch_size) - 1, logs)
             if model.stop_training:
-                heard.on_train_end(logs)
-                return
-        if recipe.validation != "none":
-            logs |= _validate(forward, *data.split(recipe.validation), recipe.label_smoothing)
+                return True
+        if held_out:
+            logs |= _validate(forward, *held_out, recipe.label_smoothing)
         rate = float(model.optimizer.learning_rate)
         seconds = round(time.perf_counter() - began, 3)
         row = {"epoch": epoch + 1, **NOT_VALIDATED, **logs}
@@ -234,8 +330,27 @@ def _fit(
             write_history(run, history)
         heard.on_epoch_end(epoch, logs)
         if model.stop_training:
-            break
-    heard.on_train_end(logs)
+            return True
+    return False
+
+
+def _normalises(model: Any) -> bool:
+    """Whether a network goes by the statistics of its batches."""
+    kind = keras.layers.BatchNormalization
+    return any(isinstance(layer, kind) and layer.trainable for layer in model.layers)
+
+
+def _chunk(recipe: Recipe, model: Any) -> int:
+    """How many images are given to the compiled steps at a time."""
+    share = batch_of(tuple(model.inputs[0].shape[1:])) / BATCH
+    return max(1, round(share * IMAGES_PER_CHUNK) // recipe.batch_size) * recipe.batch_size
+
+
+def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """What each class must count so that all count alike, float32 (classes,); 1 on average."""
+    counts = np.bincount(labels, minlength=classes)
+    there = np.count_nonzero(counts)
+    return (len(labels) / (there * np.maximum(counts, 1))).astype(np.float32)
 
 
 def _validate(

@@ -1,12 +1,14 @@
 """What an epoch trains on, as a function of (seed, epoch, image index) and of nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from fashion_cnn.data.augment import augment, noise_columns
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.recipes import Recipe
+
+Look = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def training_index(recipe: Recipe, data: Data) -> np.ndarray:
@@ -46,15 +48,27 @@ def epoch_plan(
 
 
 def chunks(
-    recipe: Recipe, data: Data, epoch: int, index: np.ndarray, size: int
+    recipe: Recipe, data: Data, epoch: int, index: np.ndarray, size: int, look: Look | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The images `index` in the order of an epoch and augmented, `size` at a time.
+    """The images `index` in the order of an epoch, `size` at a time.
+
+    Args:
+        recipe: its seed and augmentations count.
+        data: what it is trained on.
+        epoch: from 0.
+        index: the training images.
+        size: of a chunk.
+        look: what the network gets of some images, by their indices and their rows of noise; their
+            augmented pixels without.
 
     Yields:
-        uint8 (n, height, width, channels) and int32 labels (n,).
+        What `look` gives, or uint8 (n, height, width, channels); and int32 labels (n,).
     """
     images, labels = channels_last(data.train_images), data.train_labels.astype(np.int32)
     order, noise = epoch_plan(recipe, epoch, index, len(images))
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
-        yield augment(images[chosen], noise[chosen], recipe.augment), labels[chosen]
+        if look:
+            yield look(chosen, noise[chosen]), labels[chosen]
+        else:
+            yield augment(images[chosen], noise[chosen], recipe.augment), labels[chosen]

@@ -65,20 +65,29 @@ def newest_checkpoint(run: Path) -> dict[str, np.ndarray] | None:
     return None
 
 
-def load_checkpoint(run: Path, recipe: Recipe, model: Any) -> list[dict[str, float]]:
+def finished_epochs(run: Path, recipe: Recipe) -> int:
+    """How many epochs the newest whole checkpoint of a run has behind it.
+
+    Raises:
+        ValueError: the run was started by another recipe, or none of its checkpoints is whole.
+        FileNotFoundError: there is no such run.
+    """
+    if not (run / "recipe.json").is_file():
+        raise FileNotFoundError(f"{run}: nothing to resume here (no recipe.json)")
+    require_same(run, read_recipe(run), recipe)
+    arrays = newest_checkpoint(run)
+    return 0 if arrays is None else len(arrays["history"])
+
+
+def load_checkpoint(run: Path, model: Any) -> list[dict[str, float]]:
     """Put the newest whole checkpoint into a compiled model.
 
     Returns:
         The history so far; empty when the run never finished an epoch.
 
     Raises:
-        ValueError: the run was started by another recipe or model, or none of its checkpoints is
-            whole.
-        FileNotFoundError: there is no such run.
+        ValueError: the run was started with another model, or none of its checkpoints is whole.
     """
-    if not (run / "recipe.json").is_file():
-        raise FileNotFoundError(f"{run}: nothing to resume here (no recipe.json)")
-    require_same(run, read_recipe(run), recipe)
     arrays = newest_checkpoint(run)
     if arrays is None:
         return []

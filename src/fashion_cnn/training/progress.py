@@ -17,15 +17,13 @@ class EpochBars(keras.callbacks.Callback):
         super().__init__()
         self.console = Console(file=sys.stderr, highlight=False)
         self.bar: Progress | None = None
-        self.first = -1  # the epoch that this process began with
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Start the clock."""
-        self.began, self.done = time.monotonic(), 0
+        self.last = 0  # the epoch that this phase ends with
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Put up the epoch's bar."""
-        self.first = epoch if self.first < 0 else self.first
+        if self.last != self.params["epochs"]:  # another phase is as fast as another training
+            self.first, self.last = epoch, self.params["epochs"]
+            self.began, self.done = time.monotonic(), 0
         self.name, self.step = f"Epoch {epoch + 1:>2}/{self.params['epochs']}", 0
         if self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(12), MofNCompleteColumn())

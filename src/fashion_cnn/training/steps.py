@@ -15,17 +15,22 @@ from fashion_cnn.models.forms import FusedBatchNormalization
 Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
 
 
-def make_steps(model: Any, batch_size: int, halves: bool) -> Steps:
+def make_steps(
+    model: Any, batch_size: int, halves: bool, class_weights: np.ndarray | None = None
+) -> Steps:
     """Compile the training steps of a model.
 
     Args:
         model: a compiled `keras.Model`; its loss takes one-hot labels and probabilities.
         batch_size: images a step; the last step of a chunk takes what is left.
         halves: work on both halves of each batch at the same time (TensorFlow on processors only).
+        class_weights: how much each class counts in the loss, float32 (classes,); all alike
+            without.
 
     Returns:
-        A function that trains on uint8 images (n, height, width, channels) and integer labels
-        (n,), in order, and returns the sum of the losses and the number of right answers.
+        A function that trains on what the model takes, such as uint8 images (n, height, width,
+        channels), and integer labels (n,), in order, and returns the sum of the losses and the
+        number of right answers.
 
     Raises:
         ValueError: the backend is neither TensorFlow nor JAX.
@@ -35,13 +40,15 @@ def make_steps(model: Any, batch_size: int, halves: bool) -> Steps:
         raise ValueError(f"KERAS_BACKEND: got {backend}; training expects tensorflow or jax")
     model.optimizer.build(model.trainable_variables)
     return (
-        _on_jax(model, batch_size)
+        _on_jax(model, batch_size, class_weights)
         if backend == "jax"
-        else _on_tensorflow(model, batch_size, halves)
+        else _on_tensorflow(model, batch_size, halves, class_weights)
     )
 
 
-def _on_tensorflow(model: Any, batch_size: int, halves: bool) -> Steps:
+def _on_tensorflow(
+    model: Any, batch_size: int, halves: bool, class_weights: np.ndarray | None
+) -> Steps:
     import tensorflow as tf
 
     classes, variables = model.output_shape[-1], model.trainable_variables
@@ -53,7 +60,8 @@ def _on_tensorflow(model: Any, batch_size: int, halves: bool) -> Steps:
     def part(images: Any, labels: Any, share: Any) -> tuple[Any, ...]:
         with tf.GradientTape() as tape:
             answers = model(images, training=True)
-            loss = share * model.compute_loss(None, tf.one_hot(labels, classes), answers)
+            counts = None if class_weights is None else tf.gather(class_weights, labels)
+            loss = share * model.compute_loss(None, tf.one_hot(labels, classes), answers, counts)
         right = tf.reduce_sum(tf.cast(tf.argmax(answers, -1, tf.int32) == labels, tf.int32))
         gradients = tape.gradient(loss, [v.value for v in variables])
         statistics = [[share * x for x in layer.statistics] for layer in normalisations]
@@ -74,7 +82,8 @@ def _on_tensorflow(model: Any, batch_size: int, halves: bool) -> Steps:
             layer.remember(seen)
         return loss * tf.cast(tf.shape(images)[0], tf.float32), right
 
-    shapes = tf.TensorSpec(model.inputs[0].shape, tf.uint8), tf.TensorSpec((None,), tf.int32)
+    given = model.inputs[0]
+    shapes = tf.TensorSpec(given.shape, given.dtype), tf.TensorSpec((None,), tf.int32)
 
     @tf.function(input_signature=shapes)
     def steps(images: Any, labels: Any) -> tuple[Any, Any]:
@@ -93,7 +102,7 @@ def _on_tensorflow(model: Any, batch_size: int, halves: bool) -> Steps:
     return run
 
 
-def _on_jax(model: Any, batch_size: int) -> Steps:
+def _on_jax(model: Any, batch_size: int, class_weights: np.ndarray | None) -> Steps:
     import jax
 
     optimizer, classes = model.optimizer, model.output_shape[-1]
@@ -103,7 +112,8 @@ def _on_jax(model: Any, batch_size: int) -> Steps:
         answers, others, extra = model.stateless_call(
             trainable, others, images, training=True, return_losses=True
         )
-        loss = model.loss(jax.nn.one_hot(labels, classes), answers) + sum(extra)
+        counts = None if class_weights is None else jax.numpy.asarray(class_weights)[labels]
+        loss = model.loss(jax.nn.one_hot(labels, classes), answers, counts) + sum(extra)
         return loss, (others, (answers.argmax(-1) == labels).sum())
 
     gradient_of = jax.value_and_grad(loss_of, has_aux=True)

@@ -1,0 +1,89 @@
+"""A pretrained network and images in; the features it makes of them, and its head, out."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from fashion_cnn.data.augment import AUGMENTATIONS
+from fashion_cnn.data.cache import cached_array
+from fashion_cnn.data.dataset import Data, channels_last
+from fashion_cnn.framework import keras
+from fashion_cnn.models.forward import make_forward
+from fashion_cnn.terminal import steps
+from fashion_cnn.training.batches import Look
+
+LAYER = "features"
+BLOCK = 64  # images between two movements of the bar
+
+
+def has_frozen_layers(network: Any) -> bool:
+    """Whether something of a network was learnt elsewhere and stays as it is."""
+    return any(layer.weights and not layer.trainable for layer in network.layers)
+
+
+def backbone_sha256(network: Any) -> str:
+    """SHA-256 of all layers up to the layer `features`: kinds, sizes and weights."""
+    digest = hashlib.sha256()
+    for layer in _body(network).layers:
+        digest.update(f"{type(layer).__name__} {layer.output.shape}".encode())
+        for weight in layer.get_weights():
+            digest.update(weight.tobytes())
+    return digest.hexdigest()
+
+
+def head_of(network: Any) -> Any:
+    """What comes after the layer `features`, as a network of its own with the same layers."""
+    at = [layer.name for layer in network.layers].index(LAYER)
+    x = given = keras.Input(network.layers[at].output.shape[1:], name=LAYER)
+    for layer in network.layers[at + 1 :]:
+        x = layer(x)
+    return keras.Model(given, x, name="head")
+
+
+def features_of(network: Any, data: Data, split: str, flipped: bool = False) -> np.ndarray:
+    """What reaches the head of a network, from the cache if it has been there.
+
+    Args:
+        network: with a layer `features`.
+        data: its images.
+        split: `train` (held-out images counted) or `test`.
+        flipped: of the mirror images.
+
+    Returns:
+        float32 (n, features).
+    """
+    images = channels_last(data.train_images if split == "train" else data.test_images)
+    key = hashlib.sha256(f"{backbone_sha256(network)} {flipped} {images.shape}".encode())
+    key.update(np.ascontiguousarray(images).data)
+    shape = len(images), network.get_layer(LAYER).output.shape[-1]
+
+    def fill(array: np.ndarray) -> None:
+        forward = make_forward(_body(network))
+        with steps(-(-len(images) // BLOCK)) as tick:
+            for start in range(0, len(images), BLOCK):
+                tick("features" + ", mirrored" * flipped)
+                block = np.asarray(images[start : start + BLOCK])
+                array[start : start + BLOCK] = forward(block[:, :, ::-1] if flipped else block)
+
+    return np.asarray(cached_array(f"features-{key.hexdigest()[:32]}", shape, "float32", fill))
+
+
+def look_at_features(network: Any, data: Data, names: tuple[str, ...]) -> Look:
+    """For `chunks`: features of images; where flips are asked for, of mirror images as well."""
+    kinds = (False, True) if "flip" in names else (False,)
+    found = [features_of(network, data, "train", flipped) for flipped in kinds]
+    before = names[: names.index("flip")] if "flip" in names else ()
+    column = sum(AUGMENTATIONS[name][1] for name in before)
+
+    def look(chosen: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        if len(found) == 1:
+            return found[0][chosen]
+        mirror = (noise[:, column] < 0.5)[:, np.newaxis]
+        return np.where(mirror, found[1][chosen], found[0][chosen])
+
+    return look
+
+
+def _body(network: Any) -> Any:
+    return keras.Model(network.inputs[0], network.get_layer(LAYER).output, name="body")

@@ -1,0 +1,230 @@
+import os
+import unicodedata
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fashion_cnn.data import cache, folder, load_data
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def draw(path, seed=0, size=(40, 30), mode="RGB", **settings):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = size[::-1] if mode == "L" else (*size[::-1], 3)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels, mode).save(path, **settings)
+    return pixels
+
+
+def fill(place, classes=("coat", "hat"), each=20, **settings):
+    for k, name in enumerate(classes):
+        for i in range(each):
+            draw(place / name / f"{i:03}.png", seed=100 * k + i, **settings)
+
+
+def names(data):
+    return {"train": set(data.train_files), "test": set(data.test_files)}
+
+
+def test_without_splits_it_is_80_10_10_in_every_class(tmp_path):
+    fill(tmp_path, each=40)
+    data = load_data(tmp_path)
+    assert (len(data.train_files), len(data.validation_index), len(data.test_files)) == (72, 8, 8)
+    assert data.class_names == ("coat", "hat")
+    assert np.bincount(data.test_labels).tolist() == [4, 4]
+    assert np.bincount(data.train_labels[data.validation_index]).tolist() == [4, 4]
+    assert data.image_shape == (30, 40, 3)  # all are small, and of one size
+    for images, files in (
+        (data.train_images, data.train_files),
+        (data.test_images, data.test_files),
+    ):
+        for image, file in zip(images, files, strict=True):
+            np.testing.assert_array_equal(image, np.asarray(Image.open(tmp_path / file)))
+    assert len(data.notes) == 2
+    assert "no test folder" in data.notes[0]
+
+
+def test_the_split_is_the_same_elsewhere_and_in_any_order_of_listing(tmp_path, monkeypatch):
+    accent = "caf\u00e9"
+    for place, form in ((tmp_path / "a", "NFC"), (tmp_path / "b", "NFD")):
+        fill(place, ("\u30b7\u30e3\u30c4", unicodedata.normalize(form, accent), "a b&c"))
+    first = load_data(tmp_path / "a")
+    real = folder.Path.iterdir
+    monkeypatch.setattr(folder.Path, "iterdir", lambda p: reversed(list(real(p))))
+    other = load_data(tmp_path / "b")
+    assert first.class_names == other.class_names == ("a b&c", accent, "\u30b7\u30e3\u30c4")
+    plain = [unicodedata.normalize("NFC", name) for name in other.test_files]
+    assert plain == list(first.test_files)
+    np.testing.assert_array_equal(first.train_images, other.train_images)
+    np.testing.assert_array_equal(first.validation_index, other.validation_index)
+    # fixed for good: another choice here would make every user's figures other ones
+    assert first.test_files == (
+        "a b&c/007.png",
+        "a b&c/016.png",
+        f"{accent}/002.png",
+        f"{accent}/004.png",
+        "\u30b7\u30e3\u30c4/012.png",
+        "\u30b7\u30e3\u30c4/019.png",
+    )
+
+
+def test_splits_that_are_there_are_kept_and_classes_have_one_order(tmp_path):
+    fill(tmp_path / "train", ("b", "c", "a"), each=10)
+    fill(tmp_path / "Val", ("c",), each=3)
+    fill(tmp_path / "test", ("d", "a"), each=2)
+    data = load_data(tmp_path)
+    assert data.class_names == ("a", "b", "c", "d")
+    assert Counter(data.test_labels.tolist()) == {0: 2, 3: 2}
+    held_out = [data.train_files[i] for i in data.validation_index]
+    assert held_out == ["Val/c/000.png", "Val/c/001.png", "Val/c/002.png"]
+    assert data.train_labels[data.validation_index].tolist() == [2] * 3
+    assert data.notes == ("no picture of d to learn from",)
+    assert np.bincount(data.train_labels[data.train_index]).tolist() == [10, 10, 10]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    fill(tmp_path, ("train", "car"))
+    assert load_data(tmp_path).class_names == ("car", "train")
+
+
+def test_pictures_of_any_kind_become_one_size(tmp_path):
+    fill(tmp_path, each=12, mode="L")
+    assert load_data(tmp_path).image_shape == (30, 40, 1)  # grey stays grey
+    draw(tmp_path / "hat" / "a.jpg", size=(300, 200), quality=95)
+    assert load_data(tmp_path).image_shape == (64, 64, 3)
+    Image.new("CMYK", (90, 90), (0, 255, 255, 0)).save(tmp_path / "hat" / "b.jpg")
+    Image.new("RGBA", (90, 90), (0, 0, 255, 0)).save(tmp_path / "hat" / "c.png")
+    Image.new("P", (90, 90)).save(tmp_path / "hat" / "d.gif", transparency=0)
+    Image.fromarray(np.full((90, 90), 0x8000, np.uint16)).save(tmp_path / "hat" / "e.png")
+    frames = [Image.new("RGB", (9, 9), colour) for colour in ("lime", "red")]
+    frames[0].save(
+        tmp_path / "hat" / "f.webp", save_all=True, append_images=frames[1:], lossless=True
+    )
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise: the white top comes to the right
+    top = Image.new("RGB", (60, 60))
+    top.paste("white", (0, 0, 60, 30))
+    top.save(tmp_path / "hat" / "g.png", exif=exif)
+    data = load_data(tmp_path, 32)
+    assert data.image_shape == (32, 32, 3)
+    pixels = dict(
+        zip(
+            (*data.train_files, *data.test_files),
+            (*data.train_images, *data.test_images),
+            strict=True,
+        )
+    )
+    middle = {
+        name: pixels[f"hat/{name}"][16, 16].tolist()
+        for name in ("c.png", "d.gif", "e.png", "f.webp")
+    }
+    assert middle == {
+        "c.png": [255] * 3,
+        "d.gif": [255] * 3,
+        "e.png": [128] * 3,
+        "f.webp": [0, 255, 0],
+    }
+    red, green, blue = pixels["hat/b.jpg"][16, 16].astype(int)
+    assert red > 200 > 60 > max(green, blue)
+    assert pixels["hat/g.png"][16, 28].tolist() == [255] * 3
+    assert pixels["hat/g.png"][16, 3].tolist() == [0] * 3
+
+
+def test_what_cannot_be_read_is_left_out_and_named(tmp_path):
+    fill(tmp_path)
+    whole = load_data(tmp_path)
+    content = (tmp_path / "hat" / "003.png").read_bytes()
+    (tmp_path / "hat" / "003.png").write_bytes(content[:1000])  # its header is whole
+    (tmp_path / "hat" / "004.png").write_text("no picture")
+    (tmp_path / "hat" / "notes.txt").write_text("not meant to be one")
+    (tmp_path / "hat" / "._005.png").write_text("of a Mac")
+    data = load_data(tmp_path)
+    gone = {"hat/003.png", "hat/004.png"}
+    assert {*data.train_files, *data.test_files} == {*whole.train_files, *whole.test_files} - gone
+    (note,) = [note for note in data.notes if "cannot be read" in note]
+    assert note.startswith("2 files cannot be read and are left out, the first: hat/003.png (")
+    assert data.sha256 != whole.sha256
+    listing = folder.list_pictures(tmp_path)
+    assert (len(listing.files), listing.others) == (40, 1)
+
+
+def test_the_cache_is_used_and_notices_changes(tmp_path, monkeypatch):
+    fill(tmp_path)
+    before = load_data(tmp_path)
+    decoded = []
+    real = folder.fit_picture
+    monkeypatch.setattr(folder, "fit_picture", lambda p, *a: decoded.append(p.name) or real(p, *a))
+    again = load_data(tmp_path)
+    assert (decoded, again.sha256) == ([], before.sha256)
+    path = tmp_path / "coat" / "007.png"
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    size = path.stat().st_size
+    pixels = draw(path, seed=999)
+    path.write_bytes(path.read_bytes()[:size].ljust(size, b"\0"))  # as long, and as old as before
+    os.utime(path, ns=times)
+    after = load_data(tmp_path)
+    assert after.sha256 != before.sha256
+    images = dict(
+        zip(
+            after.train_files + after.test_files,
+            (*after.train_images, *after.test_images),
+            strict=True,
+        )
+    )
+    np.testing.assert_array_equal(images["coat/007.png"], pixels)
+    (tmp_path / "coat" / "008.png").unlink()
+    assert len(load_data(tmp_path).train_files) == len(before.train_files) - 1
+
+
+def test_the_cache_is_bounded(tmp_path, monkeypatch):
+    fill(tmp_path, size=(200, 100))
+    size = 40 * 32 * 32 * 3 + 128
+    monkeypatch.setattr(cache, "MOST_BYTES", 2 * size + 1000)
+    arrays = cache.cache_root() / "arrays"
+    for edge in (32, 31, 30):
+        load_data(tmp_path, edge)
+        assert sum(p.stat().st_size for p in arrays.iterdir()) <= cache.MOST_BYTES
+    load_data(tmp_path, 30)
+    with pytest.raises(
+        ValueError, match=r"40 pictures of 200x200x3 take 4,800,000 bytes.*image_size"
+    ):
+        load_data(tmp_path, 200)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    with pytest.raises(OSError, match="set XDG_CACHE_HOME"):
+        load_data(tmp_path, 30)
+
+
+def fill_with_text(place):
+    for name in "ab":
+        (place / name).mkdir()
+        for i in range(9):
+            (place / name / f"{i}.png").write_text("no")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: None, "expected at least two folders with pictures"),
+        (lambda p: draw(p / "a.png"), "expected at least two folders with pictures"),
+        (lambda p: fill(p, ("one",)), "expected at least two folders with pictures"),
+        (lambda p: fill(p, each=3), "5 pictures to learn from and 1 to test"),
+        (fill_with_text, r"0 pictures.*18 cannot be read, the first: a/0\.png: not a picture"),
+    ],
+)
+def test_folders_that_cannot_be_learnt_from_are_refused(tmp_path, make, message):
+    make(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load_data(tmp_path)
+
+
+def test_uneven_classes_are_noted(tmp_path):
+    fill(tmp_path, ("coat",), each=50)
+    fill(tmp_path, ("hat",), each=10)
+    (note,) = [note for note in load_data(tmp_path).notes if "class_weights" in note]
+    assert note.startswith("40 pictures of coat to learn from, 8 of hat:")

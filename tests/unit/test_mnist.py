@@ -1,0 +1,131 @@
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from fashion_cnn.data import load_data, mnist
+
+LABELS = np.array([3, 7, 9, 7] * 5, np.uint8)
+
+
+def idx(array):
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def write(folder, prefix="", test="t10k", dash="-", pack=False, labels=LABELS, shape=(20, 6, 8)):
+    folder.mkdir(exist_ok=True)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    for split in ("train", test):
+        for kind, array in (("images", images), ("labels", labels)):
+            content = idx(array)
+            name = f"{prefix}{split}-{kind}{dash}idx{array.ndim}-ubyte{'.gz' * pack}"
+            (folder / name).write_bytes(gzip.compress(content) if pack else content)
+    return images
+
+
+@pytest.mark.parametrize(
+    "layout", [{}, {"pack": True}, {"dash": "."}, {"prefix": "qq-", "test": "test"}], ids=str
+)
+def test_idx_files_by_all_their_names(tmp_path, layout):
+    images = write(tmp_path, **layout)
+    data = load_data(tmp_path)
+    assert data.class_names == ("3", "7", "9")
+    np.testing.assert_array_equal(data.train_images, images)
+    np.testing.assert_array_equal(data.test_labels, np.searchsorted([3, 7, 9], LABELS))
+    assert data.image_shape == (6, 8, 1)
+    assert set(data.sha256) == {f"{s}-{k}" for s in ("train", "test") for k in ("images", "labels")}
+    assert load_data(tmp_path).sha256 == data.sha256
+    assert len(data.validation_index) == 2
+
+
+def test_colour_in_idx(tmp_path):
+    write(tmp_path, shape=(20, 6, 8, 3))
+    assert load_data(tmp_path).image_shape == (6, 8, 3)
+
+
+def test_emnist_stands_upright_and_has_its_letters(tmp_path):
+    images = write(tmp_path, prefix="emnist-letters-", test="test", pack=True)
+    (tmp_path / "emnist-letters-mapping.txt").write_text("3 67 99\n7 71\n9 73 105\n")
+    data = load_data(tmp_path)
+    assert data.class_names == ("C/c", "G", "I/i")
+    np.testing.assert_array_equal(data.train_images[3], images[3].T)
+
+
+def test_a_class_that_only_one_split_has_keeps_its_place(tmp_path):
+    write(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.full(20, 8, np.uint8)))
+    data = load_data(tmp_path)
+    assert data.class_names == ("3", "7", "8", "9")
+    assert set(data.test_labels) == {2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: write(d, prefix="emnist-mnist-"), r"more than one data set \(\*, emnist-mnist-"),
+        (lambda d: (d / "t10k-labels-idx1-ubyte").unlink(), "missing t10k-labels"),
+        (
+            lambda d: (d / "t10k-labels-idx1-ubyte").write_bytes(idx(LABELS[:9])),
+            r"expected one whole",
+        ),
+        (lambda d: (d / "t10k-labels-idx1-ubyte").write_bytes(b"no"), "not IDX"),
+    ],
+)
+def test_idx_folders_that_cannot_be_right_are_refused(tmp_path, change, message):
+    write(tmp_path)
+    change(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        load_data(tmp_path)
+
+
+def test_a_mapping_that_is_none_is_named(tmp_path):
+    write(tmp_path, prefix="emnist-x-", test="test")
+    (tmp_path / "emnist-x-mapping.txt").write_text("3 not-a-number")
+    with pytest.raises(ValueError, match=r"mapping\.txt: damaged"):
+        load_data(tmp_path)
+
+
+def npz(path, **changes):
+    x = np.random.default_rng(0).integers(0, 256, (20, 5, 5, 3), dtype=np.uint8)
+    arrays = {"x_train": x, "y_train": LABELS[:, None], "x_test": x, "y_test": LABELS} | changes
+    np.savez_compressed(path, **{name: x for name, x in arrays.items() if x is not None})
+    return path
+
+
+def test_npz_with_numbers_or_names(tmp_path):
+    data = load_data(npz(tmp_path / "a.npz"))
+    assert (data.class_names, data.image_shape) == (("3", "7", "9"), (5, 5, 3))
+    assert set(data.sha256) == set(mnist.ARRAYS)
+    words = np.array(["coat", "shoe"] * 10)
+    data = load_data(npz(tmp_path / "b.npz", y_train=words, y_test=words))
+    assert (data.class_names, data.test_labels[:2].tolist()) == (("coat", "shoe"), [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_test": None}, "has no y_test but x_train, y_train, x_test"),
+        ({"x_train": np.zeros((20, 5, 5))}, "got float64.*uint8 0..255"),
+        ({"y_train": np.zeros(20)}, "labels are float64"),
+        ({"y_test": np.array(["a"] * 20)}, "labels are uint8 and <U1"),
+        ({"y_train": np.array([{}] * 20)}, "pickle"),
+        ({"x_test": np.zeros((20, 4, 5, 3), np.uint8)}, "differ in shape"),
+    ],
+)
+def test_npz_that_cannot_be_right_is_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=rf"a\.npz: .*{message}"):
+        load_data(npz(tmp_path / "a.npz", **changes))
+
+
+def test_npz_that_is_damaged_or_too_large_is_refused(tmp_path, monkeypatch):
+    path = npz(tmp_path / "a.npz")
+    content = path.read_bytes()
+    for spoilt in (b"", b"text", content[:-30], content[:200] + bytes(50) + content[250:]):
+        path.write_bytes(spoilt)
+        with pytest.raises(ValueError, match=r"a\.npz: "):
+            load_data(path)
+    path.write_bytes(content)
+    monkeypatch.setattr(mnist, "MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match="bytes in it; at most 1,000"):
+        load_data(path)
