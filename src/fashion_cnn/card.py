@@ -70,8 +70,8 @@ def as_markdown(card: Mapping[str, Any]) -> str:
     lines = [
         f"# {card['recipe']['name']}: {len(card['class_names'])} classes",
         "",
-        f"Made {card['made']} from {_name(card)} with `{card['command']}`; licence of code and "
-        f"weights: {card['licence']}. {card['parameters']:,} parameters, format {card['format']}.",
+        f"Made {card['made']} from {_name(card)} with `{card['command']}`; licence of the code: "
+        f"{card['licence']}. {card['parameters']:,} parameters, format {card['format']}.",
         "",
         "## How good it is",
         "",

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.data.photo import EDGE, SIDE, Prepared, prepare
-from fashion_cnn.data.pictures import Picture, fit_picture, read_picture, read_rgba
+from fashion_cnn.data.pictures import (
+    Picture,
+    fit_picture,
+    read_on_white,
+    read_picture,
+    read_rgba,
+)
 
 PRESETS = ("photo", "textbook", "standard", "thorough")
 DEFAULT = "photo"
@@ -163,8 +169,10 @@ class Classifier:
         preparation = None if ready else self.card.get("preparation")
         if preparation == "photo":
             return prepare(read_rgba(picture, 4 * EDGE))
-        read = fit_picture if preparation == "fit" else read_picture
-        pixels = read(picture, (height, width), channels)
+        if preparation == "fit":
+            photo = read_on_white(picture, 2 * max(height, width))
+            return Prepared(photo, fit_picture(photo, (height, width), channels))
+        pixels = read_picture(picture, (height, width), channels)
         return Prepared(np.broadcast_to(pixels, (height, width, 3)), pixels)
 
     def answer(self, seen: Sequence[Prepared]) -> list[Answer]:

@@ -65,8 +65,8 @@ def explanation(
         dimmed = prepared.photo * np.where(prepared.mask, 1.0, 0.15)[..., np.newaxis]
         steps.append(("how surely garment", _image(np.rint(255 * prepared.likely))))
         steps.append(("the garment, cut out", _image(np.rint(dimmed))))
-    steps.append((f"what the network sees, {'x'.join(map(str, prepared.pixels.shape[:2]))}",
-                  _image(prepared.pixels)))  # fmt: skip
+    size = "x".join(map(str, prepared.pixels.shape[:2]))
+    steps.append((f"the network sees {size}", _image(prepared.pixels)))
     steps.append(("where the evidence is", _heat(prepared.pixels, evidence)))
     wide = (TILE + GAP) * len(steps) + BARS + 2 * GAP
     sheet = Image.new("RGB", (wide, TILE + 5 * LINE + 2 * GAP), "white")

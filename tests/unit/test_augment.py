@@ -4,11 +4,13 @@ import pytest
 from fashion_cnn.data.augment import (
     AUGMENTATIONS,
     augment,
+    colour,
     erase,
     flip,
     noise_columns,
     nudge,
     shift,
+    zoom,
 )
 from fashion_cnn.data.imitate import CLEAN, photograph
 
@@ -118,3 +120,44 @@ def test_each_photograph_depends_on_its_own_numbers_alone():
         np.testing.assert_array_equal(photograph(images[k : k + 1], noise[k : k + 1])[0], whole[k])
     again = photograph(np.zeros_like(images), noise)  # nothing to see is no failure
     assert again.shape == images.shape
+
+
+def test_zoom_shows_a_part_of_the_image_and_all_of_it_at_one_end():
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (3, 40, 30, 3), dtype=np.uint8)
+    whole = np.array([[1.0, 0.5, 0.3, 0.9]] * 3)  # all of the area, at the image's own ratio
+    np.testing.assert_array_equal(zoom(images, whole), images)
+    down, right = np.mgrid[:200, :100]
+    slopes = np.stack([down, 2 * right, 0 * down], 2).astype(np.uint8)[np.newaxis]
+    half = np.sqrt(0.5)
+    for row, column in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)):
+        part = zoom(slopes, np.array([[0.0, 0.5, row, column]]))[0].astype(float)
+        top, left = row * (1 - half) * 200, column * (1 - half) * 100
+        expected = (
+            top + (np.arange(200) + 0.5) * half - 0.5,
+            left + (np.arange(100) + 0.5) * half - 0.5,
+        )
+        np.testing.assert_allclose(part[:, 50, 0], np.clip(expected[0], 0, None), atol=1.5)
+        np.testing.assert_allclose(part[100, :, 1], 2 * np.clip(expected[1], 0, None), atol=2.5)
+    areas = []
+    for _ in range(200):  # what is a sixteenth of the image becomes larger, by up to twice
+        spot = np.zeros((1, 64, 64, 1), np.uint8)
+        spot[:, 24:40, 24:40] = 255
+        areas.append((zoom(spot, rng.random((1, 4))) > 127).sum() / 256)
+    assert min(areas) >= 0.95 and 1.7 < max(areas) < 2.2
+
+
+def test_colour_changes_light_contrast_and_saturation_each_by_its_own_number():
+    grey = np.full((1, 8, 8, 3), 100, np.uint8)
+    assert colour(grey, np.array([[1.0, 0.5, 0.5]])).mean() == pytest.approx(130, abs=1)
+    assert colour(grey, np.array([[0.5, 1.0, 0.0]])).mean() == pytest.approx(100, abs=1)
+    split = grey.copy()
+    split[:, :4] = 50
+    changed = colour(split, np.array([[0.5, 1.0, 0.5]]))[0, :, 0, 0].astype(float)
+    assert changed[7] - changed[0] == pytest.approx(1.3 * 50, abs=2)
+    red = np.zeros((1, 8, 8, 3), np.uint8)
+    red[..., 0] = 120
+    pale = colour(red, np.array([[0.5, 0.5, 0.0]]))[0, 0, 0].astype(int)
+    assert pale[0] - pale[1] == pytest.approx(60, abs=2)
+    one = colour(IMAGES, np.full((50, 3), 0.5))
+    assert np.abs(one.astype(int) - IMAGES).max() <= 1

@@ -1,11 +1,12 @@
 import io
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fashion_cnn.data import pictures
-from fashion_cnn.data.pictures import find_pictures, read_picture, read_rgba
+from fashion_cnn.data.pictures import find_pictures, fit_picture, read_picture, read_rgba
 
 
 def test_an_image_file_is_read_grey(tmp_path):
@@ -35,6 +36,35 @@ def test_files_that_are_no_such_picture_are_refused(tmp_path):
         read_picture(tmp_path / "half.png", (28, 28))
     with pytest.raises(FileNotFoundError, match=r"none\.png: no such file"):
         read_picture(tmp_path / "none.png", (28, 28))
+
+
+def test_heic_is_read_with_its_extra_and_named_without(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif")
+    image = Image.new("RGB", (64, 48), (200, 30, 30))
+    heif.from_pillow(image).save(tmp_path / "photo.heic")
+    (tmp_path / "renamed.jpg").write_bytes((tmp_path / "photo.heic").read_bytes())
+    for picture in (tmp_path / "photo.heic", tmp_path / "renamed.jpg", open_bytes(tmp_path)):
+        pixels = fit_picture(picture, (32, 32))
+        assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
+        np.testing.assert_allclose(pixels[16, 16], (200, 30, 30), atol=8)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match=r"photo\.heic: HEIC is read with .*fashion-cnn\[heic\]"):
+        read_rgba(tmp_path / "photo.heic")
+
+
+def open_bytes(folder):
+    return io.BytesIO((folder / "photo.heic").read_bytes())
+
+
+def test_a_whole_picture_is_scaled_on_white(tmp_path):
+    wide = Image.new("RGBA", (200, 50), (0, 0, 0, 0))
+    wide.paste((10, 20, 30, 255), (0, 0, 100, 50))
+    pixels = fit_picture(wide, (20, 40))
+    assert pixels[10, 5].tolist() == [10, 20, 30]
+    assert pixels[10, 35].tolist() == [255] * 3
+    assert fit_picture(wide, (20, 40), 1).shape == (20, 40, 1)
+    with pytest.raises(ValueError, match="got int; expected a path"):
+        fit_picture(5, (20, 40))
 
 
 def test_arrays_files_and_pil_images_are_the_same(tmp_path):

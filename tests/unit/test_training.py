@@ -17,6 +17,7 @@ from fashion_cnn.models import build_model
 from fashion_cnn.models.forms import for_training
 from fashion_cnn.models.forward import BATCH, make_forward
 from fashion_cnn.report import draw_run
+from fashion_cnn.training import class_weights
 from fashion_cnn.training.batches import chunks, epoch_plan, training_index
 from fashion_cnn.training.checkpoint import KEEP
 from fashion_cnn.training.optimizers import FusedAdam, FusedSGD, Triangle, make_optimizer
@@ -265,6 +266,25 @@ def test_both_halves_of_a_batch_are_the_batch(tiny_data):
     assert sums == pytest.approx(whole_sums, rel=1e-5)
     for one, other in zip(ours, whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("halves", [True, False])
+def test_class_weights_let_every_class_count_alike(tiny_data, halves):
+    index = np.flatnonzero(np.isin(tiny_data.train_labels, (0, 1)))[:24]
+    index = np.concatenate([index, np.flatnonzero(tiny_data.train_labels == 3)[:6]])
+    images, labels = tiny_data.train_images[index, ..., None], tiny_data.train_labels[index]
+    weights = class_weights(labels, 4)
+    assert weights.tolist() == pytest.approx([30 / 36, 30 / 36, 10, 30 / 18])
+    model = build_model("textbook", (28, 28, 1), 4)
+    answers = model.predict(images, verbose=0)
+    losses = -np.log(answers[np.arange(30), labels])
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy())
+    steps = make_steps(model, 30, halves, weights)
+    loss, _ = steps(images, labels.astype(np.int32))
+    of_class = [losses[labels == k].mean() for k in (0, 1, 3)]
+    assert loss == pytest.approx(10 * sum(of_class), rel=1e-4)
+    recipe = dataclasses.replace(SHORT, class_weights=True)
+    assert len(train(recipe, tiny_data).history) == recipe.epochs
 
 
 def test_moving_averages_take_the_mean_of_both_halves(tiny_data):

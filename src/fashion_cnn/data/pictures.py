@@ -81,6 +81,15 @@ def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> 
     return channels_last(np.asarray(shown)[np.newaxis])[0]
 
 
+def read_on_white(picture: Picture, edge: int | None = None) -> np.ndarray:
+    """`read_rgba` on white paper: uint8 (height, width, 3)."""
+    from PIL import Image
+
+    seen = Image.fromarray(read_rgba(picture, edge))
+    white = Image.new("RGBA", seen.size, "white")
+    return np.asarray(Image.alpha_composite(white, seen).convert("RGB"))
+
+
 def fit_picture(picture: Picture, size: tuple[int, int], channels: int = 3) -> np.ndarray:
     """The whole of a picture at just this size, whatever its own: uint8 (height, width, channels).
 
@@ -98,9 +107,7 @@ def fit_picture(picture: Picture, size: tuple[int, int], channels: int = 3) -> n
     """
     from PIL import Image
 
-    seen = Image.fromarray(read_rgba(picture, 2 * max(size)))
-    white = Image.new("RGBA", seen.size, "white")
-    seen = Image.alpha_composite(white, seen)
+    seen = Image.fromarray(read_on_white(picture, 2 * max(size)))
     seen = seen.convert("L" if channels == 1 else "RGB")
     small = seen if seen.size == size[::-1] else seen.resize(size[::-1], Image.Resampling.BICUBIC)
     return channels_last(np.asarray(small)[np.newaxis])[0]

@@ -16,6 +16,7 @@ from fashion_cnn.run import read_arrays, read_history, read_json, write_text
 
 MOST_MISTAKES = 1000  # surest first; the page stays under 5 MB
 THUMBNAIL = 56
+LARGE = 1_000_000  # bytes of a sheet
 
 # picture -> heading, how to read it; charts are drawn in the page's own colours
 CHARTS = {
@@ -136,9 +137,23 @@ def _pictures(
     found = []
     for name, (title, text) in wanted.items():
         if name in drawn:
-            address = _data_address((run / where.format(name)).read_bytes(), kind)
+            content = (run / where.format(name)).read_bytes()
+            if kind == "png" and len(content) > LARGE:
+                address = _data_address(_as_webp(content), "webp")
+            else:
+                address = _data_address(content, kind)
             found.append({"name": name, "title": title, "text": text, "address": address})
     return found
+
+
+def _as_webp(content: bytes) -> bytes:
+    """A picture of photos in a tenth of the bytes."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as picture:
+        buffer = io.BytesIO()
+        picture.convert("RGB").save(buffer, "WEBP", quality=85)
+    return buffer.getvalue()
 
 
 def _mistakes(run: Path, data: Data) -> tuple[list[dict[str, Any]], int]:

@@ -106,7 +106,8 @@ def heat(
 
     def tile(i: int) -> np.ndarray:
         share = 0.8 * warmth[i][..., np.newaxis] / 255
-        return ((1 - share) * as_rgb(images[i]) + share * ink).astype(np.uint8)
+        grey = as_rgb(images[i]).mean(2, keepdims=True)  # on colours the heat could not be told
+        return ((1 - share) * grey + share * ink).astype(np.uint8)
 
     rows = [np.flatnonzero(labels == k).tolist() for k in range(len(class_names))]
     notes = [
