@@ -33,7 +33,9 @@ def make_forward(model: Any) -> Callable[[np.ndarray], np.ndarray]:
         A function from uint8 (n, height, width, channels) to float32 (n, classes).
     """
     given = model.inputs[0]
-    batch = batch_of(tuple(given.shape[1:]))
+    shapes = [tuple(getattr(layer.output, "shape", ())[1:]) for layer in model.layers]
+    largest = max((x[:2] for x in shapes if len(x) == 3), key=math.prod, default=())
+    batch = batch_of((*largest, 1) if largest else ())  # it may enlarge its images
     if keras.backend.backend() != "tensorflow":
         return lambda images: model.predict(images, batch_size=batch, verbose=0)
     import tensorflow as tf
