@@ -76,10 +76,7 @@ def load_npz(path: Path) -> Data:
             raise ValueError(f"{size:,} bytes in it; at most {MOST_BYTES:,}")
         with np.load(path, allow_pickle=False) as file:
             if missing := [name for name in ARRAYS if name not in file]:
-                raise ValueError(
-                    f"has no {', '.join(missing)} but {', '.join(file) or 'nothing'}; expected "
-                    f"{', '.join(ARRAYS)}"
-                )
+                raise ValueError(f"has no {', '.join(missing)} but {', '.join(file) or 'nothing'}")
             arrays = [file[name] for name in ARRAYS]
     except (
         EOFError,
@@ -89,7 +86,8 @@ def load_npz(path: Path) -> Data:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        raise ValueError(f"{path}: {error}") from None
+        said = str(error) or type(error).__name__
+        raise ValueError(f"{path}: {said}; expected an .npz of {', '.join(ARRAYS)}") from None
     sha256 = {
         name: hashlib.sha256(f"{x.dtype}{x.shape}".encode() + x.tobytes()).hexdigest()
         for name, x in zip(ARRAYS, arrays, strict=True)
