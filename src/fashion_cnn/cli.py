@@ -110,7 +110,7 @@ def data(
         print(f"{name:<{wide}}{train:>8,}{held_out:>12,}{test:>8,}")
     for note in found.notes:
         print(f"\nNote        {note}")
-    if len(found.test_labels) * len(found.train_labels) > 10**8:
+    if sys.stderr.isatty() and len(found.test_labels) * len(found.train_labels) > 10**8:
         say("Comparing all test images with all training images")
     tests, trains, _ = near_duplicates(found.test_images, found.train_images)
     print(f"\nDuplicates  {len(tests)} test images are all but the same as a training image")

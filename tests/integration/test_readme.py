@@ -132,6 +132,14 @@ def test_the_figures_of_trust_are_those_of_the_finished_runs(monkeypatch):
     assert trust.table(rows) in README
 
 
+def test_the_figures_of_transfer_are_those_of_the_finished_runs(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    transfer = importlib.import_module("transfer")
+    rows = transfer.finished_rows(transfer.ROWS)
+    assert all(sum((r["data"], r["way"]) == way for r in rows) >= 2 for way in transfer.WAYS)
+    assert transfer.table(rows) in README
+
+
 def test_files_that_are_linked_exist():
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / link).is_file(), link

@@ -91,7 +91,8 @@ def transfer(
         x = layers.Rescaling(1 / 127.5, offset=-1)(x)
     if (scale := smallest / min(image_shape[:2])) > 1:
         height, width = (round(scale * edge) for edge in image_shape[:2])
-        x = layers.Resizing(height, width, name="enlarged")(x)
+        # not the layer Resizing: after it, what is called without a word on training does train
+        x = keras.ops.image.resize(x, (height, width))
     x = _body(about, input_tensor=x, input_shape=tuple(x.shape[1:])).output
     x = layers.GlobalAveragePooling2D(name="features")(x)
     x = layers.Dropout(dropout)(x) if dropout else x
