@@ -77,7 +77,7 @@ def as_markdown(card: Mapping[str, Any]) -> str:
         "",
         f"**{test['accuracy']:.2%}** of {test['examples']:,} test images, which it has not learnt "
         f"from (95 % interval {low:.2%} to {high:.2%}); the mean over the classes is "
-        f"{test['macro_accuracy']:.2%}. It learnt from {split['train']:,} images; "
+        f"{_mean_recall(test):.2%}. It learnt from {split['train']:,} images; "
         f"{split['validation']:,} were held out for validation.{_calibration(card)}",
         "",
         "| class | found (recall) | right when said (precision) | test images |",
@@ -114,6 +114,11 @@ _HOW = {
 }
 
 
+def _mean_recall(test: Mapping[str, Any]) -> float:
+    recalls = [row["recall"] for row in test["per_class"].values() if row["support"]]
+    return sum(recalls) / len(recalls)
+
+
 def _name(card: Mapping[str, Any]) -> str:
     source = card["data"]["source"]
     return "arrays" if source == "arrays" else f"`{Path(source).name}`"
@@ -122,6 +127,8 @@ def _name(card: Mapping[str, Any]) -> str:
 def _calibration(card: Mapping[str, Any]) -> str:
     if card["temperature"] is None:
         return " No temperature and no threshold were fitted."
+    if card["threshold"] == 1:
+        return " Of no answer, however probable, were 99 % right in validation: all are unsure."
     return (
         f" Its probabilities are {card['test']['calibrated_ece']:.1%} off on average; from "
         f"{card['threshold']:.2f} on (its threshold), 99 % of the validation answers were right."

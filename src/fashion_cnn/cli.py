@@ -127,7 +127,7 @@ def _print_pictures(found: Any) -> None:
     if not found.train_files:
         print(f"Images      {height}x{width}, {kind}")
         return
-    from fashion_cnn.data.folder import list_pictures
+    from fashion_cnn.data.folder import list_pictures, shown
 
     listing = list_pictures(Path(found.source))
     facts = [fact for fact in listing.facts if "error" not in fact]
@@ -137,7 +137,7 @@ def _print_pictures(found: Any) -> None:
     print(f"Files       {len(listing.files):,}, and {listing.others:,} that are no pictures")
     for name, fact in zip(listing.files, listing.facts, strict=True):
         if "error" in fact:
-            print(f"Unreadable  {name}: {fact['error']}")
+            print(f"Unreadable  {shown(name)}: {fact['error']}")
 
 
 @app.command()
@@ -348,7 +348,7 @@ def _eight_steps(recipe: Any, images: Any, folder: Path, resume: bool, report: b
     rate = f"learning rate {recipe.learning_rate} ({recipe.schedule})"
     say(f"4 Compile     {recipe.optimizer}, {rate}, categorical cross-entropy, accuracy")
     passes = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
-    if recipe.head_epochs:
+    if recipe.head_epochs and recipe.options.get("weights") != "none":
         passes += f", the first {min(recipe.head_epochs, recipe.epochs)} of the head alone"
     say(f"5 Train       {passes}, batches of {recipe.batch_size}, seed {recipe.seed}")
     bars = EpochBars()

@@ -93,13 +93,14 @@ def export_here(
         card |= {"parity": parity, "temperature_folded": card["temperature"] is not None}
         if form.startswith("onnx"):
             _describe(path, card)
+        text = as_markdown(card)
         if path.is_file():
             card["sha256"] = file_sha256(path)
             write_whole(output, lambda temporary: shutil.copyfile(path, temporary))
         else:
             _copy_whole(path, output)
     write_text(output.with_name(f"{output.name}.json"), json.dumps(card, indent=2) + "\n")
-    write_text(output.with_name(f"{output.name}.md"), as_markdown(card))
+    write_text(output.with_name(f"{output.name}.md"), text)
     return output
 
 

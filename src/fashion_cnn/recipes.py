@@ -186,7 +186,7 @@ def for_few_images(recipe: Recipe, images: int) -> Recipe:
         batch //= 2
     share = (batch / recipe.batch_size) ** (1.0 if recipe.optimizer == "sgd" else 0.5)
     epochs = recipe.epochs
-    if not recipe.head_epochs:
+    if not recipe.head_epochs or recipe.options.get("weights") == "none":
         epochs = max(epochs, min(-(-STEPS * batch // images), 100))
     rates = share * recipe.learning_rate, share * recipe.fine_tune_rate
     return replace(

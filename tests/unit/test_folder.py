@@ -1,4 +1,5 @@
 import os
+import shutil
 import unicodedata
 from collections import Counter
 
@@ -22,10 +23,10 @@ def draw(path, seed=0, size=(40, 30), mode="RGB", **settings):
     return pixels
 
 
-def fill(place, classes=("coat", "hat"), each=20, **settings):
+def fill(place, classes=("coat", "hat"), each=20, seed=0, **settings):
     for k, name in enumerate(classes):
         for i in range(each):
-            draw(place / name / f"{i:03}.png", seed=100 * k + i, **settings)
+            draw(place / name / f"{i:03}.png", seed=seed + 100 * k + i, **settings)
 
 
 def names(data):
@@ -76,8 +77,8 @@ def test_the_split_is_the_same_elsewhere_and_in_any_order_of_listing(tmp_path, m
 
 def test_splits_that_are_there_are_kept_and_classes_have_one_order(tmp_path):
     fill(tmp_path / "train", ("b", "c", "a"), each=10)
-    fill(tmp_path / "Val", ("c",), each=3)
-    fill(tmp_path / "test", ("d", "a"), each=2)
+    fill(tmp_path / "Val", ("c",), each=3, seed=1000)
+    fill(tmp_path / "test", ("d", "a"), each=2, seed=2000)
     data = load_data(tmp_path)
     assert data.class_names == ("a", "b", "c", "d")
     assert Counter(data.test_labels.tolist()) == {0: 2, 3: 2}
@@ -213,7 +214,10 @@ def fill_with_text(place):
         (lambda p: None, "expected at least two folders with pictures"),
         (lambda p: draw(p / "a.png"), "expected at least two folders with pictures"),
         (lambda p: fill(p, ("one",)), "expected at least two folders with pictures"),
-        (lambda p: fill(p, each=3), "5 pictures to learn from and 1 to test"),
+        (
+            lambda p: fill(p, each=3),
+            "4 pictures to learn from, 1 for validation, 1 to test; expected at least 12",
+        ),
         (fill_with_text, r"0 pictures.*18 cannot be read, the first: a/0\.png: not a picture"),
     ],
 )
@@ -223,8 +227,59 @@ def test_folders_that_cannot_be_learnt_from_are_refused(tmp_path, make, message)
         load_data(tmp_path)
 
 
+def test_copies_do_not_leak_from_one_split_into_another(tmp_path):
+    fill(tmp_path, each=20)
+    for k in range(20):
+        shutil.copy(tmp_path / "hat" / f"{k:03}.png", tmp_path / "hat" / f"copy {k:03}.png")
+    data = load_data(tmp_path)
+    held_out = {data.train_files[i] for i in data.validation_index}
+    train = set(data.train_files) - held_out
+    for split in (train, held_out, set(data.test_files)):
+        originals = {name.replace("copy ", "") for name in split}
+        assert {name for name in split if "copy" in name} == {
+            name.replace("hat/", "hat/copy ") for name in originals if name.startswith("hat/")
+        }
+    fill(tmp_path / "apart" / "train", each=20)
+    fill(tmp_path / "apart" / "test", each=2)
+    (note,) = [note for note in load_data(tmp_path / "apart").notes if "as well" in note]
+    assert note == "4 test pictures are training or validation pictures as well"
+
+
+def test_splits_without_class_folders_are_no_classes(tmp_path):
+    fill(tmp_path / "train", each=20)
+    (tmp_path / "val").mkdir()
+    assert load_data(tmp_path).class_names == ("coat", "hat")
+    draw(tmp_path / "val" / "a.png")
+    with pytest.raises(ValueError, match="val: has pictures, but no folders of classes"):
+        load_data(tmp_path)
+
+
+def test_what_is_hidden_or_has_no_name_is_not_learnt_from(tmp_path):
+    fill(tmp_path)
+    draw(tmp_path / "hat" / ".thumbnails" / "1.png")
+    odd = os.fsencode(tmp_path / "hat") + b"/\xff.png"
+    with open(odd, "wb") as file:
+        file.write((tmp_path / "hat" / "001.png").read_bytes())
+    data = load_data(tmp_path)
+    assert len(data.train_files) + len(data.test_files) == 40
+    (note,) = [note for note in data.notes if "cannot be read" in note]
+    assert "hat/?.png (its name is not UTF-8)" in note
+
+
+def test_a_truncated_picture_is_found_once(tmp_path, monkeypatch):
+    fill(tmp_path)
+    path = tmp_path / "hat" / "003.png"
+    path.write_bytes(path.read_bytes()[:1000])
+    load_data(tmp_path)
+    monkeypatch.setattr(folder, "fit_picture", None)
+    assert "error" in folder.list_pictures(tmp_path).facts[23]
+    load_data(tmp_path)  # from the cache alone
+    monkeypatch.setattr(folder, "_readers", lambda: {"pillow": "99"})
+    assert "error" not in folder.list_pictures(tmp_path).facts[23]  # newer ones might read it
+
+
 def test_uneven_classes_are_noted(tmp_path):
     fill(tmp_path, ("coat",), each=50)
-    fill(tmp_path, ("hat",), each=10)
+    fill(tmp_path, ("hat",), each=10, seed=1000)
     (note,) = [note for note in load_data(tmp_path).notes if "class_weights" in note]
     assert note.startswith("40 pictures of coat to learn from, 8 of hat:")

@@ -55,18 +55,22 @@ def cached_array(
         ValueError: the array would take more than the cache may.
     """
     path = make_cache_folder("arrays") / f"{name}.npy"
-    if not path.is_file():
-        _make_room(path.parent, shape, int(np.prod(shape)) * np.dtype(dtype).itemsize)
 
-        def write(temporary: Path) -> None:
-            array = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
-            fill(array)
-            array.flush()
+    def write(temporary: Path) -> None:
+        array = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and death later
+            with open(temporary, "rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+        fill(array)
+        array.flush()
 
-        write_whole(path, write)
-    with suppress(OSError):
-        os.utime(path)  # used just now
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    while True:
+        if not path.is_file():
+            _make_room(path.parent, shape, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+            write_whole(path, write).chmod(0o600)  # the pictures may be private
+        with suppress(FileNotFoundError):  # another process has made room
+            os.utime(path)  # used just now
+            return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _make_room(folder: Path, shape: tuple[int, ...], size: int) -> None:
@@ -77,9 +81,14 @@ def _make_room(folder: Path, shape: tuple[int, ...], size: int) -> None:
             f"cache, which may have {MOST_BYTES:,}; --set image_size=… makes them smaller"
         )
     for left in folder.glob(".writing-*"):  # of a process that was killed
-        if left.stat().st_mtime < time.time() - _DAY:
-            left.unlink(missing_ok=True)
-    kept = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in folder.glob("*.npy"))
+        with suppress(OSError):
+            if left.stat().st_mtime < time.time() - _DAY:
+                left.unlink()
+    kept = []
+    for path in folder.glob("*.npy"):
+        with suppress(FileNotFoundError):  # another process was faster
+            kept.append((path.stat().st_mtime, path.stat().st_size, path))
+    kept.sort()
     total = size + sum(length for _, length, _ in kept)
     for _, length, old in kept:
         if total > MOST_BYTES:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ SPLITS = {
 }
 SMALL = 64  # pixels; without a size of the recipe's, larger pictures and mixed ones get this
 UNEVEN = 3  # times as many pictures in one class as in another are worth a note
-_FORM = "1"  # of what is in the cache; another where pictures are read in another way
+_FORM = "2"  # of what is in the cache; another where pictures are read in another way
 _BLOCK = 64  # pictures that are decoded ahead
 
 
@@ -87,6 +88,8 @@ def load_folder(folder: Path, size: int = 0) -> Data:
             return _decoded(listing, size)
         except _Unreadable as error:  # whose beginning promised more
             listing = _with_errors(listing, error.args[0])
+            facts = dict(zip(listing.files, listing.facts, strict=True))
+            _remember(_index_of(folder), facts)
 
 
 def list_pictures(folder: Path) -> Listing:
@@ -107,8 +110,8 @@ def list_pictures(folder: Path) -> Listing:
     class_names = tuple(sorted({name for _, name, _ in found}))
     labels = np.array([class_names.index(name) for _, name, _ in found])
     files = tuple(path for *_, path in found)
-    splits, made = _split(labels, [split for split, *_ in found])
     facts = _survey(folder, files)
+    splits, made = _split(labels, [split for split, *_ in found], facts)
     return Listing(folder, class_names, files, labels, splits, facts, others, made)
 
 
@@ -119,9 +122,12 @@ def _plain(name: str) -> str:
 
 def _walk(folder: Path) -> tuple[list[tuple[str, str, str]], int]:
     """Split, class and path of each picture, and how many files are none."""
-    inside = [p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."]
-    tops = {p: SPLITS[p.name.lower()] for p in inside if p.name.lower() in SPLITS}
-    parted = "train" in tops.values() and all(any(q.is_dir() for q in p.iterdir()) for p in tops)
+    tops = {p: SPLITS[p.name.lower()] for p in _folders(folder) if p.name.lower() in SPLITS}
+    parted = any(split == "train" and _folders(top) for top, split in tops.items())
+    if parted:
+        for top in tops:
+            if not _folders(top) and any(p.suffix.lower() in ENDINGS for p in top.iterdir()):
+                raise ValueError(f"{top}: has pictures, but no folders of classes as train has")
     others = sum(p.is_file() and p.name[0] != "." for p in folder.iterdir())
     found = []
     for top, split in tops.items() if parted else [(folder, "train")]:
@@ -130,7 +136,8 @@ def _walk(folder: Path) -> tuple[list[tuple[str, str, str]], int]:
                 others += parted and of_class.is_file() and of_class.name[0] != "."
                 continue
             for path in of_class.rglob("*"):
-                if path.name[0] == "." or not path.is_file():
+                hidden = any(part[0] == "." for part in path.relative_to(of_class).parts)
+                if hidden or not path.is_file():
                     continue
                 if path.suffix.lower() in ENDINGS:
                     row = split, _plain(of_class.name), path.relative_to(folder).as_posix()
@@ -140,27 +147,44 @@ def _walk(folder: Path) -> tuple[list[tuple[str, str, str]], int]:
     return found, others
 
 
-def _split(labels: np.ndarray, given: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Splits as they are given; of those that are missing a tenth of `train` each."""
+def _folders(place: Path) -> list[Path]:
+    return [p for p in place.iterdir() if p.is_dir() and p.name[0] != "."]
+
+
+def _split(
+    labels: np.ndarray, given: Sequence[str], facts: Sequence[dict[str, Any]]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Splits as they are given; of those that are missing a tenth of `train` each.
+
+    Copies of a file go where the first of them goes, or the network would be asked what it learnt.
+    """
     splits = np.array(given, dtype="U10")
     made = tuple(name for name in ("test", "validation") if name not in given)
-    tenth = round((splits == "train").sum() / 10)
+    first: dict[str, int] = {}
+    in_train = np.flatnonzero(splits == "train").tolist()
+    origin = [first.setdefault(facts[i].get("sha256", str(i)), i) for i in in_train]
+    once = np.unique(origin).astype(int)
     for name in made:
-        left = np.flatnonzero(splits == "train")
-        splits[left[stratified(labels[left], tenth)]] = name
+        left = once[splits[once] == "train"]
+        splits[left[stratified(labels[left], round(len(once) / 10))]] = name
+    splits[in_train] = splits[origin]
     return splits, made
 
 
 def _survey(folder: Path, files: Sequence[str]) -> tuple[dict[str, Any], ...]:
     """`Listing.facts`, kept in the cache."""
-    place = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
-    path = make_cache_folder("folders") / f"{place[:32]}-{_FORM}.json"
-    known: dict[str, Any] = {}
-    with suppress(OSError, ValueError):  # none yet, or damaged: a cache
-        known = json.loads(path.read_text(encoding="utf-8"))
-    facts = {}
+    path, known = _index_of(folder), dict[str, Any]()
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: a cache
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        same = kept["readers"] == _readers()  # others may read what these could not
+        known = {k: v for k, v in kept["facts"].items() if same or "error" not in v}
+    facts: dict[str, dict[str, Any]] = {}
     for name in files:
-        about = os.stat(folder / name)
+        try:
+            about = os.stat(folder / name)
+        except OSError as error:
+            facts[name] = {"stat": None, "error": error.strerror}
+            continue
         stat = [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
         fact = known.get(name)
         facts[name] = fact if fact and fact.get("stat") == stat else {"stat": stat}
@@ -171,11 +195,41 @@ def _survey(folder: Path, files: Sequence[str]) -> tuple[dict[str, Any], ...]:
         for name, found in zip(new, pool.map(lambda n: _look(folder / n), new), strict=True):
             tick("looking at pictures")
             facts[name] |= found
-    write_text(path, json.dumps(facts))
+    _remember(path, facts)
     return tuple(facts.values())
 
 
+def _index_of(folder: Path) -> Path:
+    place = hashlib.sha256(_bytes(str(folder.resolve()))).hexdigest()
+    return make_cache_folder("folders") / f"{place[:32]}-{_FORM}.json"
+
+
+def _remember(path: Path, facts: dict[str, Any]) -> None:
+    write_text(path, json.dumps({"readers": _readers(), "facts": facts}))
+
+
+def _readers() -> dict[str, str]:
+    """The versions of what reads pictures."""
+    found = {}
+    for name in ("pillow", "pillow-heif"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8 of what may hold a file's name, which may be none."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def shown(name: str) -> str:
+    """A file's name as it can be printed."""
+    return name.encode("utf-8", "replace").decode()
+
+
 def _look(path: Path) -> dict[str, Any]:
+    if shown(str(path)) != str(path):
+        return {"error": "its name is not UTF-8"}
     try:
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -213,20 +267,22 @@ def _decoded(listing: Listing, size: int) -> Data:
     facts = [listing.facts[i] for i in order]
     labels, splits = listing.labels[order], listing.splits[order]
     learnt = int((splits != "test").sum())
-    if learnt < 12 or learnt == len(files):
+    train, held_out = (int((splits == name).sum()) for name in ("train", "validation"))
+    if learnt < 12 or min(train, held_out, len(files) - learnt) == 0:
         raise ValueError(
-            f"{listing.folder}: {learnt} pictures to learn from and {len(files) - learnt} to test; "
-            f"expected at least 12 and 1{_why_not(listing)}"
+            f"{listing.folder}: {train} pictures to learn from, {held_out} for validation, "
+            f"{len(files) - learnt} to test; expected at least 12 of the first two, and 1 of each"
+            f"{_why_not(listing)}"
         )
     shape = *_side(facts, size), 1 if all(fact["grey"] for fact in facts) else 3
     lines = [f"{a} {b['sha256']} {c}" for a, b, c in zip(files, facts, splits, strict=True)]
     names = "\n".join(listing.class_names)
     parts = {"train": lines[:learnt], "test": lines[learnt:]}
     sha256 = {
-        f"{part} pictures": hashlib.sha256("\n".join([names, *rows]).encode()).hexdigest()
+        f"{part} pictures": hashlib.sha256(_bytes("\n".join([names, *rows]))).hexdigest()
         for part, rows in parts.items()
     }
-    whole = hashlib.sha256("\n".join([_FORM, str(shape), *lines]).encode()).hexdigest()
+    whole = hashlib.sha256(_bytes("\n".join([_FORM, str(shape), *lines]))).hexdigest()
     paths = [listing.folder / name for name in files]
     images = cached_array(
         f"pictures-{whole[:32]}", (len(files), *shape), "uint8", lambda x: _fill(x, files, paths)
@@ -252,7 +308,7 @@ def _why_not(listing: Listing) -> str:
     unread = [i for i, fact in enumerate(listing.facts) if "error" in fact]
     if not unread:
         return ""
-    first = listing.files[unread[0]], listing.facts[unread[0]]["error"]
+    first = shown(listing.files[unread[0]]), listing.facts[unread[0]]["error"]
     return f" ({len(unread)} cannot be read, the first: {first[0]}: {first[1]})"
 
 
@@ -294,8 +350,14 @@ def _notes(listing: Listing, labels: np.ndarray) -> list[str]:
     for name in listing.made:
         notes.append(f"no {name} folder: a tenth of the training pictures, always the same ones")
     if unread := [i for i, fact in enumerate(listing.facts) if "error" in fact]:
-        first = f"{listing.files[unread[0]]} ({listing.facts[unread[0]]['error']})"
+        first = f"{shown(listing.files[unread[0]])} ({listing.facts[unread[0]]['error']})"
         notes.append(f"{len(unread)} files cannot be read and are left out, the first: {first}")
+    digests = {
+        name: {fact.get("sha256") for fact in np.array(listing.facts)[listing.splits == name]}
+        for name in ("train", "validation", "test")
+    }
+    if twice := (digests["train"] | digests["validation"]) & digests["test"] - {None}:
+        notes.append(f"{len(twice)} test pictures are training or validation pictures as well")
     counts = np.bincount(labels, minlength=len(listing.class_names))
     for k in np.flatnonzero(counts == 0):
         notes.append(f"no picture of {listing.class_names[k]} to learn from")

@@ -41,9 +41,7 @@ def read_idx(path: Path) -> tuple[np.ndarray, str]:
             with gzip.GzipFile(fileobj=raw) as stream:
                 return _read(path, stream, stored * _GZIP_LIMIT)  # type: ignore[arg-type]
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(
-                f"{path}: damaged gzip ({error}); delete it to fetch it anew"
-            ) from None
+            raise ValueError(f"{path}: damaged gzip ({error}); get it anew") from None
 
 
 def _read(path: Path, stream: BinaryIO, most: int) -> tuple[np.ndarray, str]:

@@ -23,7 +23,7 @@ MOST_BYTES = 1 << 33  # that an .npz may unpack to
 def idx_files(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
     """The IDX files of a folder: data set's prefix -> (train or test, images or labels) -> path."""
     found: dict[str, dict[tuple[str, str], Path]] = {}
-    for path in sorted(folder.iterdir(), reverse=True):  # so that of two the one with .gz stays
+    for path in sorted(folder.iterdir()):  # of two the one with .gz, which has a checksum, stays
         if (match := _IDX.fullmatch(path.name)) and path.is_file():
             prefix, split, kind = match.groups()
             split = "train" if split == "train" else "test"

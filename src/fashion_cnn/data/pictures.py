@@ -1,6 +1,7 @@
 """Picture files in, uint8 pixels out; bounded, and never upside down."""
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import glob
@@ -189,6 +190,8 @@ def _opened(picture: Any) -> Iterator[Any]:
         raise ValueError(f"{name}: not a picture (PNG, JPEG, WebP, GIF or BMP): {error}") from None
     except (OSError, ValueError, io.UnsupportedOperation) as error:
         raise ValueError(f"{name}: {error}") from None
+    except (struct.error, TypeError, LookupError, EOFError, ArithmeticError) as error:
+        raise ValueError(f"{name}: damaged ({error})") from None  # what spoilt bytes do to Pillow
 
 
 def _kinds(picture: Any) -> tuple[str, ...]:

@@ -116,6 +116,8 @@ def _uneven(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     """The mean over the classes, where it is not the accuracy anyway."""
     if len({row["support"] for row in metrics["test_per_class"].values()}) == 1:
         return []
+    if "test_macro_f1" not in metrics:  # of an older version
+        return []
     recall, f1 = metrics["test_macro_accuracy"], metrics["test_macro_f1"]
     return [("Mean over the classes", f"{recall:.2%}, F1 {f1:.2%}")]
 

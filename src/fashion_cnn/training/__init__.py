@@ -97,8 +97,9 @@ def train(
         model: a `keras.Model` of your own in place of the recipe's; it ends in softmax.
         scale: what your own model expects: `"0..255"` or `"0..1"`.
         callbacks: any `keras.callbacks.Callback`; what counts batches is called once a chunk,
-            and `on_test_…` never. They see the form for training (`models/forms.py`), while only
-            the head is trained the head.
+            and `on_test_…` never. They see the form for training (`models/forms.py`). To them a
+            recipe with a head's phase is two trainings, the first of the head; what stops one of
+            them ends both.
         resume: go on from the run's newest checkpoint; on the same machine the end is that of a run
             never broken off, bit for bit.
         verbose: Keras's own progress: 0 nothing, 1 bars, 2 a line an epoch.
@@ -117,6 +118,11 @@ def train(
         data = load_data(data, recipe.image_size)
     own_model = model is not None
     data, run = as_data(data), Path(run) if run else None
+    if data.train_files and recipe.image_size and data.image_shape[:2] != (recipe.image_size,) * 2:
+        raise ValueError(
+            f"data: pictures of {data.image_shape[:2]}; the recipe's image_size is "
+            f"{recipe.image_size}: give the folder, or load_data(folder, {recipe.image_size})"
+        )
     keras.utils.set_random_seed(recipe.seed)
     if own_model:
         network = _with_scale(model, scale, data)
@@ -142,9 +148,10 @@ def train(
             if run and phase.first < rows:
                 history = load_checkpoint(run, model)
                 write_history(run, history)  # it may be a row behind the checkpoint
-            if _fit(recipe, data, index, phase, model, history, run, heard, verbose):
+            stopped = _fit(recipe, data, index, phase, model, history, run, heard, verbose)
+            heard.on_train_end({})  # which may bring this phase's best weights back
+            if stopped:
                 break
-        heard.on_train_end({})
         if phase.whole and not own_model:
             network.set_weights(model.get_weights())
         network = _to_keep(network, own_model, recipe.mirror)
@@ -301,8 +308,7 @@ def _fit(
     batches = -(-len(index) // recipe.batch_size)
     heard.set_params({"verbose": verbose, "epochs": phase.last, "steps": batches})
     model.stop_training = False
-    if not phase.first or len(history) > phase.first:
-        heard.on_train_begin()
+    heard.on_train_begin()
     for epoch in range(len(history), phase.last):
         heard.on_epoch_begin(epoch)
         began, seen, loss, right = time.perf_counter(), 0, 0.0, 0
