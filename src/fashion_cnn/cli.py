@@ -127,7 +127,7 @@ def _print_pictures(found: Any) -> None:
     if not found.train_files:
         print(f"Images      {height}x{width}, {kind}")
         return
-    from fashion_cnn.data.folder import list_pictures, shown
+    from fashion_cnn.data.folder import list_pictures, unreadable
 
     listing = list_pictures(Path(found.source))
     facts = [fact for fact in listing.facts if "error" not in fact]
@@ -135,9 +135,8 @@ def _print_pictures(found: Any) -> None:
     for name, (high, wide) in (("smallest", sizes[0]), ("largest", sizes[-1])):
         print(f"Images      {kind}, the {name} {wide} wide and {high} high")
     print(f"Files       {len(listing.files):,}, and {listing.others:,} that are no pictures")
-    for name, fact in zip(listing.files, listing.facts, strict=True):
-        if "error" in fact:
-            print(f"Unreadable  {shown(name)}: {fact['error']}")
+    for name, why in unreadable(listing):
+        print(f"Unreadable  {name}: {why}")
 
 
 @app.command()

@@ -222,13 +222,13 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def shown(name: str) -> str:
+def _shown(name: str) -> str:
     """A file's name as it can be printed."""
     return name.encode("utf-8", "replace").decode()
 
 
 def _look(path: Path) -> dict[str, Any]:
-    if shown(str(path)) != str(path):
+    if _shown(str(path)) != str(path):
         return {"error": "its name is not UTF-8"}
     try:
         with open(path, "rb") as file:
@@ -269,10 +269,14 @@ def _decoded(listing: Listing, size: int) -> Data:
     learnt = int((splits != "test").sum())
     train, held_out = (int((splits == name).sum()) for name in ("train", "validation"))
     if learnt < 12 or min(train, held_out, len(files) - learnt) == 0:
+        unread = unreadable(listing)
+        why = (
+            f" ({len(unread)} cannot be read, the first: {': '.join(unread[0])})" if unread else ""
+        )
         raise ValueError(
             f"{listing.folder}: {train} pictures to learn from, {held_out} for validation, "
-            f"{len(files) - learnt} to test; expected at least 12 of the first two, and 1 of each"
-            f"{_why_not(listing)}"
+            f"{len(files) - learnt} to test; expected at least 12 of the first two, and 1 of "
+            f"each{why}"
         )
     shape = *_side(facts, size), 1 if all(fact["grey"] for fact in facts) else 3
     lines = [f"{a} {b['sha256']} {c}" for a, b, c in zip(files, facts, splits, strict=True)]
@@ -304,12 +308,10 @@ def _decoded(listing: Listing, size: int) -> Data:
     )
 
 
-def _why_not(listing: Listing) -> str:
-    unread = [i for i, fact in enumerate(listing.facts) if "error" in fact]
-    if not unread:
-        return ""
-    first = shown(listing.files[unread[0]]), listing.facts[unread[0]]["error"]
-    return f" ({len(unread)} cannot be read, the first: {first[0]}: {first[1]})"
+def unreadable(listing: Listing) -> list[tuple[str, str]]:
+    """Each file that cannot be read, as it can be printed, and why."""
+    rows = zip(listing.files, listing.facts, strict=True)
+    return [(_shown(name), fact["error"]) for name, fact in rows if "error" in fact]
 
 
 def _side(facts: Sequence[dict[str, Any]], size: int) -> tuple[int, int]:
@@ -349,8 +351,9 @@ def _notes(listing: Listing, labels: np.ndarray) -> list[str]:
     notes = []
     for name in listing.made:
         notes.append(f"no {name} folder: a tenth of the training pictures, always the same ones")
-    if unread := [i for i, fact in enumerate(listing.facts) if "error" in fact]:
-        first = f"{shown(listing.files[unread[0]])} ({listing.facts[unread[0]]['error']})"
+    if unread := unreadable(listing):
+        name, why = unread[0]
+        first = f"{name} ({why})"
         notes.append(f"{len(unread)} files cannot be read and are left out, the first: {first}")
     digests = {
         name: {fact.get("sha256") for fact in np.array(listing.facts)[listing.splits == name]}

@@ -195,7 +195,7 @@ def _opened(picture: Any) -> Iterator[Any]:
 
 
 def _kinds(picture: Any) -> tuple[str, ...]:
-    """What a file may be: HEIC, too, if its name or its beginning says so."""
+    """What a file may be: HEIC, too, if its beginning says so, whatever its name."""
     if isinstance(picture, str | Path):
         with open(picture, "rb") as file:
             head = file.read(12)

@@ -190,8 +190,7 @@ def _phases(
     """All epochs on the whole network; or the first ones on the head of a pretrained one alone."""
     steps = -(-len(index) // recipe.batch_size)
     split = recipe.validation
-    pretrained = not own_model and has_frozen_layers(network)
-    first = min(recipe.head_epochs, recipe.epochs) if pretrained else 0
+    first = _head_epochs(recipe, network, own_model)
 
     def whole() -> Any:
         model = network if own_model else for_training(network, precision_here(recipe))
@@ -217,6 +216,12 @@ def _phases(
     return phases
 
 
+def _head_epochs(recipe: Recipe, network: Any, own_model: bool) -> int:
+    """How many epochs train the head alone: none where all of the network is to learn."""
+    pretrained = not own_model and has_frozen_layers(network)
+    return min(recipe.head_epochs, recipe.epochs) if pretrained else 0
+
+
 def _compiled(model: Any, recipe: Recipe, rate: float, steps: int) -> Any:
     model.compile(
         optimizer=make_optimizer(replace(recipe, learning_rate=rate), steps),
@@ -239,8 +244,7 @@ def _open_run(
     if begun and not resume:
         raise ValueError(f"{run}: not empty; give --resume to go on with it, or another folder")
     epochs = 0
-    headed = recipe.head_epochs and not own_model and has_frozen_layers(network)
-    pretrained = backbone_sha256(network) if headed else None
+    pretrained = backbone_sha256(network) if _head_epochs(recipe, network, own_model) else None
     if begun:
         epochs = finished_epochs(run, recipe)
         _require_same_data(run, data)
@@ -296,12 +300,14 @@ def _fit(
     look = phase.look() if phase.look else None
     held_out = phase.held_out() if phase.held_out else None
     smallest = len(index) % recipe.batch_size or recipe.batch_size
-    weights = class_weights(data.train_labels[index], len(data.class_names))
+    weights = None
+    if recipe.class_weights:
+        weights = class_weights(data.train_labels[index], len(data.class_names))
     steps = make_steps(
         model,
         recipe.batch_size,
         halves=smallest >= (SMALLEST_HALVED if _normalises(model) else 2),
-        class_weights=weights if recipe.class_weights else None,
+        class_weights=weights,
     )
     forward, logs = make_forward(model), dict[str, float]()
     heard.set_model(model)

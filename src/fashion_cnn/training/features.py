@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.data.augment import AUGMENTATIONS
+from fashion_cnn.data.augment import noise_columns
 from fashion_cnn.data.cache import cached_array
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.framework import keras
@@ -74,7 +74,7 @@ def look_at_features(network: Any, data: Data, names: tuple[str, ...]) -> Look:
     kinds = (False, True) if "flip" in names else (False,)
     found = [features_of(network, data, "train", flipped) for flipped in kinds]
     before = names[: names.index("flip")] if "flip" in names else ()
-    column = sum(AUGMENTATIONS[name][1] for name in before)
+    column = noise_columns(before)
 
     def look(chosen: np.ndarray, noise: np.ndarray) -> np.ndarray:
         if len(found) == 1:
