@@ -232,6 +232,7 @@ def test_damage_is_named(finished, tmp_path):
 @pytest.mark.durability
 def test_damage_of_many_kinds_is_named(finished, tmp_path, capsys):
     tried = damage_all(finished, tmp_path / "copy", flips=200)
+    assert tried >= 8 * 200
     with capsys.disabled():
         print(f"\n{tried} damaged files, each named and refused")
 

@@ -22,14 +22,18 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def planted():
-    """Noise; in class 1 with a bright patch, whose places are given."""
+    """Noise with a patch, striped upright in class 1 and across in class 0, whose places are given.
+
+    All that tells the classes apart is in the patch. A network may know one of them by what is not
+    there, so that nothing speaks for it; for the other something must.
+    """
     rng = np.random.default_rng(0)
     images = rng.integers(0, 60, (600, 28, 28), dtype=np.uint8)
     labels = np.arange(600) % 2
     corners = rng.integers(2, 18, (600, 2))
     for image, label, (row, column) in zip(images, labels, corners, strict=True):
-        if label:
-            image[row : row + 8, column : column + 8] = 250
+        patch = image[row : row + 8, column : column + 8]
+        (patch.T if label else patch)[::4] = (patch.T if label else patch)[1::4] = 250
     return images, labels, corners
 
 
@@ -54,14 +58,20 @@ def test_gradcam_finds_a_planted_patch(planted, kind):
     data = as_data(((images, labels), (images[:40], labels[:40])))
     model = train(recipe, data, **(own_network() if kind == "own" else {})).model
     assert (predict(model, images).argmax(1) == labels).mean() > 0.97
-    heat = gradcam(model, images[1:80:2], np.ones(40, int))
-    assert (heat.shape, heat.dtype) == ((40, 28, 28), np.float32)
+    heat = gradcam(model, images[:80], labels[:80])
+    assert (heat.shape, heat.dtype) == ((80, 28, 28), np.float32)
     assert heat.min() >= 0 and heat.max() <= 1
-    hits = 0
-    for warm, (row, column) in zip(heat, corners[1:80:2], strict=True):
-        top, left = np.unravel_index(warm.argmax(), warm.shape)
-        hits += row - 3 <= top < row + 11 and column - 3 <= left < column + 11
-    assert hits >= 32  # by chance one in four
+    assert max(found(heat[k:80:2], corners[k:80:2]) for k in (0, 1)) >= 32
+
+
+def found(heat, corners):
+    """How many maps are at least twice as warm in the patch and beside it as elsewhere."""
+    count = 0
+    for warm, (row, column) in zip(heat, corners, strict=True):
+        near = np.zeros(warm.shape, bool)
+        near[max(0, row - 3) : row + 11, max(0, column - 3) : column + 11] = True
+        count += warm[near].mean() > 2 * warm[~near].mean()
+    return count
 
 
 def test_the_network_is_left_as_it_was(planted):

@@ -26,6 +26,9 @@ def gradcam(model: Any, images: np.ndarray, classes: np.ndarray | None = None) -
     ends in a mean over places this is Grad-CAM; in one that flattens, where each place has weights
     of its own, Grad-CAM's mean was found to be below zero for most images, and its map empty.
 
+    Explained is how far the class's logit is above the mean of all, for softmax sees nothing else:
+    a network may keep what it knows of a class in the other classes' logits.
+
     Reads the last map with at least 5x5 places that has been through an activation.
 
     Args:
@@ -64,6 +67,7 @@ def _gradcam(
 
         with _listening(layer, hear):
             scores = model(images, training=False)
+        scores -= tf.reduce_mean(scores, 1, keepdims=True)
         chosen = tf.argmax(scores, 1) if classes is None else classes[start : start + len(images)]
         of_class = tf.gather(scores, tf.cast(chosen, tf.int32), axis=1, batch_dims=1)
     seen = heard[0]  # of a mean over views: the image as it is
