@@ -1,6 +1,12 @@
 """What tests share: small data drawn here, and the real data where it can be had."""
 
 import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -38,3 +44,27 @@ def tiny_data() -> Data:
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def serving(tmp_path_factory):
+    """`with serving("textbook", "--workers", "2") as (process, port, log)`: a server of its own."""
+
+    @contextmanager
+    def start(*words):
+        log = tmp_path_factory.mktemp("serving") / "log"
+        program = Path(sys.executable).with_name("fashion-cnn")
+        call = [str(program), "serve", "--port", "0", *map(str, words)]
+        with log.open("w") as output, subprocess.Popen(call, stderr=output) as process:
+            try:
+                for _ in range(600):
+                    if found := re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text()):
+                        break
+                    assert process.poll() is None, log.read_text()
+                    time.sleep(0.05)
+                yield process, int(found[1]), log
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(30)
+
+    return start

@@ -38,6 +38,7 @@ DataOption = Annotated[
 
 
 WEIGHTS = ("imagenet", "none")  # or a path
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MOST_SHOWN = 100  # pictures on the sheet of --show
 MANY = 200  # pictures take more than two seconds
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")  # that --show and --explain write
@@ -45,6 +46,7 @@ _EXTRAS = {
     "cleanlab": "audit",
     "jax": "jax",
     "ai_edge_litert": "litert",
+    **dict.fromkeys(("fastapi", "fastapi_offline", "prometheus_client", "uvicorn"), "serve"),
 }  # module -> what brings it; others come with train
 
 
@@ -544,6 +546,36 @@ def export(
     if path.parent.resolve() == run.resolve():
         seal(run)
     print(f"Model: {path}\nCard: {path.with_name(path.name + '.md')}, and .json for programs")
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="A preset, a run folder or an .onnx file.")
+    ] = "photo",
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 8000,
+    workers: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Processes; each holds the model.")
+    ] = 1,
+    token: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="PATH", help="What clients must show is in there."),
+    ] = None,
+    origins: Annotated[
+        list[str] | None,
+        typer.Option("--allow-origin", metavar="URL", help="A page elsewhere that may ask."),
+    ] = None,
+) -> None:
+    """Answer over HTTP: the Open Inference Protocol, photos, and a page to try it at."""
+    secret = token.read_text(encoding="utf-8").strip() if token else None
+    if secret == "":
+        raise ValueError(f"{token}: empty; expected a token")
+    from fashion_cnn.serving.server import serve as start
+
+    if host not in LOOPBACK and secret is None:
+        say(f"Warning: whoever can reach {host} can ask; --token-file PATH lets only some")
+    start(model, host, port, workers, secret, origins or ())
 
 
 @app.command()

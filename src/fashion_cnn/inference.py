@@ -64,6 +64,8 @@ class Classifier:
 
     Attributes:
         card: what the export wrote about it: `class_names`, `input`, `threshold`, `test`, …
+        sha256: of the file.
+        shape: (height, width, channels) of the images that it takes.
     """
 
     def __init__(self, content: bytes, name: str = "model") -> None:
@@ -85,13 +87,14 @@ class Classifier:
             self.card: dict[str, Any] = json.loads(about["fashion_cnn"])
             self._names = tuple(map(str, self.card["class_names"]))
             place = self.card["input"]
-            self._shape = int(place["height"]), int(place["width"]), int(place["channels"])
+            self.shape = int(place["height"]), int(place["width"]), int(place["channels"])
             threshold = self.card.get("threshold")
             if threshold is not None and not 0 <= float(threshold) <= 1:
                 raise ValueError(f"threshold {threshold}; expected 0..1")
             (pixels,), (answers,) = self._session.get_inputs(), self._session.get_outputs()
+            self.sha256 = hashlib.sha256(content).hexdigest()
             self._input = pixels.name
-            if (pixels.type, tuple(pixels.shape[1:])) != ("tensor(uint8)", self._shape):
+            if (pixels.type, tuple(pixels.shape[1:])) != ("tensor(uint8)", self.shape):
                 raise ValueError(f"takes {pixels.type} {pixels.shape}, its card says otherwise")
             if answers.shape[1:] != [len(self._names)]:
                 raise ValueError(f"gives {answers.shape} for {len(self._names)} classes")
@@ -126,7 +129,7 @@ class Classifier:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of raw pixels, uint8 (n, height, width, channels): float32 (n, classes)."""
-        batch = max(4, BATCH * SIDE**2 // max(SIDE**2, self._shape[0] * self._shape[1]))
+        batch = max(4, BATCH * SIDE**2 // max(SIDE**2, self.shape[0] * self.shape[1]))
         parts = range(0, len(images), batch)
         found = [self._session.run(None, {self._input: images[i : i + batch]})[0] for i in parts]
         return np.concatenate(found) if found else np.zeros((0, len(self._names)), np.float32)
@@ -162,7 +165,7 @@ class Classifier:
             FileNotFoundError: there is no such file.
             ValueError: no picture, or not of the model's size.
         """
-        height, width, channels = self._shape
+        height, width, channels = self.shape
         ready = isinstance(picture, np.ndarray) and (
             picture.shape in ((height, width), (height, width, channels))
         )
@@ -177,9 +180,9 @@ class Classifier:
 
     def answer(self, seen: Sequence[Prepared]) -> list[Answer]:
         """Say what is on pictures that `see` has prepared."""
-        none = np.zeros((0, *self._shape), np.uint8)
+        none = np.zeros((0, *self.shape), np.uint8)
         rows = self.probabilities(np.stack([x.pixels for x in seen]) if seen else none)
-        return [self._answer(row, x.note) for row, x in zip(rows, seen, strict=True)]
+        return [self.say(row, x.note) for row, x in zip(rows, seen, strict=True)]
 
     def evidence(self, seen: Prepared) -> np.ndarray:
         """How much less probable the answer is without each place (occlusion, arXiv:1311.2901).
@@ -191,7 +194,7 @@ class Classifier:
             float (height, width): the mean drop of the answer's probability over all black squares
             of a fifth of the width, a fourteenth of it apart, that cover the pixel.
         """
-        height, width, _ = self._shape
+        height, width, _ = self.shape
         side, step = max(2, width // 5), max(2, width // 14)
         corners = [
             (y, x) for y in range(1 - side, height, step) for x in range(1 - side, width, step)
@@ -204,7 +207,8 @@ class Classifier:
         drops = before.max() - after[:, before.argmax()]
         return np.tensordot(drops, covers, 1) / covers.sum(0)
 
-    def _answer(self, row: np.ndarray, note: str) -> Answer:
+    def say(self, row: np.ndarray, note: str = "") -> Answer:
+        """The answer that probabilities, (classes,), amount to."""
         order = np.argsort(-row, kind="stable")
         named = {self._names[k]: float(row[k]) for k in order}
         label, threshold = self._names[order[0]], self.card.get("threshold")

@@ -60,14 +60,7 @@ def explanation(
     Returns:
         `path`.
     """
-    steps = [("the picture", _image(prepared.photo))]
-    if prepared.likely is not None and prepared.mask is not None:
-        dimmed = prepared.photo * np.where(prepared.mask, 1.0, 0.15)[..., np.newaxis]
-        steps.append(("how surely garment", _image(np.rint(255 * prepared.likely))))
-        steps.append(("the garment, cut out", _image(np.rint(dimmed))))
-    size = "x".join(map(str, prepared.pixels.shape[:2]))
-    steps.append((f"the network sees {size}", _image(prepared.pixels)))
-    steps.append(("where the evidence is", _heat(prepared.pixels, evidence)))
+    steps = steps_of(prepared, evidence)
     wide = (TILE + GAP) * len(steps) + BARS + 2 * GAP
     sheet = Image.new("RGB", (wide, TILE + 5 * LINE + 2 * GAP), "white")
     _title(sheet, (GAP, GAP), name, answer)
@@ -79,6 +72,19 @@ def explanation(
     told = "orange: without this part the answer would be less probable; blue: more probable"
     _write(sheet, (GAP, GAP + TILE + 4 * LINE), told, GREY, 11)
     return write_whole(path, sheet.save)
+
+
+def steps_of(prepared: Prepared, evidence: np.ndarray) -> list[tuple[str, Any]]:
+    """Captions and images of what happens to a picture, up to where the evidence is."""
+    steps = [("the picture", _image(prepared.photo))]
+    if prepared.likely is not None and prepared.mask is not None:
+        dimmed = prepared.photo * np.where(prepared.mask, 1.0, 0.15)[..., np.newaxis]
+        steps.append(("how surely garment", _image(np.rint(255 * prepared.likely))))
+        steps.append(("the garment, cut out", _image(np.rint(dimmed))))
+    size = "x".join(map(str, prepared.pixels.shape[:2]))
+    steps.append((f"the network sees {size}", _image(prepared.pixels)))
+    steps.append(("where the evidence is", _heat(prepared.pixels, evidence)))
+    return steps
 
 
 def _title(sheet: Any, at: tuple[int, int], name: str, answer: Answer) -> None:

@@ -1,0 +1,1 @@
+"""An exported model behind HTTP, and the page that anyone can try."""

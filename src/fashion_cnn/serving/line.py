@@ -1,0 +1,128 @@
+"""What waits for the model: bounded by time, and images of many requests go in one batch."""
+
+import asyncio
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fashion_cnn.inference import Classifier
+
+MOST_SECONDS = 1.0  # of work in line; what would come after that is refused
+BATCH = 64  # images of several requests at a time
+WEIGHT = 0.1  # of the newest measurement in what work is believed to take
+
+Waiting = asyncio.Future[np.ndarray]
+
+
+class Busy(Exception):
+    """There is too much in line; `headers` say when to come again."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"{seconds:.1f} s of work are in line; try again after that")
+        self.headers = {"retry-after": str(math.ceil(seconds))}
+
+
+class Line:
+    """The line before a model, and the threads that work it off.
+
+    Attributes:
+        ahead: seconds of work that are in line or under way.
+        seconds: what one `image` in the network and one `photo` before it take, as measured.
+    """
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.seconds = {"image": 1e-3, "photo": 2e-2}
+        self._waiting: deque[tuple[Classifier, np.ndarray, Waiting]] = deque()
+        self._working = False
+        self._network = ThreadPoolExecutor(1, "network")
+        self._threads = ThreadPoolExecutor(os.cpu_count(), "photos")
+
+    @property
+    def full(self) -> bool:
+        """Whether whatever comes now is refused."""
+        return self.ahead > MOST_SECONDS
+
+    @contextmanager
+    def place(self, images: int = 0, photos: int = 0) -> Iterator[None]:
+        """A place in line for so much work; an empty line takes any amount.
+
+        Raises:
+            Busy: there is too much before it.
+        """
+        cost = images * self.seconds["image"] + photos * self.seconds["photo"]
+        if self.ahead > 1e-6 and self.ahead + cost > MOST_SECONDS:
+            raise Busy(self.ahead)
+        self.ahead += cost
+        try:
+            yield
+        finally:
+            self.ahead -= cost
+
+    async def probabilities(self, classifier: Classifier, images: np.ndarray) -> np.ndarray:
+        """`Classifier.probabilities`, together with whatever else waits for the same model."""
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        self._waiting.append((classifier, images, answer))
+        if not self._working:
+            self._working = True
+            self._task = loop.create_task(self._work())
+        return await answer
+
+    async def photo(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """`in_threads`, and learn from it how long a photo takes."""
+        began = time.perf_counter()
+        done = await self.in_threads(work, *arguments)
+        self._learn("photo", time.perf_counter() - began)
+        return done
+
+    async def in_threads(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Call something off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            classifier, parts, answers = self._batch()
+            began = time.perf_counter()
+            try:
+                images = parts[0] if len(parts) == 1 else np.concatenate(parts)
+                work = partial(classifier.probabilities, images)
+                found = await loop.run_in_executor(self._network, work)
+            except Exception as error:  # whatever it is belongs to those who wait
+                for _, answer in answers:
+                    if not answer.done():
+                        answer.set_exception(error)
+                continue
+            self._learn("image", (time.perf_counter() - began) / len(images))
+            start = 0
+            for count, answer in answers:
+                if not answer.done():  # else its client has gone
+                    answer.set_result(found[start : start + count])
+                start += count
+        self._working = False
+
+    def _batch(self) -> tuple[Classifier, list[np.ndarray], list[tuple[int, Waiting]]]:
+        """The first in line, and those after it that go with it."""
+        classifier, images, answer = self._waiting.popleft()
+        parts, answers = [images], [(len(images), answer)]
+        room = BATCH - len(images)
+        while self._waiting and self._waiting[0][0] is classifier:
+            room -= len(self._waiting[0][1])
+            if room < 0:
+                break
+            _, more, answer = self._waiting.popleft()
+            parts.append(more)
+            answers.append((len(more), answer))
+        return classifier, parts, answers
+
+    def _learn(self, kind: str, seconds: float) -> None:
+        self.seconds[kind] += WEIGHT * (seconds - self.seconds[kind])
