@@ -95,19 +95,19 @@ def test_the_line_is_bounded_by_the_time_it_takes():
     line = Line()
     line.seconds = {"image": 0.01, "photo": 0.1}
     assert not line.full
-    with line.place(images=500):  # an empty line takes any amount
+    with line.place(image=500):  # an empty line takes any amount
         assert line.ahead == pytest.approx(5)
         assert line.full
         with (
             pytest.raises(Busy, match=r"5.0 s of work are in line") as caught,
-            line.place(images=1),
+            line.place(image=1),
         ):
             pass
         assert caught.value.headers == {"retry-after": "5"}
     assert line.ahead == pytest.approx(0)
-    with line.place(photos=8), line.place(images=20), pytest.raises(Busy), line.place(images=1):
+    with line.place(photo=8), line.place(image=20), pytest.raises(Busy), line.place(image=1):
         pass
-    with pytest.raises(KeyError), line.place(images=1):
+    with pytest.raises(KeyError), line.place(image=1):
         raise KeyError
     assert line.ahead == pytest.approx(0)
     assert MOST_SECONDS == 1
@@ -120,7 +120,7 @@ def test_it_learns_what_work_takes(monkeypatch):
     async def ask():
         line = Line()
         line.seconds["photo"] = 0.5
-        assert await line.photo(lambda x: x + 1, 1) == 2
+        assert await line.off_the_loop("photo", lambda x: x + 1, 1) == 2
         return line.seconds["photo"]
 
     assert asyncio.run(ask()) == pytest.approx(0.55)

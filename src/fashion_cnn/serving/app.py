@@ -32,7 +32,6 @@ from fashion_cnn.serving.service import Served, Service
 
 PAGE = Path(__file__).parent / "page"
 KINDS = "JPEG, PNG or WebP"
-EVIDENCE = 300  # images, about, that a map of the evidence takes
 
 
 def make_app(service: Service, token: str | None = None, origins: Sequence[str] = ()) -> Any:
@@ -125,7 +124,7 @@ def _add_protocol(app: FastAPI, service: Service) -> None:
             raise ValueError(f"{HEADER_LENGTH}: got {length[:60]!r}; expected a number of bytes")
         json_length = None if length is None else int(length)
         asked = read_request(await request.body(), json_length, served.tensors)
-        with service.line.place(images=len(asked.images)):
+        with service.line.place(image=len(asked.images)):
             rows = await service.line.probabilities(served.classifier, asked.images)
         service.metrics.seen(asked.images, rows, served.classifier.card["class_names"])
         body, headers = write_answer(asked, rows, served.name, served.version)
@@ -156,14 +155,14 @@ def _add_photos(app: FastAPI, service: Service) -> None:
         """What is on a photo: JPEG, PNG or WebP, as the body or as a form's `file`."""
         began, photo = time.perf_counter(), await _photo(request)
         served, line = service.served, service.line
-        with line.place(images=EVIDENCE if explain else 1, photos=1):
-            seen = await line.photo(served.classifier.see, io.BytesIO(photo))
+        with line.place(image=1, photo=1, explanation=int(explain)):
+            seen = await line.off_the_loop("photo", served.classifier.see, io.BytesIO(photo))
             prepared = time.perf_counter()
             rows = await line.probabilities(served.classifier, seen.pixels[np.newaxis])
             answered = time.perf_counter()
             steps = None
             if explain:
-                steps = await line.in_threads(_steps, served.classifier, seen)
+                steps = await line.off_the_loop("explanation", _steps, served.classifier, seen)
         answer = served.classifier.say(rows[0], seen.note)
         service.metrics.seen(seen.pixels[np.newaxis], rows, served.classifier.card["class_names"])
         service.metrics.said(answer.verdict)

@@ -19,6 +19,7 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+DOCS_POLICY = PAGE_POLICY.replace("-src 'self';", "-src 'self' 'unsafe-inline';")  # Swagger UI's
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -56,7 +57,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *self._headers(message["headers"])]
+                message["headers"] = [*message["headers"], *self._headers(scope["path"])]
             await send(message)
 
         try:
@@ -75,10 +76,9 @@ class Guard:
             where = getattr(route, "path", "other") if status != 404 else "other"
             self.service.metrics.answered(where, status, time.perf_counter() - began)
 
-    def _headers(self, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        added = list(HEADERS)
-        if not any(name == b"content-security-policy" for name, _ in given):
-            added.append((b"content-security-policy", PAGE_POLICY.encode()))
+    def _headers(self, path: str) -> list[tuple[bytes, bytes]]:
+        policy = DOCS_POLICY if path == "/docs" else PAGE_POLICY
+        added = [*HEADERS, (b"content-security-policy", policy.encode())]
         if self.service.draining:
             added.append((b"connection", b"close"))
         return added

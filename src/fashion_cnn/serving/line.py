@@ -35,16 +35,17 @@ class Line:
 
     Attributes:
         ahead: seconds of work that are in line or under way.
-        seconds: what one `image` in the network and one `photo` before it take, as measured.
+        seconds: what one `image` in the network, one `photo` before it and one `explanation`
+            after it take, as measured.
     """
 
     def __init__(self) -> None:
         self.ahead = 0.0
-        self.seconds = {"image": 1e-3, "photo": 2e-2}
+        self.seconds = {"image": 1e-3, "photo": 2e-2, "explanation": 0.2}
         self._waiting: deque[tuple[Classifier, np.ndarray, Waiting]] = deque()
         self._working = False
         self._network = ThreadPoolExecutor(1, "network")
-        self._threads = ThreadPoolExecutor(os.cpu_count(), "photos")
+        self._threads = ThreadPoolExecutor(os.cpu_count(), "pictures")
 
     @property
     def full(self) -> bool:
@@ -52,13 +53,13 @@ class Line:
         return self.ahead > MOST_SECONDS
 
     @contextmanager
-    def place(self, images: int = 0, photos: int = 0) -> Iterator[None]:
-        """A place in line for so much work; an empty line takes any amount.
+    def place(self, **work: int) -> Iterator[None]:
+        """A place in line for work, as in `image=64`; an empty line takes any amount.
 
         Raises:
             Busy: there is too much before it.
         """
-        cost = images * self.seconds["image"] + photos * self.seconds["photo"]
+        cost = sum(count * self.seconds[kind] for kind, count in work.items())
         if self.ahead > 1e-6 and self.ahead + cost > MOST_SECONDS:
             raise Busy(self.ahead)
         self.ahead += cost
@@ -77,16 +78,12 @@ class Line:
             self._task = loop.create_task(self._work())
         return await answer
 
-    async def photo(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """`in_threads`, and learn from it how long a photo takes."""
-        began = time.perf_counter()
-        done = await self.in_threads(work, *arguments)
-        self._learn("photo", time.perf_counter() - began)
+    async def off_the_loop(self, kind: str, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Call something in a thread, and learn from it how long such a kind of work takes."""
+        loop, began = asyncio.get_running_loop(), time.perf_counter()
+        done = await loop.run_in_executor(self._threads, work, *arguments)
+        self._learn(kind, time.perf_counter() - began)
         return done
-
-    async def in_threads(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Call something off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ export function useToken(given) {
   token = given;
 }
 
-async function fetched(path, options = {}) {
+async function fetched(path, options = {}, tries = 3) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   let answer;
   try {
@@ -17,9 +17,13 @@ async function fetched(path, options = {}) {
   }
   const told = await answer.json().catch(() => ({}));
   if (answer.ok) return told;
-  const wait = answer.headers.get("Retry-After");
+  const wait = Number(answer.headers.get("Retry-After"));
+  if (wait && tries > 1) {
+    await new Promise((done) => setTimeout(done, 1000 * wait));
+    return fetched(path, options, tries - 1);
+  }
   const Kind = answer.status === 401 ? NeedsToken : Error;
-  throw new Kind(wait ? `Too much to do; try again in ${wait} s.` : (told.error ?? `The server said ${answer.status}.`));
+  throw new Kind(wait ? "There is too much to do; try again later." : (told.error ?? `The server said ${answer.status}.`));
 }
 
 const asUrl = (png) => `data:image/png;base64,${png}`;

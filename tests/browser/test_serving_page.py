@@ -1,0 +1,193 @@
+"""The page of `fashion-cnn serve` in headless Chromium: pictures in, words and bars out."""
+
+import io
+import os
+import re
+import shutil
+
+import pytest
+from PIL import Image, ImageDraw
+from playwright.sync_api import expect, sync_playwright
+
+from fashion_cnn.inference import Classifier
+
+SCREENS = {"wide": (1200, False), "phone": (390, True)}
+
+
+def picture(form="PNG"):
+    image = Image.new("RGB", (400, 533), "#e4e0d8")
+    legs = [(140, 60), (260, 60), (280, 480), (215, 480), (200, 180), (185, 480), (120, 480)]
+    ImageDraw.Draw(image).polygon(legs, "#203060")
+    file = io.BytesIO()
+    image.save(file, form)
+    return file.getvalue()
+
+
+FILE = {"name": "trousers.png", "mimeType": "image/png", "buffer": picture()}
+ANSWER = Classifier.load("photo").predict(io.BytesIO(picture()))
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not found:
+        pytest.skip("no Chromium on this machine")
+    with sync_playwright() as playwright:
+        words = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=found, args=words)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(serving):
+    with serving("photo") as (_, port, _):
+        yield f"http://127.0.0.1:{port}/"
+
+
+@pytest.fixture
+def opened(chromium, server):
+    """A function that opens the page; at the end nothing may have gone wrong or elsewhere."""
+    contexts, wrong = [], []
+
+    def open_page(screen="wide", scheme="light", url=server):
+        width, touch = SCREENS[screen]
+        context = chromium.new_context(
+            viewport={"width": width, "height": 800},
+            color_scheme=scheme,
+            has_touch=touch,
+            is_mobile=touch,
+            permissions=["clipboard-read", "clipboard-write"],
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "request",
+            lambda asked: (
+                None
+                if asked.url.startswith((server, "data:", "blob:"))
+                else wrong.append(asked.url)
+            ),
+        )
+        page.goto(url)
+        return page
+
+    open_page.wrong = wrong
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not wrong
+
+
+def expect_answer(page):
+    expect(page.locator("#verdict")).to_contain_text(ANSWER.label)
+    expect(page.locator("#bars li")).to_have_count(10)
+    expect(page.locator("#bars li").first).to_contain_text(f"{100 * ANSWER.probability:.0f}")
+    expect(page.locator("#steps figure")).to_have_count(5, timeout=30_000)
+    expect(page.locator("#status")).to_be_empty()
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_chosen_file_is_answered(opened, screen, scheme):
+    page = opened(screen, scheme)
+    expect(page.locator("#result")).to_be_hidden()
+    page.set_input_files("#file", FILE)
+    expect_answer(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("[...document.images].every((x) => x.naturalWidth > 0)")
+
+
+def test_unsure_is_said_in_words(opened):
+    page = opened()
+    page.locator("#samples button").nth(6).click()  # a shirt
+    expect(page.locator("#verdict")).to_have_text(re.compile(r"^(Not sure: perhaps )?[A-Z].* \d"))
+
+
+def test_samples_by_keyboard_alone(opened):
+    page = opened()
+    expect(page.locator("#samples button")).to_have_count(10)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "file"
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        if "Trouser" in page.evaluate("document.activeElement.querySelector('img')?.alt ?? ''"):
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator("#verdict")).to_contain_text("Trouser")
+    expect(page.locator("#steps figure")).to_have_count(
+        3, timeout=30_000
+    )  # as the network wants it
+
+
+PUT = """async ([kind, bytes]) => {
+  const file = new File([new Uint8Array(bytes)], "x.png", { type: "image/png" });
+  const transfer = new DataTransfer();
+  transfer.items.add(file);
+  const event = kind === "paste"
+    ? new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true })
+    : new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
+  document.body.dispatchEvent(event);
+}"""
+
+
+@pytest.mark.parametrize("kind", ["paste", "drop"])
+def test_pasted_and_dropped_pictures_are_answered(opened, kind):
+    page = opened()
+    page.evaluate(PUT, [kind, list(picture())])
+    expect_answer(page)
+
+
+def test_what_is_no_picture_is_said(opened):
+    page = opened()
+    page.set_input_files("#file", {"name": "x.txt", "mimeType": "text/plain", "buffer": b"x"})
+    expect(page.locator("#status")).to_have_text("That is no picture; JPEG, PNG and WebP are read.")
+    page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": b"x"})
+    expect(page.locator("#status")).to_contain_text("expected JPEG, PNG or WebP")
+    expect(page.locator("#result")).to_be_hidden()
+    assert all("415" in said for said in opened.wrong)  # Chromium logs what is refused
+    opened.wrong.clear()
+
+
+def test_only_the_newest_answer_is_shown(opened):
+    page = opened()
+    for k in (8, 1, 9, 1):
+        page.locator("#samples button").nth(k).click()
+    expect(page.locator("#verdict")).to_contain_text("Trouser")
+    expect(page.locator("#steps figure")).to_have_count(3, timeout=30_000)
+    expect(page.locator("#verdict")).to_contain_text("Trouser")
+    assert all("503" in said for said in opened.wrong)  # on a slow machine; it tries again
+    opened.wrong.clear()
+
+
+def test_what_a_screen_reader_says(opened):
+    page = opened()
+    expect(page.get_by_role("heading", name="What garment is this?")).to_be_visible()
+    expect(page.get_by_label("Choose a picture")).to_be_attached()
+    expect(page.get_by_role("button", name="Sample: Ankle boot")).to_be_visible()
+    page.set_input_files("#file", FILE)
+    expect_answer(page)
+    expect(page.get_by_role("region", name=re.compile(ANSWER.label))).to_be_visible()
+    expect(page.get_by_role("list", name="Probability of each class")).to_be_visible()
+    expect(page.get_by_role("img", name="where the evidence is")).to_be_visible()
+    assert page.locator("#status").get_attribute("role") == "status"
+
+
+def test_a_token_is_asked_for(chromium, serving, tmp_path):
+    (tmp_path / "token").write_text("secret")
+    with serving("photo", "--token-file", tmp_path / "token") as (_, port, _):
+        page = chromium.new_page()
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.set_input_files("#file", FILE)
+        page.get_by_label("This server wants a token").fill("secret")
+        page.keyboard.press("Enter")
+        expect_answer(page)
+        expect(page.locator("#token")).to_be_hidden()
+        page.close()
+
+
+def test_the_documentation_opens(opened, server):
+    page = opened(url=f"{server}docs")
+    expect(page.locator("#operations-photos-predict_predict_post")).to_be_visible(timeout=30_000)
