@@ -72,6 +72,7 @@ class Export(StrEnum):
     onnx_int8 = "onnx-int8"
     litert = "litert"
     savedmodel = "savedmodel"
+    web = "web"
 
 
 class WrongUsage(typer.TyperException):
@@ -532,19 +533,29 @@ def _draw_answers(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    form: Annotated[Export, typer.Option("--format", help="For which runtime.")] = Export.onnx,
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run folder; for web also a preset or .onnx.")
+    ],
+    form: Annotated[
+        Export, typer.Option("--format", help="For which runtime; web makes a page.")
+    ] = Export.onnx,
     output: Annotated[
         Path | None, typer.Option(metavar="PATH", help="In the run's folder without.")
     ] = None,
 ) -> None:
     """Write a run's model for another runtime, proved equal, with its card beside it."""
+    if form == Export.web:
+        from fashion_cnn.serving.web import export_web
+
+        folder = export_web(run, output or (Path(run) if Path(run).is_dir() else Path()) / "web")
+        print(f"Page: {folder}; any static web host can serve it")
+        return
     from fashion_cnn.export import export_run
     from fashion_cnn.run import seal
 
-    path = export_run(run, form.value, output)
-    if path.parent.resolve() == run.resolve():
-        seal(run)
+    path = export_run(Path(run), form.value, output)
+    if path.parent.resolve() == Path(run).resolve():
+        seal(Path(run))
     print(f"Model: {path}\nCard: {path.with_name(path.name + '.md')}, and .json for programs")
 
 

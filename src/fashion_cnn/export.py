@@ -21,7 +21,7 @@ import numpy as np
 
 from fashion_cnn.card import as_markdown, card_of
 from fashion_cnn.data.dataset import Data, channels_last
-from fashion_cnn.run import file_sha256, read_json, write_text, write_whole
+from fashion_cnn.run import copy_whole, file_sha256, read_json, write_text, write_whole
 
 ENDINGS = {
     "onnx": "model.onnx",
@@ -98,7 +98,7 @@ def export_here(
             card["sha256"] = file_sha256(path)
             write_whole(output, lambda temporary: shutil.copyfile(path, temporary))
         else:
-            _copy_whole(path, output)
+            copy_whole(path, output)
     write_text(output.with_name(f"{output.name}.json"), json.dumps(card, indent=2) + "\n")
     write_text(output.with_name(f"{output.name}.md"), text)
     return output
@@ -214,13 +214,6 @@ def _write_savedmodel(model: Any, path: Path, data: Data) -> Runtime:
     model.export(path, format="tf_saved_model", verbose=False)
     loaded = tf.saved_model.load(path)  # its variables live as long as it does
     return lambda images: loaded.serve(images).numpy()
-
-
-def _copy_whole(folder: Path, output: Path) -> None:
-    """Copy a folder so that it appears whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".writing-") as beside:
-        shutil.copytree(folder, Path(beside) / "copy")
-        (Path(beside) / "copy").rename(output)
 
 
 _WRITERS: dict[str, Callable[[Any, Path, Data], Runtime]] = {

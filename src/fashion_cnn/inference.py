@@ -30,6 +30,11 @@ def presets() -> dict[str, dict[str, Any]]:
     return {name: _card(name) for name in PRESETS}
 
 
+def name_of(model: Path | str) -> str:
+    """What a preset, a run or a model file is called."""
+    return Path(model).resolve().name.removesuffix(".onnx")
+
+
 def _card(name: str) -> dict[str, Any]:
     return json.loads((PRESET_FOLDER / f"{name}.onnx.json").read_text(encoding="utf-8"))
 
@@ -64,6 +69,7 @@ class Classifier:
 
     Attributes:
         card: what the export wrote about it: `class_names`, `input`, `threshold`, `test`, …
+        content: the file.
         sha256: of the file.
         shape: (height, width, channels) of the images that it takes.
     """
@@ -92,7 +98,7 @@ class Classifier:
             if threshold is not None and not 0 <= float(threshold) <= 1:
                 raise ValueError(f"threshold {threshold}; expected 0..1")
             (pixels,), (answers,) = self._session.get_inputs(), self._session.get_outputs()
-            self.sha256 = hashlib.sha256(content).hexdigest()
+            self.content, self.sha256 = content, hashlib.sha256(content).hexdigest()
             self._input = pixels.name
             if (pixels.type, tuple(pixels.shape[1:])) != ("tensor(uint8)", self.shape):
                 raise ValueError(f"takes {pixels.type} {pixels.shape}, its card says otherwise")

@@ -141,6 +141,14 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
     return path
 
 
+def copy_whole(folder: Path, output: Path) -> Path:
+    """Copy a folder so that it appears whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".writing-") as beside:
+        shutil.copytree(folder, Path(beside) / "copy")
+        (Path(beside) / "copy").rename(output)
+    return output
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write `text` as UTF-8, whole or not at all."""
     return write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,10 +1,9 @@
 """What all requests share: the model of the moment, the line before it, and the counters."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from fashion_cnn.inference import PRESETS, Classifier
+from fashion_cnn.inference import Classifier, name_of
 from fashion_cnn.serving.line import Line
 from fashion_cnn.serving.metrics import Metrics
 from fashion_cnn.serving.protocol import Tensors
@@ -27,10 +26,8 @@ def load(model: str) -> Served:
         FileNotFoundError, ValueError: no model, or none that is valid.
     """
     classifier = Classifier.load(model)
-    path = Path(model)
-    name = model if model in PRESETS else path.resolve().name.removesuffix(".onnx")
     tensors = Tensors(classifier.shape, len(classifier.card["class_names"]))
-    return Served(name, classifier.sha256, classifier, tensors)
+    return Served(name_of(model), classifier.sha256, classifier, tensors)
 
 
 class Service:
