@@ -22,6 +22,7 @@ SMALLEST = 0.08  # of the photo; less is no garment that was found, but a part o
 NARROWER = 0.86  # laid flat, garments are wider than the data set's
 DARKEST = 0.3  # a white garment, negated; black is the background
 ALIKE = 12.0  # difference in Lab between garment and surroundings under which a mask is doubtful
+HALF = 0.5 - 1e-9  # however a mean of just a half has been rounded
 _GREY = np.array([0.299, 0.587, 0.114])
 _TO_XYZ = np.array(
     [
@@ -32,6 +33,9 @@ _TO_XYZ = np.array(
 )
 _WHITE = np.array([0.95047, 1.0, 1.08883])
 _LOWEST, _SPAN = np.array([0, -64, -64]), np.array([100, 128, 128])  # of Lab, in bins
+_BLUR = (np.eye(BINS, k=-1) + 2 * np.eye(BINS) + np.eye(BINS, k=1)) / 4
+_BLUR[0, 0] = _BLUR[-1, -1] = 0.75  # beyond the ends is what is at the ends
+_BLUR = _BLUR @ _BLUR
 _NEIGHBOURS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.5**0.5), (1, -1, 0.5**0.5))
 
 
@@ -70,8 +74,11 @@ def prepare(picture: np.ndarray) -> Prepared:
     height, width = picture.shape[:2]
     scale = min(1.0, EDGE / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    opacity = shrink(picture[..., 3:] / 255.0, size)[..., 0]
-    seen = shrink(picture[..., :3] * (picture[..., 3:] / 255.0), size)
+    opacity, seen = np.ones(size), picture[..., :3]
+    if picture[..., 3].min() < 255:
+        opacity = shrink(picture[..., 3] / 255.0, size)
+        seen = seen * (picture[..., 3:] / 255.0)
+    seen = shrink(seen, size)
     photo = np.rint(seen).astype(np.uint8)
     grey = seen @ _GREY / 255
     transparent = (opacity < 0.5).mean() > 0.01
@@ -79,7 +86,7 @@ def prepare(picture: np.ndarray) -> Prepared:
         return Prepared(photo, _pixels(_centre(grey)))
     if transparent:
         colours = seen / np.maximum(opacity, 1e-6)[..., np.newaxis]
-        grey, likely, mask, note = colours @ _GREY / 255, opacity, opacity >= 0.5, ""
+        grey, likely, mask, note = colours @ _GREY / 255, opacity, opacity > HALF, ""
     else:
         lab = to_lab(seen)
         likely = garment(lab)
@@ -92,17 +99,21 @@ def prepare(picture: np.ndarray) -> Prepared:
 
 
 def shrink(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Means over equal areas: float (height, width, …) to (size[0], size[1], …)."""
-    rows, columns = (_areas(n, m) for n, m in zip(values.shape[:2], size, strict=True))
-    return np.moveaxis(np.tensordot(columns, np.tensordot(rows, values, 1), (1, 1)), 0, 1)
+    """Means over equal areas: (height, width, …) to float (size[0], size[1], …)."""
+    rows = _means(values, size[0])
+    return np.moveaxis(_means(np.moveaxis(rows, 1, 0), size[1]), 0, 1)
 
 
-def _areas(n: int, m: int) -> np.ndarray:
-    """How much of each of n pixels goes into each of m: float (m, n); rows add up to 1."""
-    ends = np.arange(m + 1) * (n / m)
-    at = np.arange(n)
-    shared = np.minimum(ends[1:, None], at + 1) - np.maximum(ends[:-1, None], at)
-    return np.maximum(shared, 0) * (m / n)
+def _means(values: np.ndarray, m: int) -> np.ndarray:
+    """Means of m equal parts of the first axis, which may begin and end within a pixel."""
+    n = len(values)
+    ends = np.arange(m + 1) * n / m
+    at = ends.astype(int)
+    flat = values.reshape(n, -1)
+    parts = np.add.reduceat(flat, at[:-1], axis=0, dtype=float)
+    parts[at[1:] == at[:-1]] = 0  # of no whole pixel, for which reduceat gives the next
+    parts += np.diff((ends - at)[:, np.newaxis] * flat[np.minimum(at, n - 1)], axis=0)
+    return (parts * (m / n)).reshape(m, *values.shape[1:])
 
 
 def to_lab(rgb: np.ndarray) -> np.ndarray:
@@ -159,10 +170,8 @@ def _frame(size: tuple[int, int]) -> np.ndarray:
 def _shares(codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Each pixel's colour's share of all weights, blurred over bins of like colours."""
     counts: np.ndarray = np.bincount(codes.ravel(), weights.ravel(), BINS**3).reshape((BINS,) * 3)
-    for axis in (0, 1, 2) * 2:
-        padded = np.pad(counts, [(1, 1) if k == axis else (0, 0) for k in range(3)], "edge")
-        low, at, high = (np.take(padded, np.arange(k, k + BINS), axis) for k in range(3))
-        counts = (low + 2 * at + high) / 4
+    for _ in range(3):  # an axis each: the one that was first is last afterwards
+        counts = np.tensordot(counts, _BLUR, (0, 0))
     return counts.ravel()[codes] / max(counts.sum(), 1e-12)
 
 

@@ -9,17 +9,23 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from fashion_cnn.inference import Classifier
-
-MOST_SECONDS = 1.0  # of work in line; what would come after that is refused
-BATCH = 64  # images of several requests at a time
+MOST_SECONDS = 2.0  # of work in line; what would come after that is refused
+BATCH = 128  # images of several requests at a time
+BULK = 16  # images, from which on their time does not hang on how many there are
 WEIGHT = 0.1  # of the newest measurement in what work is believed to take
 
 Waiting = asyncio.Future[np.ndarray]
+
+
+class Network(Protocol):
+    """What a line works for."""
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (n, height, width, channels) to float32 (n, classes)."""
 
 
 class Busy(Exception):
@@ -39,13 +45,14 @@ class Line:
             after it take, as measured.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds_an_image: float = 1e-3, cores: int | None = None) -> None:
         self.ahead = 0.0
-        self.seconds = {"image": 1e-3, "photo": 2e-2, "explanation": 0.2}
-        self._waiting: deque[tuple[Classifier, np.ndarray, Waiting]] = deque()
-        self._working = False
-        self._network = ThreadPoolExecutor(1, "network")
-        self._threads = ThreadPoolExecutor(os.cpu_count(), "pictures")
+        self.seconds = {"image": seconds_an_image, "photo": 2e-2, "explanation": 0.2}
+        self._waiting: deque[tuple[Network, np.ndarray, Waiting]] = deque()
+        self._cores = cores or os.cpu_count() or 1
+        self._working: set[asyncio.Task[None]] = set()
+        self._networks = ThreadPoolExecutor(self._cores, "networks")
+        self._pictures = ThreadPoolExecutor(self._cores, "pictures")
 
     @property
     def full(self) -> bool:
@@ -68,58 +75,61 @@ class Line:
         finally:
             self.ahead -= cost
 
-    async def probabilities(self, classifier: Classifier, images: np.ndarray) -> np.ndarray:
-        """`Classifier.probabilities`, together with whatever else waits for the same model."""
-        loop = asyncio.get_running_loop()
-        answer = loop.create_future()
-        self._waiting.append((classifier, images, answer))
-        if not self._working:
-            self._working = True
-            self._task = loop.create_task(self._work())
-        return await answer
+    async def probabilities(self, network: Network, images: np.ndarray) -> np.ndarray:
+        """Those of a network, together with whatever else waits for the same one."""
+        loop, answers = asyncio.get_running_loop(), []
+        for start in range(0, len(images), BATCH):
+            answers.append(loop.create_future())
+            self._waiting.append((network, images[start : start + BATCH], answers[-1]))
+            if len(self._working) < self._cores:
+                task = loop.create_task(self._work())
+                self._working.add(task)
+                task.add_done_callback(self._working.discard)
+        found = await asyncio.gather(*answers)
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     async def off_the_loop(self, kind: str, work: Callable[..., Any], *arguments: Any) -> Any:
         """Call something in a thread, and learn from it how long such a kind of work takes."""
         loop, began = asyncio.get_running_loop(), time.perf_counter()
-        done = await loop.run_in_executor(self._threads, work, *arguments)
+        done = await loop.run_in_executor(self._pictures, work, *arguments)
         self._learn(kind, time.perf_counter() - began)
         return done
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
-            classifier, parts, answers = self._batch()
+            network, parts, answers = self._batch()
             began = time.perf_counter()
             try:
                 images = parts[0] if len(parts) == 1 else np.concatenate(parts)
-                work = partial(classifier.probabilities, images)
-                found = await loop.run_in_executor(self._network, work)
+                work = partial(network.probabilities, images)
+                found = await loop.run_in_executor(self._networks, work)
             except Exception as error:  # whatever it is belongs to those who wait
                 for _, answer in answers:
                     if not answer.done():
                         answer.set_exception(error)
                 continue
-            self._learn("image", (time.perf_counter() - began) / len(images))
+            if len(images) >= BULK:
+                self._learn("image", (time.perf_counter() - began) / len(images) / self._cores)
             start = 0
             for count, answer in answers:
                 if not answer.done():  # else its client has gone
                     answer.set_result(found[start : start + count])
                 start += count
-        self._working = False
 
-    def _batch(self) -> tuple[Classifier, list[np.ndarray], list[tuple[int, Waiting]]]:
+    def _batch(self) -> tuple[Network, list[np.ndarray], list[tuple[int, Waiting]]]:
         """The first in line, and those after it that go with it."""
-        classifier, images, answer = self._waiting.popleft()
+        network, images, answer = self._waiting.popleft()
         parts, answers = [images], [(len(images), answer)]
         room = BATCH - len(images)
-        while self._waiting and self._waiting[0][0] is classifier:
+        while self._waiting and self._waiting[0][0] is network:
             room -= len(self._waiting[0][1])
             if room < 0:
                 break
             _, more, answer = self._waiting.popleft()
             parts.append(more)
             answers.append((len(more), answer))
-        return classifier, parts, answers
+        return network, parts, answers
 
     def _learn(self, kind: str, seconds: float) -> None:
         self.seconds[kind] += WEIGHT * (seconds - self.seconds[kind])

@@ -77,7 +77,7 @@ def read_request(body: bytes, json_length: int | None, tensors: Tensors) -> Aske
         if "classification" in asked:
             raise ValueError(f"output {OUTPUT!r}: classification is not supported here")
         binary = bool(asked.get("binary_data", binary))
-    raw = body[json_length:] if json_length is not None else b""
+    raw = memoryview(body)[json_length:] if json_length is not None else b""
     return Asked(name, _pixels(given, raw, tensors), binary)
 
 
@@ -137,7 +137,7 @@ def _only(given: Any, key: str, name: str) -> list[dict[str, Any]]:
     return given
 
 
-def _pixels(given: dict[str, Any], raw: bytes, tensors: Tensors) -> np.ndarray:
+def _pixels(given: dict[str, Any], raw: bytes | memoryview, tensors: Tensors) -> np.ndarray:
     where, shape = f"input {INPUT!r}", given.get("shape")
     if given.get("datatype") != "UINT8":
         raise ValueError(f"{where}: datatype {_shown(given.get('datatype'))}; expected 'UINT8'")

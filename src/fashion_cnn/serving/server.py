@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from fashion_cnn.serving.service import Service, load
 from fashion_cnn.terminal import say
 
 SETTINGS = "FASHION_CNN_SERVE"  # how the workers are told
+SWITCH = 1e-3  # seconds for which a thread of Python's may keep others waiting
 GRACE = 0.3  # seconds of answering, not ready any more, before the door is closed
 DEADLINE = 20  # seconds for what is under way to end
 PATIENCE = 10.0  # seconds for a request's head to arrive
@@ -86,6 +88,7 @@ def _family(host: str) -> socket.AddressFamily:
 
 def application() -> Any:
     """What each worker runs, told by the environment."""
+    sys.setswitchinterval(SWITCH)
     settings = json.loads(os.environ[SETTINGS])
     service = Service(settings["model"], settings["shared"])
     app = make_app(service, settings["token"], settings["origins"])

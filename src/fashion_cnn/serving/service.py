@@ -1,10 +1,13 @@
 """What all requests share: the model of the moment, the line before it, and the counters."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fashion_cnn.inference import Classifier, name_of
-from fashion_cnn.serving.line import Line
+from fashion_cnn.serving.line import BULK, Line
 from fashion_cnn.serving.metrics import Metrics
 from fashion_cnn.serving.protocol import Tensors
 
@@ -25,9 +28,18 @@ def load(model: str) -> Served:
     Raises:
         FileNotFoundError, ValueError: no model, or none that is valid.
     """
-    classifier = Classifier.load(model)
+    classifier = Classifier.load(model, threads=1)  # batches go side by side
     tensors = Tensors(classifier.shape, len(classifier.card["class_names"]))
     return Served(name_of(model), classifier.sha256, classifier, tensors)
+
+
+def _seconds_an_image(served: Served) -> float:
+    """What an image takes of many at a time; a network is slow when it is asked first."""
+    images = np.zeros((BULK, *served.tensors.shape), np.uint8)
+    served.classifier.probabilities(images)
+    began = time.perf_counter()
+    served.classifier.probabilities(images)
+    return (time.perf_counter() - began) / BULK
 
 
 class Service:
@@ -36,7 +48,7 @@ class Service:
     def __init__(self, model: str, shared: bool = False) -> None:
         self.model = model
         self.served = load(model)
-        self.line, self.metrics = Line(), Metrics(shared)
+        self.line, self.metrics = Line(_seconds_an_image(self.served)), Metrics(shared)
         self.draining = False  # not ready any more; what comes is still answered
         self.tasks: set[Any] = set()  # asyncio itself forgets them
 

@@ -2,6 +2,7 @@
 // numbers are and why is said there; a test holds the two to the same pixels.
 const SIDE = 28, EDGE = 112, FRAME = 0.03, BINS = 16, OF_FRAME = 0.9, FLOOR = 1e-3, PULL = 2;
 const ROUNDS = 3, SWEEPS = 5, MIDDLE = 1.5, SMALLEST = 0.08, NARROWER = 0.86, DARKEST = 0.3, ALIKE = 12;
+const HALF = 0.5 - 1e-9;
 const NEIGHBOURS = [[0, 1, 1], [1, 0, 1], [1, 1, Math.SQRT1_2], [1, -1, Math.SQRT1_2]];
 
 // Plane: {height, width, data: Float64Array of height * width}.
@@ -29,7 +30,7 @@ export function prepare(image) {
   if (transparent) {
     bright = map(opacity, (x, i) => grey(r[i], g[i], b[i]) / Math.max(x, 1e-6) / 255);
     likely = opacity;
-    mask = map(opacity, (x) => +(x >= 0.5));
+    mask = map(opacity, (x) => +(x > HALF));
   } else {
     const lab = toLab(seen);
     likely = garment(lab, 0);
