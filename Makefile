@@ -36,6 +36,7 @@ lint: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/textbook.py
@@ -46,3 +47,5 @@ notebook: $(READY)
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
 		--group dev --no-header --no-annotate pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra serve \
+		--group build --no-header --no-annotate pyproject.toml --output-file requirements-serve.lock
