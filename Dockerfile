@@ -1,16 +1,24 @@
-# A server for presets and exported models, on loopback's port 8000 of the machine:
+# A server for presets and exported models:
 #   docker build -t fashion-cnn .
 #   docker run --rm -p 127.0.0.1:8000:8000 fashion-cnn
-# Another model: -v "$PWD/model.onnx:/model.onnx:ro" and /model.onnx as the last word.
-FROM python:3.13-slim AS build
+# Another model: -v "$PWD/model.onnx:/model.onnx:ro" before the image's name, /model.onnx after it.
+FROM python:3.13 AS build
 WORKDIR /src
 COPY requirements-serve.lock .
-RUN python -m venv /opt/fashion-cnn && \
-    /opt/fashion-cnn/bin/pip install --no-cache-dir --require-hashes -r requirements-serve.lock
+RUN python -m venv --without-pip /opt/fashion-cnn && \
+    pip --python /opt/fashion-cnn install --no-cache-dir --no-compile --require-hashes \
+    -r requirements-serve.lock
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
-RUN /opt/fashion-cnn/bin/pip install --no-cache-dir --no-deps --no-build-isolation . && \
-    /opt/fashion-cnn/bin/pip uninstall --yes pip
+RUN pip --python /opt/fashion-cnn install --no-cache-dir --no-compile --no-deps \
+    --no-build-isolation .
+# what no server needs
+WORKDIR /opt/fashion-cnn/lib/python3.13/site-packages
+RUN pip --python /opt/fashion-cnn uninstall --yes hatchling pathspec pluggy trove-classifiers && \
+    rm -r onnxruntime/transformers onnxruntime/tools onnxruntime/quantization && \
+    find . -name tests -type d -prune -exec rm -r {} + && \
+    strip uvloop/*.so && \
+    /opt/fashion-cnn/bin/fashion-cnn serve --help
 
 FROM python:3.13-slim
 COPY --from=build /opt/fashion-cnn /opt/fashion-cnn

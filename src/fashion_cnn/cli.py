@@ -46,7 +46,7 @@ _EXTRAS = {
     "cleanlab": "audit",
     "jax": "jax",
     "ai_edge_litert": "litert",
-    **dict.fromkeys(("fastapi", "fastapi_offline", "prometheus_client", "uvicorn"), "serve"),
+    **dict.fromkeys(("fastapi", "httptools", "uvicorn"), "serve"),
 }  # module -> what brings it; others come with train
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import importlib
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +40,8 @@ def of(program):
 
 
 def test_nothing_else_is_promised():
-    assert len(of("make")) + len(of("pip")) + len(of("fashion-cnn")) == len(COMMANDS)
+    programs = ("make", "pip", "fashion-cnn", "curl", "docker")
+    assert sum(len(of(program)) for program in programs) == len(COMMANDS)
 
 
 @pytest.mark.parametrize("words", of("make"), ids=" ".join)
@@ -49,12 +52,12 @@ def test_make_knows_the_target(words):
 
 
 def test_pip_lines_name_an_extra_that_exists():
-    assert [words[-1] for words in of("pip")] == [".", ".[train]"]
+    assert [words[-1] for words in of("pip")] == [".", ".[train]", ".[serve]"]
     assert "pip install '.[heic]'" in README
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {"train", "heic"} <= project["optional-dependencies"].keys()
+    assert {"train", "heic", "serve"} <= project["optional-dependencies"].keys()
 
 
 def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
@@ -70,6 +73,8 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
     (tmp_path / "short.json").write_text(short.to_json())
     program = str(Path(sys.executable).with_name("fashion-cnn"))
     for words in of("fashion-cnn"):
+        if words[1] == "serve" or ("web" in words and not shutil.which("npm")):
+            continue  # the server has a test of its own; npm is not everywhere
         cut = [] if "--resume" in words else CUT.get(words[1], [])
         if words[1] == "train" and "photos" in words:
             cut = OWN + ["--weights", "none"] * ("mobilenet" in words)
@@ -92,6 +97,33 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
     made = ("runs/textbook-1/report.html", "comparison.png", "audit/suspects.csv")
     made += ("why.png", "all.png", "runs/textbook-1/savedmodel/saved_model.pb")
     assert all((tmp_path / name).is_file() for name in made)
+
+
+def test_the_server_and_what_is_asked_of_it(tmp_path, serving):
+    shirt = Image.new("RGB", (400, 300), "beige")
+    shirt.paste("navy", (130, 40, 270, 260))
+    shirt.save(tmp_path / "shirt.jpg")
+    assert [words for words in of("fashion-cnn") if words[1] == "serve"] == [
+        ["fashion-cnn", "serve"]
+    ]
+    (words,) = of("curl")
+    if not shutil.which("curl"):
+        pytest.skip("no curl on this machine")
+    with serving() as (_, port, _):
+        call = [word.replace(":8000", f":{port}") for word in words]
+        done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"] == "photo"
+
+
+def test_the_container_copies_what_is_there():
+    assert of("docker") == [["docker", "build", "-t", "fashion-cnn", "."]]
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copied = [word for x in lines if x.startswith("COPY ") for word in x.split()[1:-1]]
+    allowed = (ROOT / ".dockerignore").read_text().splitlines()
+    for name in copied:
+        if not name.startswith(("--", "/")):
+            assert (ROOT / name).exists() and f"!{name}" in allowed, name
 
 
 def test_the_python_example(capsys):

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-MOST_SECONDS = 2.0  # of work in line; what would come after that is refused
+MOST_SECONDS = 1.0  # of work in line; what comes after that is refused
 BATCH = 128  # images of several requests at a time
 BULK = 16  # images, from which on their time does not hang on how many there are
 WEIGHT = 0.1  # of the newest measurement in what work is believed to take
@@ -42,7 +42,7 @@ class Line:
     Attributes:
         ahead: seconds of work that are in line or under way.
         seconds: what one `image` in the network, one `photo` before it and one `explanation`
-            after it take, as measured.
+            after it take a core, as measured.
     """
 
     def __init__(self, seconds_an_image: float = 1e-3, cores: int | None = None) -> None:
@@ -61,14 +61,14 @@ class Line:
 
     @contextmanager
     def place(self, **work: int) -> Iterator[None]:
-        """A place in line for work, as in `image=64`; an empty line takes any amount.
+        """A place in line for work, as in `image=64`.
 
         Raises:
             Busy: there is too much before it.
         """
-        cost = sum(count * self.seconds[kind] for kind, count in work.items())
-        if self.ahead > 1e-6 and self.ahead + cost > MOST_SECONDS:
+        if self.full:
             raise Busy(self.ahead)
+        cost = sum(count * self.seconds[kind] for kind, count in work.items()) / self._cores
         self.ahead += cost
         try:
             yield
@@ -90,9 +90,13 @@ class Line:
 
     async def off_the_loop(self, kind: str, work: Callable[..., Any], *arguments: Any) -> Any:
         """Call something in a thread, and learn from it how long such a kind of work takes."""
-        loop, began = asyncio.get_running_loop(), time.perf_counter()
-        done = await loop.run_in_executor(self._pictures, work, *arguments)
-        self._learn(kind, time.perf_counter() - began)
+
+        def timed() -> tuple[Any, float]:
+            began = time.perf_counter()
+            return work(*arguments), time.perf_counter() - began
+
+        done, took = await asyncio.get_running_loop().run_in_executor(self._pictures, timed)
+        self._learn(kind, took)
         return done
 
     async def _work(self) -> None:
@@ -110,7 +114,7 @@ class Line:
                         answer.set_exception(error)
                 continue
             if len(images) >= BULK:
-                self._learn("image", (time.perf_counter() - began) / len(images) / self._cores)
+                self._learn("image", (time.perf_counter() - began) / len(images))
             start = 0
             for count, answer in answers:
                 if not answer.done():  # else its client has gone
