@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-MOST_SECONDS = 1.0  # of work in line; what comes after that is refused
+MOST_SECONDS = 0.5  # of work in line; what comes after that is refused
 BATCH = 128  # images of several requests at a time
 BULK = 16  # images, from which on their time does not hang on how many there are
 WEIGHT = 0.1  # of the newest measurement in what work is believed to take
