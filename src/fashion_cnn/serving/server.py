@@ -123,11 +123,14 @@ def _heed_signals(service: Service) -> None:
         except (OSError, ValueError) as error:
             say(f"fashion-cnn: {error}; going on with the model that is loaded")
 
+    def hang_up() -> None:
+        task = loop.create_task(reload())
+        service.tasks.add(task)
+        task.add_done_callback(service.tasks.discard)
+
     signal.signal(signal.SIGTERM, drain)
     if hasattr(signal, "SIGHUP"):
-        loop.add_signal_handler(
-            signal.SIGHUP, lambda: service.tasks.add(loop.create_task(reload()))
-        )
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
 
 
 class Workers(Multiprocess):

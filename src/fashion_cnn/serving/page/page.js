@@ -85,9 +85,13 @@ async function look(picture) {
   } catch (error) {
     if (mine !== asked) return;
     at("result").hidden = true;
-    tell(error.message, true);
-    at("token").hidden = !(error instanceof NeedsToken);
+    fail(error);
   }
+}
+
+function fail(error) {
+  tell(error.message, true);
+  at("token").hidden = !(error instanceof NeedsToken);
 }
 
 function lookAtFirst(files) {
@@ -123,6 +127,8 @@ at("token").addEventListener("submit", (event) => {
   event.preventDefault();
   useToken(event.target.querySelector("input").value);
   at("token").hidden = true;
+  tell("");
+  introduce();
   if (last) look(last);
 });
 
@@ -138,11 +144,16 @@ function showSamples(names) {
   );
 }
 
-about()
-  .then(({ name, sha256, class_names: names, preparation, test, kept }) => {
+async function introduce() {
+  try {
+    const { name, sha256, class_names: names, preparation, test, kept } = await about();
     at("about").textContent = `A convolutional network, “${name}”, looks at a picture and says which of ${names.length} kinds of things is on it: ${names.join(", ")}.`;
-    if (preparation === "photo") showSamples(names);
+    if (preparation === "photo" && at("samples").hidden) showSamples(names);
     const share = test?.accuracy ? `It was right on ${(100 * test.accuracy).toFixed(1)} % of ${test.examples.toLocaleString("en")} test images; photos are harder. ` : "";
     at("foot").textContent = `${share}It knows no other kinds: whatever it is shown, it names one of these, or is unsure. ${kept} SHA-256 ${sha256.slice(0, 16)}…`;
-  })
-  .catch((error) => tell(error.message, true));
+  } catch (error) {
+    fail(error);
+  }
+}
+
+introduce();
