@@ -562,7 +562,7 @@ def export(
 @app.command()
 def serve(
     model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="A preset, a run folder or an .onnx file.")
+        str, typer.Argument(metavar="MODEL", help="A preset, a run folder or an .onnx file.")
     ] = "photo",
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 8000,

@@ -149,7 +149,7 @@ async function introduce() {
     const { name, sha256, class_names: names, preparation, test, kept } = await about();
     at("about").textContent = `A convolutional network, “${name}”, looks at a picture and says which of ${names.length} kinds of things is on it: ${names.join(", ")}.`;
     if (preparation === "photo" && at("samples").hidden) showSamples(names);
-    const share = test?.accuracy ? `It was right on ${(100 * test.accuracy).toFixed(1)} % of ${test.examples.toLocaleString("en")} test images; photos are harder. ` : "";
+    const share = test?.accuracy ? `It was right on ${(100 * test.accuracy).toFixed(1)} % of ${test.examples.toLocaleString("en")} test images${preparation === "photo" ? "; photos are harder" : ""}. ` : "";
     at("foot").textContent = `${share}It knows no other kinds: whatever it is shown, it names one of these, or is unsure. ${kept} SHA-256 ${sha256.slice(0, 16)}…`;
   } catch (error) {
     fail(error);
