@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fashion_cnn.data.photo import Prepared
+from fashion_cnn.data.pictures import Picture
 from fashion_cnn.inference import Answer, Classifier
 
 _HEAD = ("path", "rank", "label", "probability", "verdict", "note", "error")
@@ -22,6 +23,31 @@ def ask(
             yield path, seen, classifier.answer([seen])[0], ""
         except (OSError, ValueError) as error:
             yield path, None, None, str(error).removeprefix(f"{path}: ")
+
+
+def see_and_say(
+    classifier: Classifier, pictures: list[tuple[str, Picture | Exception]]
+) -> Iterator[tuple[str, Answer | None, str]]:
+    """Answer for some pictures at once: each one's name, the answer, and why there is none.
+
+    Args:
+        classifier: who answers.
+        pictures: names, and what `Classifier.see` takes, or why it could not be had.
+    """
+    seen: list[Prepared | str] = []
+    for name, picture in pictures:
+        try:
+            if isinstance(picture, Exception):
+                raise picture
+            seen.append(classifier.see(picture))
+        except (OSError, ValueError) as error:
+            seen.append(str(error).removeprefix("picture: ").removeprefix(f"{name}: "))
+    answers = iter(classifier.answer([x for x in seen if isinstance(x, Prepared)]))
+    for (name, _), found in zip(pictures, seen, strict=True):
+        if isinstance(found, Prepared):
+            yield name, next(answers), ""
+        else:
+            yield name, None, found
 
 
 def print_head(form: str) -> None:

@@ -36,6 +36,10 @@ DataOption = Annotated[
     ),
 ]
 
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT|auto", help="Use the machines of a Ray cluster, not this one."),
+]
 
 WEIGHTS = ("imagenet", "none")  # or a path
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -45,6 +49,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")  # that --show and --explain write
 _EXTRAS = {
     "cleanlab": "audit",
     "jax": "jax",
+    **dict.fromkeys(("optuna", "pyarrow", "ray"), "scale"),
     "ai_edge_litert": "litert",
     **dict.fromkeys(("fastapi", "httptools", "uvicorn"), "serve"),
 }  # module -> what brings it; others come with train
@@ -221,12 +226,26 @@ def train(
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Make report.html at the end; about 15 s.")
     ] = True,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Train with N processes that share each batch (JAX)."
+        ),
+    ] = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Train a network, measure it on the test images, and draw what happened."""
     from fashion_cnn.data import load_data
     from fashion_cnn.recipes import DEFAULT, find_recipe, require_same, with_settings
     from fashion_cnn.run import is_used, new_run_folder, read_source
 
+    if cluster and not processes:
+        raise WrongUsage("--cluster needs --processes N")
+    if processes:
+        from fashion_cnn.scaling.train import refuse_tensorflow
+
+        refuse_tensorflow()
+        os.environ["KERAS_BACKEND"] = "jax"
     if resume and run is None:
         raise WrongUsage("--resume needs --run DIR, the run to go on with")
     if resume and run and not (run / "recipe.json").exists():
@@ -279,7 +298,7 @@ def train(
                 raise WrongUsage(str(error)) from None
             if _is_finished(folder):
                 return
-        _eight_steps(chosen, images, folder, resume, report)
+        _eight_steps(chosen, images, folder, resume, report, processes, cluster)
     except (KeyboardInterrupt, SystemExit, OSError):
         if (folder / "recipe.json").exists():
             say(f"Kept up to the last whole epoch: fashion-cnn train --run {folder} --resume")
@@ -323,7 +342,15 @@ def _for_its_images(recipe: Any, images: Any, given: dict[str, str]) -> Any:
     return fitted
 
 
-def _eight_steps(recipe: Any, images: Any, folder: Path, resume: bool, report: bool) -> None:
+def _eight_steps(
+    recipe: Any,
+    images: Any,
+    folder: Path,
+    resume: bool,
+    report: bool,
+    processes: int | None,
+    cluster: str | None,
+) -> None:
     from fashion_cnn.evaluation import measure_run  # Keras wakes up after the data is sure
     from fashion_cnn.export import export_here, export_run
     from fashion_cnn.framework import keras
@@ -352,10 +379,16 @@ def _eight_steps(recipe: Any, images: Any, folder: Path, resume: bool, report: b
     passes = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
     if recipe.head_epochs and recipe.options.get("weights") != "none":
         passes += f", the first {min(recipe.head_epochs, recipe.epochs)} of the head alone"
+    passes += f" by {processes} processes" if processes else ""
     say(f"5 Train       {passes}, batches of {recipe.batch_size}, seed {recipe.seed}")
     bars = EpochBars()
     try:
-        fit(recipe, images, folder, callbacks=[bars], resume=resume)
+        if processes:
+            from fashion_cnn.scaling.train import train_together
+
+            train_together(recipe, images, folder, processes, cluster, [bars], resume)
+        else:
+            fit(recipe, images, folder, callbacks=[bars], resume=resume)
     finally:
         bars.close()
     say(f"6 Evaluate    all {len(images.test_labels):,} test images")
@@ -460,7 +493,11 @@ def presets() -> None:
 def predict(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Pictures, folders, patterns; - reads a list."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Pictures, folders, patterns; - reads a list. With --output also Parquet and tar "
+            "files, and addresses such as s3://bucket/folder.",
+        ),
     ],
     model: Annotated[
         str,
@@ -477,6 +514,15 @@ def predict(
     explain: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw every step of one picture, and why.")
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="For very many: write a folder of Parquet files, on all cores; the same command "
+            "again goes on where it was.",
+        ),
+    ] = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Say what is on photos of garments, or on pictures like those of Fashion-MNIST."""
     from fashion_cnn import answers
@@ -484,6 +530,13 @@ def predict(
     from fashion_cnn.inference import Classifier
     from fashion_cnn.run import write_csv
 
+    if cluster and not output:
+        raise WrongUsage("--cluster needs --output DIR")
+    if output:
+        if unsure or show or explain:
+            raise WrongUsage("--output: goes without --unsure, --show and --explain")
+        _predict_all(inputs, Classifier.load(model, threads=1), output, cluster)
+        return
     for drawn in filter(None, (show, explain)):
         if drawn.suffix.lower() not in PICTURES:
             raise WrongUsage(f"{drawn}: expected a name that ends in {', '.join(PICTURES)}")
@@ -515,6 +568,20 @@ def predict(
         say(f"{show}: shows the first {MOST_SHOWN}")
     if failed:
         raise ValueError(f"{failed} of {len(paths)} pictures could not be read")
+
+
+def _predict_all(words: list[str], classifier: Any, output: Path, cluster: str | None) -> None:
+    from fashion_cnn.scaling.predict import answer_parts, begin, count
+
+    todo, parts = begin(words, classifier, output)
+    if len(todo) < parts:
+        say(f"{parts - len(todo)} of {parts} parts are there already")
+    with steps(len(todo)) as tick:
+        tick("parts")
+        for _ in answer_parts(todo, classifier, output, cluster):
+            tick("parts")
+    pictures, failed = count(output, parts)
+    print(f"{pictures:,} pictures, {failed:,} of which could not be read: {output}")
 
 
 def _draw_answers(

@@ -1,42 +1,18 @@
-"""Keras, imported once and quietly: `from fashion_cnn.framework import keras`.
-
-TensorFlow writes its first lines straight to file descriptor 2, before any setting of its own can
-stop them, so the descriptor points nowhere while TensorFlow wakes up.
-"""
+"""Keras, imported once and quietly: `from fashion_cnn.framework import keras`."""
 
 import logging
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Let nothing reach file descriptor 2, where TensorFlow greets when it is first imported."""
-    sys.stderr.flush()
-    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)
-
-
-def _cores() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2
-
+from fashion_cnn.run import cores
+from fashion_cnn.terminal import silence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 # Two operations at a time with half of the cores each: what `training.steps` and `models.forward`
 # make use of. TensorFlow reads these once, when it starts.
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, _cores() // 2)))
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, cores() // 2)))
 with silence():
     import keras
 

@@ -256,9 +256,14 @@ def environment(backend: str) -> dict[str, Any]:
         "backend": backend,
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cores": cores(),
         "commit": _commit(),
     }
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2
 
 
 def seal(run: Path, *patterns: str) -> None:

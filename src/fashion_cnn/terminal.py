@@ -1,5 +1,6 @@
 """What people see while they wait: lines and bars on standard error."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,23 @@ SECONDS = 10  # between two lines
 def say(text: str = "") -> None:
     """A line on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Let nothing reach file descriptor 2, to which TensorFlow and JAX greet when they wake up.
+
+    They write straight to it, before any setting of their own can stop them.
+    """
+    sys.stderr.flush()
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.framework import keras
+from fashion_cnn.processes import mine, spread, together
 
 BATCH = 200  # images of up to 64x64 at a time; see docs/experiments.md
 _LARGE = 64 * 64
@@ -36,6 +37,8 @@ def make_forward(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     shapes = [tuple(getattr(layer.output, "shape", ())[1:]) for layer in model.layers]
     largest = max((x[:2] for x in shapes if len(x) == 3), key=math.prod, default=())
     batch = batch_of((*largest, 1) if largest else ())  # it may enlarge its images
+    if together():
+        return _shared_forward(model, batch)
     if keras.backend.backend() != "tensorflow":
         return lambda images: model.predict(images, batch_size=batch, verbose=0)
     import tensorflow as tf
@@ -55,3 +58,25 @@ def make_forward(model: Any) -> Callable[[np.ndarray], np.ndarray]:
         return parts.concat()
 
     return lambda images: forward(images).numpy()
+
+
+def _shared_forward(model: Any, batch: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Several processes, each with all of the images, share each batch and have all answers."""
+    import jax
+
+    mesh = model.variables[0].value.sharding.mesh
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def answers(trainable: Any, others: Any, images: Any) -> Any:
+        return model.stateless_call(trainable, others, images, training=False)[0]
+
+    compiled = jax.jit(answers, out_shardings=everywhere)
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        state = [[v.value for v in model.trainable_variables]]
+        state.append([v.value for v in model.non_trainable_variables])
+        parts = [images[i : i + batch] for i in range(0, len(images), batch)]
+        given = [spread(mine(part, len(part)), len(part)) for part in parts]
+        return np.concatenate([np.asarray(compiled(*state, x)) for x in given])
+
+    return forward

@@ -17,6 +17,7 @@ from fashion_cnn.framework import bfloat16_is_fast, keras, silence
 from fashion_cnn.models import build_model
 from fashion_cnn.models.forms import for_training, mirrored
 from fashion_cnn.models.forward import BATCH, batch_of, make_forward
+from fashion_cnn.processes import from_first, place
 from fashion_cnn.recipes import Recipe, find_recipe
 from fashion_cnn.run import (
     environment,
@@ -140,14 +141,16 @@ def train(
         run.mkdir(parents=True, exist_ok=True)
     with held(run) if run else nullcontext():
         rows = _open_run(run, recipe, data, network, own_model, resume) if run else 0
+        rows = int(from_first(str(rows).encode()))
         history: list[dict[str, float]] = []
         for phase in phases:
             if rows > phase.last:  # and what comes next begins with what a checkpoint holds
                 continue
             model = phase.prepare()
-            if run and phase.first < rows:
+            if phase.first < rows:
                 history = load_checkpoint(run, model)
-                write_history(run, history)  # it may be a row behind the checkpoint
+                if run:
+                    write_history(run, history)  # it may be a row behind the checkpoint
             stopped = _fit(recipe, data, index, phase, model, history, run, heard, verbose)
             heard.on_train_end({})  # which may bring this phase's best weights back
             if stopped:
@@ -256,6 +259,7 @@ def _open_run(
         source: dict[str, Any] = {"source": data.source, "found": data.found}
         source |= {"sha256": data.sha256, "class_names": data.class_names}
         about = {**environment(keras.backend.backend()), "own_model": own_model}
+        about["processes"] = place()[1]
         about["precision"] = "float32" if own_model else precision_here(recipe)
         about["backbone_sha256"] = pretrained
         write_json(run / "environment.json", {**about, "data": source})

@@ -6,6 +6,7 @@ import numpy as np
 
 from fashion_cnn.data.augment import augment, noise_columns
 from fashion_cnn.data.dataset import Data, channels_last
+from fashion_cnn.processes import devices, mine
 from fashion_cnn.recipes import Recipe
 
 Look = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -15,13 +16,18 @@ def training_index(recipe: Recipe, data: Data) -> np.ndarray:
     """The training images of a recipe, int64 (n,).
 
     Raises:
-        ValueError: a batch is larger than the data.
+        ValueError: a batch is larger than the data, or cannot be cut into equal shares.
     """
     held_out = recipe.validation == "validation"
     index = data.train_index if held_out else np.arange(len(data.train_labels))
     if recipe.batch_size > len(index):
         raise ValueError(
             f"batch_size: got {recipe.batch_size}; there are {len(index)} training images"
+        )
+    if recipe.batch_size % devices():
+        raise ValueError(
+            f"batch_size: got {recipe.batch_size}; {devices()} processes need a multiple of "
+            f"{devices()}"
         )
     return index
 
@@ -62,13 +68,15 @@ def chunks(
             augmented pixels without.
 
     Yields:
-        What `look` gives, or uint8 (n, height, width, channels); and int32 labels (n,).
+        What `look` gives, or uint8 (n, height, width, channels), of this process's share of each
+        batch; and int32 labels, of all of it.
     """
     images, labels = channels_last(data.train_images), data.train_labels.astype(np.int32)
     order, noise = epoch_plan(recipe, epoch, index, len(images))
     for start in range(0, len(order), size):
-        chosen = order[start : start + size]
+        all_chosen = order[start : start + size]
+        chosen = mine(all_chosen, recipe.batch_size)
         if look:
-            yield look(chosen, noise[chosen]), labels[chosen]
+            yield look(chosen, noise[chosen]), labels[all_chosen]
         else:
-            yield augment(images[chosen], noise[chosen], recipe.augment), labels[chosen]
+            yield augment(images[chosen], noise[chosen], recipe.augment), labels[all_chosen]

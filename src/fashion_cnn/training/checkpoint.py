@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fashion_cnn.processes import from_first
 from fashion_cnn.recipes import Recipe, read_recipe, require_same
 from fashion_cnn.run import HISTORY_COLUMNS, damaged_files, write_text, write_whole
 
@@ -51,18 +52,28 @@ def newest_checkpoint(run: Path) -> dict[str, np.ndarray] | None:
     Raises:
         ValueError: all of them are damaged.
     """
+    content = _newest(run)
+    return _arrays(content) if content else None
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _newest(run: Path) -> bytes:
+    """The newest checkpoint that is whole; nothing when the run has none yet."""
     saved = sorted((run / "checkpoints").glob("epoch-*.npz"), reverse=True)
     for path in saved:
         content = path.read_bytes()
         if hashlib.sha256(content[:-_DIGEST]).hexdigest().encode() == content[-_DIGEST:]:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return dict(arrays)
+            return content
         warnings.warn(f"{path}: damaged; using the one before it", stacklevel=2)
     if saved:
         raise ValueError(
             f"{run}: none of its {len(saved)} checkpoints can be read; start a new run"
         )
-    return None
+    return b""
 
 
 def finished_epochs(run: Path, recipe: Recipe) -> int:
@@ -79,8 +90,10 @@ def finished_epochs(run: Path, recipe: Recipe) -> int:
     return 0 if arrays is None else len(arrays["history"])
 
 
-def load_checkpoint(run: Path, model: Any) -> list[dict[str, float]]:
+def load_checkpoint(run: Path | None, model: Any) -> list[dict[str, float]]:
     """Put the newest whole checkpoint into a compiled model.
+
+    Of several processes the first reads it, and the others, which have no run, get it from there.
 
     Returns:
         The history so far; empty when the run never finished an epoch.
@@ -88,9 +101,10 @@ def load_checkpoint(run: Path, model: Any) -> list[dict[str, float]]:
     Raises:
         ValueError: the run was started with another model, or none of its checkpoints is whole.
     """
-    arrays = newest_checkpoint(run)
-    if arrays is None:
+    content = from_first(_newest(run) if run else b"")
+    if not content:
         return []
+    arrays = _arrays(content)
     model.optimizer.build(model.trainable_variables)
     for kind, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
         here = [tuple(variable.shape) for variable in variables]

@@ -20,7 +20,8 @@ class EpochBars(keras.callbacks.Callback):
         self.last = 0  # the epoch that this phase ends with
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Put up the epoch's bar."""
+        """Put up the epoch's bar, in place of one that was broken off."""
+        self.close()
         if self.last != self.params["epochs"]:  # another phase is as fast as another training
             self.first, self.last = epoch, self.params["epochs"]
             self.began, self.done = time.monotonic(), 0
@@ -43,7 +44,7 @@ class EpochBars(keras.callbacks.Callback):
         """Leave the epoch's figures standing."""
         if self.bar:
             self.bar.update(self.task, note=_figures(logs))
-            self.bar.stop()
+            self.close()
         else:
             line = f"{self.name}  {_figures(logs)}  {self._left()} left"
             self.console.print(line, soft_wrap=True)
@@ -52,6 +53,7 @@ class EpochBars(keras.callbacks.Callback):
         """Give the terminal back, also when training was broken off."""
         if self.bar:
             self.bar.stop()
+            self.bar = None
 
     def _left(self) -> str:
         total = (self.params["epochs"] - self.first) * self.params["steps"]

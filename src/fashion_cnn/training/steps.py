@@ -11,6 +11,7 @@ import numpy as np
 
 from fashion_cnn.framework import keras
 from fashion_cnn.models.forms import FusedBatchNormalization
+from fashion_cnn.processes import mine, spread
 
 Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
 
@@ -30,7 +31,7 @@ def make_steps(
     Returns:
         A function that trains on what the model takes, such as uint8 images (n, height, width,
         channels), and integer labels (n,), in order, and returns the sum of the losses and the
-        number of right answers.
+        number of right answers. One of several processes gives its share of each batch's images.
 
     Raises:
         ValueError: the backend is neither TensorFlow nor JAX.
@@ -131,27 +132,32 @@ def _on_jax(model: Any, batch_size: int, class_weights: np.ndarray | None) -> St
         state, (losses, right) = jax.lax.scan(step, state, (images, labels))
         return state, losses.sum(), right.sum()
 
-    def one_by_one(state: Any, images: Any, labels: Any) -> Any:
+    looped, one = jax.jit(in_a_loop), jax.jit(step)
+
+    def one_by_one(state: Any, images: np.ndarray, labels: np.ndarray, size: int) -> Any:
         loss, right = 0.0, 0
         for batch in zip(images, labels, strict=True):
-            state, (more_loss, more_right) = one(state, batch)
+            state, (more_loss, more_right) = one(state, tuple(spread(x, size) for x in batch))
             loss, right = loss + more_loss, right + more_right
         return state, loss, right
 
+    def all_at_once(state: Any, images: np.ndarray, labels: np.ndarray, size: int) -> Any:
+        return looped(state, spread(images, size, axis=1), spread(labels, size, axis=1))
+
     # on processors XLA's gradients of convolutions take ten times as long inside a loop
-    one, on_cpu = jax.jit(step), jax.default_backend() == "cpu"
-    steps = one_by_one if on_cpu else jax.jit(in_a_loop)
+    steps = one_by_one if jax.default_backend() == "cpu" else all_at_once
 
     def run(images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
         state: Any = tuple([v.value for v in variables] for variables in everything)
         whole = len(labels) // batch_size * batch_size
-        loss, right = 0.0, 0
-        for part, size in ((slice(whole), batch_size), (slice(whole, None), len(labels) - whole)):
-            if not len(labels[part]):
+        loss, right, used = 0.0, 0, 0
+        for part, size in ((labels[:whole], batch_size), (labels[whole:], len(labels) - whole)):
+            if not len(part):
                 continue
-            x, y = images[part], labels[part]
-            batches = x.reshape(-1, size, *x.shape[1:]), y.reshape(-1, size)
-            state, more_loss, more_right = steps(state, *batches)
+            y = mine(part, size).reshape(len(part) // size, -1)
+            x = images[used : used + y.size].reshape(*y.shape, *images.shape[1:])
+            used += y.size
+            state, more_loss, more_right = steps(state, x, y, size)
             loss, right = loss + float(more_loss), right + int(more_right)
         for variables, values in zip(everything, state, strict=True):
             for variable, value in zip(variables, values, strict=True):

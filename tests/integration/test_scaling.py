@@ -1,0 +1,353 @@
+"""Several processes and several machines, some of which die; the machines are processes here."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from fashion_cnn.data import as_data
+from fashion_cnn.evaluation import load_model
+from fashion_cnn.framework import keras
+from fashion_cnn.inference import Classifier
+from fashion_cnn.models import build_model
+from fashion_cnn.recipes import Recipe
+from fashion_cnn.run import read_history, read_json
+from fashion_cnn.scaling.predict import answer_parts, begin, count
+from fashion_cnn.scaling.train import train_together
+
+PROGRAM = Path(sys.executable).with_name("fashion-cnn")
+TOKEN = "a-token-of-the-tests-and-of-nothing-else"  # noqa: S105
+CLOSED = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
+
+# Steps so small that rounding stays rounding: with a recipe's own, weights that differ by 1e-7 at
+# the start differ by 0.01 after 100 steps (docs/decisions/0009).
+STEADY = Recipe(
+    "steady",
+    options={"dropout": 0.3},
+    optimizer="sgd",
+    learning_rate=0.0001,
+    batch_size=36,
+    epochs=2,
+    augment=("flip", "shift"),
+    validation="none",
+)
+IMAGES = 49 * 36 + 17  # 50 steps an epoch; the last batch cannot be shared
+
+
+@pytest.fixture(scope="module")
+def data(real_data):
+    x, y = real_data.train_images[:IMAGES], real_data.train_labels[:IMAGES]
+    return as_data(((x, y), (real_data.test_images[:20], real_data.test_labels[:20])))
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    """The weights of a training that nobody shared, on the same backend."""
+    run = tmp_path_factory.mktemp("alone") / "run"
+    train_together(STEADY, data, run, 1)
+    return weights(run)
+
+
+def weights(run):
+    return load_model(run).get_weights()
+
+
+def furthest(some, others):
+    return max(np.abs(a - b).max() for a, b in zip(some, others, strict=True))
+
+
+class AfterAnEpoch:
+    """A callback that does something once, after the first epoch, and counts epochs."""
+
+    def __init__(self, do):
+        self.do, self.ends = do, []
+
+    def set_params(self, params):
+        pass
+
+    def on_epoch_begin(self, epoch):
+        pass
+
+    def on_train_batch_end(self, batch, logs):
+        pass
+
+    def on_epoch_end(self, epoch, logs):
+        self.ends.append(epoch)
+        if self.do:
+            self.do, do = None, self.do
+            do()
+
+
+def test_two_processes_train_like_one(data, alone, tmp_path):
+    keras.utils.set_random_seed(STEADY.seed)
+    start = build_model("textbook", (28, 28, 1), 10, STEADY.options).get_weights()
+    assert furthest(alone, start) > 5e-4
+    run = tmp_path / "run"
+    train_together(STEADY, data, run, 2)
+    assert furthest(weights(run), alone) < 1e-5
+    about = read_json(run, "environment.json")
+    assert (about["processes"], about["backend"]) == (2, "jax")
+
+
+def test_normalisation_is_of_the_whole_batch(data, tmp_path):
+    some = as_data(
+        ((data.train_images[:125], data.train_labels[:125]), (data.test_images, data.test_labels))
+    )
+    normalised = replace(STEADY, options={"batch_norm": True}, epochs=1)  # 3 batches and 17 images
+    for processes in (1, 2):
+        train_together(normalised, some, tmp_path / f"{processes}", processes)
+    assert furthest(weights(tmp_path / "1"), weights(tmp_path / "2")) < 1e-5
+
+
+def test_a_process_that_is_killed_is_replaced(data, alone, tmp_path):
+    run, died = tmp_path / "run", []
+
+    def kill():
+        victim = multiprocessing.active_children()[-1]
+        died.append(victim.pid)
+        victim.kill()
+
+    heard = AfterAnEpoch(kill)
+    train_together(STEADY, data, run, 2, callbacks=[heard])
+    assert len(died) == 1
+    assert heard.ends == [0, 1]  # none twice
+    assert read_history(run)["epoch"] == [1, 2]
+    assert furthest(weights(run), alone) < 1e-5
+
+
+def test_what_goes_wrong_in_a_process_is_said_here(data, tmp_path):
+    steep = replace(STEADY, learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match="--learning-rate"):
+        train_together(steep, data, tmp_path / "run", 2)
+    with pytest.raises(ValueError, match=r"batch_size: got 36; 5 processes .* --processes 4"):
+        train_together(STEADY, data, tmp_path / "other", 5)
+
+
+def test_tensorflow_is_refused(tmp_path):
+    said = run_program("train", "sprint", "--processes", "2", KERAS_BACKEND="tensorflow")
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "KERAS_BACKEND: got tensorflow; several processes train on jax" in said.stderr
+
+
+def run_program(*words, cwd=None, **environment):
+    call = [str(PROGRAM), *map(str, words)]
+    return subprocess.run(
+        call, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=300
+    )
+
+
+# ----------------------------------------------------------------------------------------------
+# A cluster
+
+
+@pytest.fixture(scope="module")
+def machines():
+    """`with machines() as (address, kill)`: three of one core each; `kill()` ends one of them."""
+
+    @contextmanager
+    def start():
+        before = {name: os.environ.get(name) for name in CLOSED}
+        os.environ |= CLOSED
+        from ray.cluster_utils import Cluster
+
+        size = {"num_cpus": 1, "object_store_memory": 200_000_000}
+        # a dead machine is noticed within 3 s, not 18
+        config = {"health_check_period_ms": 500, "health_check_initial_delay_ms": 0}
+        head = {**size, "include_dashboard": False, "_system_config": config}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        others = [cluster.add_node(**size) for _ in range(2)]
+        try:
+            yield (
+                cluster.address,
+                lambda: cluster.remove_node(others.pop(), allow_graceful=False),
+            )
+        finally:
+            cluster.shutdown()
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+    return start
+
+
+def test_a_cluster_that_loses_a_machine_trains_and_predicts(data, alone, drawn, machines, tmp_path):
+    run, output = tmp_path / "run", tmp_path / "out.parquet"
+    with machines() as (address, kill):
+        stranger = run_program(
+            "predict", drawn, "--output", tmp_path / "no", "--cluster", address,
+            RAY_AUTH_TOKEN="x" * 40,
+        )  # fmt: skip
+        assert stranger.returncode == 1
+        assert f"cluster {address}: Failed to connect" in stranger.stderr
+        assert "RAY_AUTH_TOKEN" in stranger.stderr
+        heard = AfterAnEpoch(kill)
+        train_together(STEADY, data, run, 3, address, [heard])  # two are left for the second epoch
+        assert heard.ends == [0, 1]
+        assert read_history(run)["epoch"] == [1, 2]
+        assert furthest(weights(run), alone) < 1e-5
+        classifier = Classifier.load("textbook")
+        todo, parts = begin([str(drawn)], classifier, output)
+        assert len(todo) == parts == 9
+        seen = []
+        for part in answer_parts(todo, classifier, output, address):
+            seen.append(part)
+            if len(seen) == 1:
+                kill()
+        assert sorted(seen) == todo
+        assert count(output, parts) == (4200, 0)
+        with pytest.raises(ValueError, match="1 free; 2 processes need as many"):
+            train_together(STEADY, data, tmp_path / "late", 2, address)
+    assert_each_once(output, drawn)
+
+
+# ----------------------------------------------------------------------------------------------
+# Very many pictures
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory, real_data):
+    """4,200 pictures in folders, named in their order."""
+    root = tmp_path_factory.mktemp("pictures") / "drawn"
+    for i in range(4200):
+        folder = root / f"{i // 1000}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(real_data.test_images[i]).save(folder / f"{i:05d}.png")
+    return root
+
+
+def assert_each_once(output, drawn):
+    rows = pq.read_table(output).to_pylist()
+    paths = [row["path"] for row in rows]
+    assert paths == sorted(map(str, drawn.rglob("*.png")))
+    assert all(row["label"] and row["error"] is None for row in rows)
+
+
+def test_a_folder_is_answered_on_all_cores_and_goes_on_where_it_was(drawn, tmp_path, real_data):
+    output = tmp_path / "out.parquet"
+    call = [str(PROGRAM), "predict", str(drawn), "--model", "textbook", "--output", str(output)]
+    with subprocess.Popen(call, stderr=subprocess.DEVNULL) as process:
+        for _ in range(600):
+            if list(output.glob("part-*")):
+                break
+            time.sleep(0.05)
+        process.kill()
+    finished = {path: path.stat().st_mtime_ns for path in output.glob("part-*")}
+    assert 1 <= len(finished) < 9
+    again = run_program(*call[1:])
+    assert again.returncode == 0, again.stderr
+    assert f"{len(finished)} of 9 parts are there already" in again.stderr
+    assert again.stdout == f"4,200 pictures, 0 of which could not be read: {output}\n"
+    assert finished.items() <= {x: x.stat().st_mtime_ns for x in output.glob("part-*")}.items()
+    assert_each_once(output, drawn)
+    table = pq.read_table(output)
+    names = json.loads(table.schema.metadata[b"class_names"])
+    classifier = Classifier.load("textbook")
+    expected = classifier.probabilities(real_data.test_images[:4200, ..., np.newaxis])
+    np.testing.assert_allclose(table["probabilities"].to_pylist(), expected, atol=1e-5)
+    assert table["label"].to_pylist() == [names[k] for k in expected.argmax(1)]
+    other = run_program("predict", drawn, "--model", "standard", "--output", output)
+    assert other.returncode == 1
+    assert f"{output}: begun with another model" in other.stderr
+
+
+def test_parquet_tar_and_addresses_are_read_and_what_is_spoilt_is_a_row(drawn, tmp_path):
+    paths = sorted(drawn.rglob("*.png"))[:6]
+    good, names = [path.read_bytes() for path in paths], [path.name for path in paths]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pq.write_table(
+        pa.table({"image": [*good[:2], b"spoilt", None], "id": ["a", "b", "c", "d"]}),
+        folder / "1.parquet",
+        row_group_size=3,
+    )
+    held = [{"bytes": good[2], "path": "held.png"}]
+    pq.write_table(pa.table({"image": held, "label": [1]}), folder / "2.parquet")
+    pq.write_table(pa.table({"path": [str(paths[3])]}), folder / "3.parquet")
+    pq.write_table(pa.table({"label": [1]}), folder / "4.parquet")
+    with tarfile.open(folder / "5.tar", "w") as archive:
+        for path in paths[4:]:
+            archive.add(path, path.name)
+            archive.add(__file__, f"{path.stem}.cls")
+    (folder / "6.tar").write_bytes((folder / "5.tar").read_bytes()[:700])
+    (folder / "7.png").write_bytes(b"spoilt")
+    output = tmp_path / "out.parquet"
+    words = [folder, paths[0].as_uri(), drawn / "0" / "0000[12].png", tmp_path / "gone.png"]
+    said = run_program("predict", *words, "--model", "textbook", "--output", output)
+    assert said.returncode == 0, said.stderr
+    rows = {row["path"]: row for row in pq.read_table(output).to_pylist()}
+    read = {name for name, row in rows.items() if row["error"] is None}
+    tar = folder / "5.tar"
+    assert read == {
+        "a", "b", "held.png", str(paths[3]), f"{tar}#{names[4]}", f"{tar}#{names[5]}",
+        paths[0].as_uri(), str(paths[1]), str(paths[2]),
+    }  # fmt: skip
+    errors = {name: rows[name]["error"] for name in rows.keys() - read}
+    assert errors.keys() == {
+        "c", "d", *(str(folder / x) for x in ("4.parquet", "6.tar", "7.png")),
+        str(tmp_path / "gone.png"),
+    }  # fmt: skip
+    assert "expected pictures in one of image" in errors[str(folder / "4.parquet")]
+    assert errors["d"] == "empty"
+    assert errors[str(tmp_path / "gone.png")] == "no such file"
+    assert f"{len(rows)} pictures, {len(errors)} of which could not be read" in said.stdout
+    for row in rows.values():
+        assert (row["label"] is None) == (row["error"] is not None)
+
+
+def die(*_):
+    os._exit(1)
+
+
+def test_a_part_whose_process_dies_is_tried_again_and_then_named(drawn, tmp_path, monkeypatch):
+    classifier, output = Classifier.load("textbook"), tmp_path / "out.parquet"
+    todo, parts = begin([str(drawn / "0")], classifier, output)
+    seen = []
+    for part in answer_parts(todo, classifier, output):
+        seen.append(part)
+        if len(seen) == 1:
+            for process in multiprocessing.active_children():
+                process.kill()
+    assert sorted(seen) == todo
+    assert count(output, parts) == (1000, 0)
+    monkeypatch.setattr("fashion_cnn.scaling.predict.answers_of", die)
+    with pytest.raises(RuntimeError, match=r"part 0, from .*00000\.png on: its process died 3 ti"):
+        list(answer_parts([0], classifier, output))
+
+
+def test_the_output_is_not_mixed_with_other_things(drawn, tmp_path):
+    (tmp_path / "mine").write_text("x")
+    said = run_program("predict", drawn, "--output", tmp_path)
+    assert said.returncode == 1
+    assert f"{tmp_path}: something else is there" in said.stderr
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    said = run_program("predict", empty, "--output", tmp_path / "out.parquet")
+    assert said.returncode == 1
+    assert "no pictures there" in said.stderr
+    said = run_program("predict", drawn, "--cluster", "auto")
+    assert said.returncode == 2
+    assert "--cluster needs --output" in said.stderr
+
+
+def test_without_ray_this_machine_is_enough(drawn, tmp_path):
+    (tmp_path / "ray.py").write_text("raise ModuleNotFoundError('No ray', name='ray')")
+    without = {"PYTHONPATH": str(tmp_path)}
+    output = tmp_path / "out.parquet"
+    call = ("predict", drawn / "4", "--model", "textbook", "--output", output)
+    said = run_program(*call, **without)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("200 pictures, 0 of which")
+    said = run_program(*call[:-1], tmp_path / "other", "--cluster", "auto", **without)
+    assert said.returncode == 1
+    assert "ray is not installed: pip install 'fashion-cnn[scale]'" in said.stderr
