@@ -41,9 +41,17 @@ ClusterOption = Annotated[
     typer.Option(metavar="HOST:PORT|auto", help="Use the machines of a Ray cluster, not this one."),
 ]
 
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Trainings at a time; one a core without. A GPU takes 1."
+    ),
+]
+
 WEIGHTS = ("imagenet", "none")  # or a path
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MOST_SHOWN = 100  # pictures on the sheet of --show
+BEST = 5  # trials that are printed
 MANY = 200  # pictures take more than two seconds
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")  # that --show and --explain write
 _EXTRAS = {
@@ -232,6 +240,14 @@ def train(
             min=1, metavar="N", help="Train with N processes that share each batch (JAX)."
         ),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="N", help="Train N times, side by side: mean and spread."),
+    ] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Also make one model of all seeds' mean.")
+    ] = False,
+    jobs: JobsOption = None,
     cluster: ClusterOption = None,
 ) -> None:
     """Train a network, measure it on the test images, and draw what happened."""
@@ -239,8 +255,10 @@ def train(
     from fashion_cnn.recipes import DEFAULT, find_recipe, require_same, with_settings
     from fashion_cnn.run import is_used, new_run_folder, read_source
 
-    if cluster and not processes:
-        raise WrongUsage("--cluster needs --processes N")
+    if (cluster and not (processes or seeds)) or (processes and seeds):
+        raise WrongUsage("--cluster: expected with --processes N or --seeds N, one of the two")
+    if (ensemble or jobs) and not seeds:
+        raise WrongUsage("--ensemble and --jobs need --seeds N")
     if processes:
         from fashion_cnn.scaling.train import refuse_tensorflow
 
@@ -248,6 +266,8 @@ def train(
         os.environ["KERAS_BACKEND"] = "jax"
     if resume and run is None:
         raise WrongUsage("--resume needs --run DIR, the run to go on with")
+    if resume and seeds:
+        raise WrongUsage("--resume: not with --seeds N; the same command with --run DIR goes on")
     if resume and run and not (run / "recipe.json").exists():
         if not recipe:
             raise WrongUsage(f"{run}: no run to resume; with a RECIPE it would be started")
@@ -271,6 +291,11 @@ def train(
         chosen = with_settings(find_recipe(recipe or begun), text)
     except ValueError as error:
         raise WrongUsage(str(error)) from None
+    if seeds:
+        images = load_data(source or "fashion-mnist", chosen.image_size)
+        chosen = _for_its_images(chosen, images, text)
+        _train_seeds(chosen, images.source, run, seeds, ensemble, jobs, cluster)
+        return
     if resume and run:
         source = source or read_source(run)["source"]
         if chosen == find_recipe(begun) and _is_finished(run):
@@ -306,6 +331,39 @@ def train(
     finally:
         if made and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _train_seeds(
+    recipe: Any,
+    source: str,
+    run: Path | None,
+    seeds: int,
+    ensemble: bool,
+    jobs: int | None,
+    cluster: str | None,
+) -> None:
+    from statistics import mean, stdev
+
+    from fashion_cnn.run import new_run_folder
+    from fashion_cnn.scaling.seeds import ENSEMBLE, make_ensemble, train_seeds
+
+    folder = run or new_run_folder(f"{recipe.name}-seeds")
+    say(f"{seeds} seeds of {recipe.name}; if broken off: the same command with --run {folder}")
+    with steps(seeds) as tick:
+        rows = train_seeds(recipe, source, seeds, folder, cluster, jobs, tick)
+    print(f"{'seed':>4}{'validation accuracy':>21}{'test accuracy':>15}{'seconds':>9}")
+    for row in rows:
+        held_out = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else ""
+        print(f"{row['seed']:>4}{held_out:>21}{row['test_accuracy']:>15.2%}", end="")
+        print(f"{row['train_seconds']:>9.0f}")
+    found = [100 * row["test_accuracy"] for row in rows]
+    print(f"Test accuracy: {mean(found):.2f} ± {stdev(found):.2f} % (mean and sd of {seeds} seeds)")
+    if ensemble:
+        metrics = make_ensemble(recipe, seeds, folder)
+        low, high = (f"{end:.2%}" for end in metrics["test_accuracy_interval"])
+        accuracy = f"{metrics['test_accuracy']:.2%} (95 % interval {low} to {high})"
+        print(f"Their mean's:  {accuracy}\nEnsemble: {folder / ENSEMBLE}, a run like others")
+    print(f"Runs: {folder}")
 
 
 def _is_finished(run: Path) -> bool:
@@ -705,6 +763,75 @@ def compare(
         # Bonferroni: of many pairs some differ by chance
         print("   beyond chance" if p < 0.05 / len(found["pairs"]) else "   may be chance")
     print(f"\nCurves: {output}")
+
+
+@app.command()
+def tune(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="[RECIPE | recipe.json]", help="Where the search begins."),
+    ] = "quick",
+    space: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|default",
+            help='What may change: JSON such as {"dropout": [0.0, 0.3], "learning_rate": {"low": '
+            '0.05, "high": 0.5, "log": true}}, with the keys of train --set.',
+        ),
+    ] = "default",
+    trials: Annotated[
+        int, typer.Option(min=1, metavar="N", help="In all, those of an earlier call included.")
+    ] = 30,
+    source: DataOption = "fashion-mnist",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="What is fixed, as for train."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where it writes, tune-<recipe> without; the same command again goes on there.",
+        ),
+    ] = None,
+    jobs: JobsOption = None,
+    cluster: ClusterOption = None,
+) -> None:
+    """Search for a better recipe, judged by accuracy on the validation images alone."""
+    from fashion_cnn.data import load_data
+    from fashion_cnn.recipes import find_recipe, with_settings
+    from fashion_cnn.scaling.tune import default_space, importances, read_space
+    from fashion_cnn.scaling.tune import tune as search
+
+    try:
+        texts = _pairs(settings or [])
+        chosen = with_settings(find_recipe(recipe), texts)
+        images = load_data(source, chosen.image_size)
+        chosen = _for_its_images(chosen, images, texts)
+        what = default_space(chosen) if space == "default" else read_space(Path(space), chosen)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from None
+    folder = output or Path(f"tune-{chosen.name}")
+    say(f"{trials} trials of {', '.join(what)}; finished ones are in {folder} and stay")
+    with steps(trials) as tick:
+        rows = search(chosen, images.source, what, trials, folder, cluster, jobs, tick)
+    from fashion_cnn.report import draw_trials
+
+    print(f"{'trial':>5}{'validation accuracy':>21}{'epochs':>8}{'seconds':>9}  settings")
+    for row in rows[:BEST]:
+        accuracy = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else row["state"]
+        values = " ".join(f"{key}={_short(row[key])}" for key in what if key in row)
+        line = f"{row['trial']:>5}{accuracy:>21}{row['epochs']:>8}{row['seconds']:>9.0f}  {values}"
+        print(f"{line}{'  stopped early' * (row['state'] == 'PRUNED')}")
+    print("\nThe best of many trials was lucky as well: several seeds of it tell what it is worth")
+    print(
+        f"All trials: {folder / 'trials.csv'}\nPicture: {draw_trials(folder, *importances(folder))}"
+    )
+    print(f"Best: fashion-cnn train {folder / 'best.json'}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 @app.command()

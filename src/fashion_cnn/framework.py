@@ -36,4 +36,4 @@ def bfloat16_is_fast() -> bool:
     return "avx512_bf16" in about or "amx_bf16" in about
 
 
-__all__ = ["bfloat16_is_fast", "keras", "silence"]
+__all__ = ["bfloat16_is_fast", "keras"]

@@ -241,6 +241,8 @@ def command_of(recipe: Recipe, about: Mapping[str, Any]) -> str:
         text = ",".join(value) if isinstance(value, tuple) else str(value)
         text = text.lower() if isinstance(value, bool) else text
         words += ["--seed", text] if key == "seed" else ["--set", f"{key}={text}"]
+    if seeds := about.get("seeds"):
+        words += ["--seeds", str(seeds), "--ensemble"]
     return shlex.join(words if source == "fashion-mnist" else [*words, "--data", source])
 
 

@@ -262,8 +262,10 @@ def environment(backend: str) -> dict[str, Any]:
 
 
 def cores() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2
+    """The processors that this process may use: what the system and `OMP_NUM_THREADS` allow."""
+    there = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    return min(there, int(allowed)) if allowed.isdecimal() and int(allowed) else there
 
 
 def seal(run: Path, *patterns: str) -> None:

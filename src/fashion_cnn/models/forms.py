@@ -1,5 +1,6 @@
 """One network in other forms: the fastest to train, and the mean with its mirror image."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,15 @@ def mirrored(model: Any) -> Any:
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
     answers = [model(pixels), model(keras.ops.flip(pixels, axis=2))]
     return keras.Model(pixels, keras.layers.Average()(answers), name=f"{model.name}_mirrored")
+
+
+def mean_of(networks: Sequence[Any]) -> Any:
+    """A network that answers with the mean over networks of the same images."""
+    pixels = keras.Input(networks[0].input_shape[1:], dtype="uint8", name="pixels")
+    for i, network in enumerate(networks):
+        network.name = f"{network.name}_{i}"
+    answers = [network(pixels) for network in networks]
+    return keras.Model(pixels, keras.layers.Average()(answers), name="ensemble")
 
 
 def tempered(model: Any, temperature: float) -> Any:

@@ -14,7 +14,15 @@ from fashion_cnn.report.page import write_page
 from fashion_cnn.report.style import save
 from fashion_cnn.run import read_arrays, read_history, read_json
 
-__all__ = ["PICTURES", "draw_all", "draw_audit", "draw_comparison", "draw_run", "draw_samples"]
+__all__ = [
+    "PICTURES",
+    "draw_all",
+    "draw_audit",
+    "draw_comparison",
+    "draw_run",
+    "draw_samples",
+    "draw_trials",
+]
 
 PICTURES = 14  # that `draw_all` draws at most, with the page
 SUSPECTS = 64  # on a sheet
@@ -73,6 +81,15 @@ def draw_comparison(runs: Sequence[Path], path: Path) -> Path:
     note = "* trained on smoothed labels: a loss that only compares with others of its kind"
     histories = {names[run]: read_history(run) for run in runs}
     return save(plots.comparison(histories, note if smoothed else ""), path)
+
+
+def draw_trials(folder: Path, importance: dict[str, float], epoch: int) -> Path:
+    """Draw what a search found, from its `trials.csv`, into `trials.png`; return its path."""
+    rows: list[dict[str, Any]] = [
+        {**row, **{key: float(row[key] or "nan") for key in ("val_accuracy", "seconds")}}
+        for row in _read_csv(folder / "trials.csv")
+    ]
+    return save(plots.trials(rows, importance, epoch), folder / "trials.png")
 
 
 def draw_audit(folder: Path, data: Data) -> list[Path]:

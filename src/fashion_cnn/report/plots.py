@@ -83,6 +83,48 @@ def comparison(histories: dict[str, dict[str, list[float]]], note: str = "") -> 
 
 
 @matplotlib.rc_context(STYLE)
+def trials(rows: Sequence[dict[str, Any]], importance: dict[str, float], epoch: int) -> Any:
+    """What a search found, and when; and which settings made the difference.
+
+    Args:
+        rows: `trial`, `state`, `val_accuracy` and `seconds` of each, in the order of their ends.
+        importance: setting -> its share; the second part is left out without any.
+        epoch: after which `importance` was measured.
+
+    Returns:
+        A Matplotlib figure.
+    """
+    widths = [2, 1] if importance else [2]
+    figure = new_figure(4.5 * sum(widths) - 2, 4.6)
+    axis, *rest = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+    minutes = np.cumsum([row["seconds"] for row in rows]) / 60
+    values = np.array([row["val_accuracy"] for row in rows])
+    whole = np.array([row["state"] == "COMPLETE" for row in rows])
+    best = np.fmax.accumulate(np.where(whole, values, np.nan))
+    axis.step(minutes, best, where="post", color=BLUE, label="Best so far")
+    axis.plot(
+        minutes[whole], values[whole], "o", color=BLUE, markersize=6, label="Trained to the end"
+    )
+    stopped = {"markersize": 6, "markerfacecolor": "none", "label": "Stopped early"}
+    axis.plot(minutes[~whole], values[~whole], "o", color=GREY, **stopped)
+    axis.set_title("Trials")
+    axis.set_xlabel("Training time spent, minutes")
+    axis.set_ylabel("Validation Accuracy")
+    axis.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=1))
+    axis.legend(loc="best")
+    for axis in rest:
+        names = sorted(importance, key=importance.__getitem__)
+        axis.barh(names, [importance[name] for name in names], color=ORANGE)
+        axis.set_title("What made the difference")
+        axis.set_xlabel(
+            f"Share of the variance after epoch {epoch}\nof {len(rows)} trials (fANOVA)"
+        )
+        axis.xaxis.set_major_formatter(PERCENT)
+        axis.grid(axis="y", visible=False)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
 def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Any:
     """The confusion matrix: rows are true classes, columns predicted ones.
 

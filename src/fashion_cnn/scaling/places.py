@@ -15,6 +15,8 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from fashion_cnn.terminal import silence
+
 SETTLING = 20.0  # seconds in which a cluster notices that processes have ended
 
 Work = Callable[..., Any]
@@ -113,12 +115,14 @@ def cluster(address: str) -> Iterator[Any]:
             f"cluster: got {address!r}; expected HOST:PORT, or auto, on one of its machines"
         )
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it warns of its future
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # seconds to be let in
     import ray
 
     try:
         if host:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-        ray.init(address, log_to_driver=False, configure_logging=False)
+        with silence():
+            ray.init(address, log_to_driver=False, configure_logging=False)
     except (OSError, RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
         raise ValueError(
@@ -131,19 +135,25 @@ def cluster(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
+def kind_of(ray: Any) -> str:
+    """What trainings on a cluster are given one of: `GPU`, or `CPU` where there are none."""
+    return "GPU" if ray.cluster_resources().get("GPU") else "CPU"
+
+
 class OnCluster:
     """Processes of a cluster, the first of them on this machine; a core each, and a GPU if any."""
 
     def __init__(self, ray: Any) -> None:
         self._ray, self._actors = ray, list[Any]()
-        self._kind = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
+        self._kind = kind_of(ray)
 
     def room(self, wanted: int) -> int:
         """How many cores, or GPUs, are free."""
         end = time.monotonic() + SETTLING
         while True:
+            there = int(self._ray.cluster_resources().get(self._kind, 0))
             free = int(self._ray.available_resources().get(self._kind, 0))
-            if free >= wanted or time.monotonic() > end:
+            if free >= min(wanted, there) or time.monotonic() > end:
                 return free
             time.sleep(0.2)
 

@@ -9,7 +9,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import BrokenExecutor
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,10 @@ from fashion_cnn.answers import see_and_say
 from fashion_cnn.inference import Classifier
 from fashion_cnn.run import write_whole
 from fashion_cnn.scaling.pictures import pictures_of, write_plan
-from fashion_cnn.scaling.tasks import tasks
+from fashion_cnn.scaling.tasks import TRIES, tasks, work_off
 
 PLAN = "_plan.parquet"  # readers of Parquet folders leave out what begins with _
 BATCH = 64  # pictures at a time: what a process holds
-TRIES = 3  # of a part whose process died
-
-Part = tuple[int, list[dict[str, Any]], int]  # its number, what is in it, and which try this is
 
 
 def begin(words: list[str], classifier: Classifier, output: Path) -> tuple[list[int], int]:
@@ -77,27 +74,15 @@ def answer_parts(
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(output / PLAN) as file, tasks(address) as (submit, room):
-        work: Iterator[Part] = ((i, file.read_row_group(i).to_pylist(), 1) for i in todo)
-        waiting: dict[Future[bytes], Part] = {}
-        while True:
-            for number, part, tries in itertools.islice(work, max(0, room() - len(waiting))):
-                future = submit(answers_of, part, classifier.content)
-                waiting[future] = number, part, tries
-            if not waiting:
-                return
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                number, part, tries = waiting.pop(future)
-                error = future.exception()
-                if isinstance(error, BrokenExecutor) and tries < TRIES:
-                    work = itertools.chain([(number, part, tries + 1)], work)
-                elif isinstance(error, BrokenExecutor):
-                    raise RuntimeError(
-                        f"part {number}, from {part[0]['name']} on: its process died {tries} times"
-                    )
-                else:
-                    table = future.result()
-                    write_whole(_path(output, number), partial(_write, table))
-                    yield number
+        pieces = ((i, (file.read_row_group(i).to_pylist(), classifier.content)) for i in todo)
+        for number, future in work_off(pieces, answers_of, submit, room):
+            if isinstance(error := future.exception(), BrokenExecutor):
+                first = file.read_row_group(number)["name"][0]
+                raise RuntimeError(
+                    f"part {number}, from {first} on: its process died {TRIES} times ({error})"
+                )
+            write_whole(_path(output, number), partial(_write, future.result()))
+            yield number
 
 
 def count(output: Path, parts: int) -> tuple[int, int]:

@@ -2,40 +2,82 @@
 
 import functools
 import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from fashion_cnn.run import cores
-from fashion_cnn.scaling.places import cluster, end, end_with_the_parent, translated
+from fashion_cnn.scaling.places import cluster, end, end_with_the_parent, kind_of, translated
 
-AHEAD = 2  # pieces for each core of a cluster, one of which waits there
-RETRIES = 3
+AHEAD = 2  # short pieces for each core of a cluster, one of which waits there
+TRIES = 3  # of a piece whose process died
 
 Submit = Callable[..., Future[Any]]
 Room = Callable[[], int]
+Piece = tuple[Any, tuple[Any, ...]]  # its name, and what its work is given
 
 
-def tasks(address: str | None) -> AbstractContextManager[tuple[Submit, Room]]:
+def tasks(
+    address: str | None, jobs: int | None = None, long: bool = False
+) -> AbstractContextManager[tuple[Submit, Room]]:
     """Where work can be done: the cluster at an address, or here.
+
+    Args:
+        address: of a Ray cluster.
+        jobs: how many pieces are on their way at most; as many as there are cores without.
+        long: pieces are trainings: on a cluster with GPUs each gets one, and none waits there.
 
     Yields:
         `submit(work, *arguments)`, a `Future` with `BrokenExecutor` where the process died; and
         `room()`, how many pieces should be on their way.
     """
-    return _on_cluster(address) if address else _here()
+    return _on_cluster(address, jobs, long) if address else _here(jobs or cores())
+
+
+def work_off(
+    pieces: Iterable[Piece], work: Callable[..., Any], submit: Submit, room: Room
+) -> Iterator[tuple[Any, Future[Any]]]:
+    """Do pieces of work side by side; one whose process died is done again, up to `TRIES` times.
+
+    Args:
+        pieces: each is taken when there is room for it.
+        work: called with what a piece is given.
+        submit: of `tasks`.
+        room: of `tasks`.
+
+    Yields:
+        Each piece's name and its future, which is done.
+    """
+    todo, again = iter(pieces), list[tuple[Piece, int]]()
+    waiting: dict[Future[Any], tuple[Piece, int]] = {}
+    while True:
+        while len(waiting) < room():
+            piece, tries = again.pop() if again else (next(todo, None), 1)
+            if piece is None:
+                break
+            waiting[submit(work, *piece[1])] = piece, tries
+        if not waiting:
+            return
+        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            piece, tries = waiting.pop(future)
+            if isinstance(future.exception(), BrokenExecutor) and tries < TRIES:
+                again.append((piece, tries + 1))
+            else:
+                yield piece[0], future
 
 
 @contextmanager
-def _here() -> Iterator[tuple[Submit, Room]]:
-    """A process a core; each is a pool of its own, so that one that dies takes no others along."""
+def _here(jobs: int) -> Iterator[tuple[Submit, Room]]:
+    """Each process is a pool of its own, so that one that dies takes no others along."""
     context = multiprocessing.get_context("spawn")
+    threads = str(max(1, cores() // jobs))
 
     def start() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, context, end_with_the_parent)
+        return ProcessPoolExecutor(1, context, _begin, (threads,))
 
-    pools = [start() for _ in range(cores())]
+    pools = [start() for _ in range(jobs)]
     last: list[Future[Any] | None] = [None] * len(pools)
 
     def submit(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
@@ -53,16 +95,26 @@ def _here() -> Iterator[tuple[Submit, Room]]:
         end(pools)
 
 
+def _begin(threads: str) -> None:
+    os.environ["OMP_NUM_THREADS"] = threads  # as Ray does; `cores` heeds it
+    end_with_the_parent()
+
+
 @contextmanager
-def _on_cluster(address: str) -> Iterator[tuple[Submit, Room]]:
+def _on_cluster(address: str, jobs: int | None, long: bool) -> Iterator[tuple[Submit, Room]]:
     """Ray's tasks: it starts them again elsewhere when a machine dies."""
     with cluster(address) as ray:
-        remote = functools.cache(ray.remote(num_cpus=1, max_retries=RETRIES))
+        kind = kind_of(ray) if long else "CPU"
+        needs = {"num_cpus": 1, "num_gpus": int(kind == "GPU"), "max_retries": TRIES}
+        remote = functools.cache(ray.remote(**needs))
+        put = functools.cache(ray.put)  # a model goes to each machine once
 
         def submit(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-            return translated(remote(work).remote(*arguments).future())
+            given = [put(x) if isinstance(x, bytes) else x for x in arguments]
+            return translated(remote(work).remote(*given).future())
 
         def room() -> int:
-            return AHEAD * int(ray.cluster_resources().get("CPU", 1))
+            there = int(ray.cluster_resources().get(kind, 1))
+            return min(jobs or there, there) if long else AHEAD * there
 
         yield submit, room

@@ -13,7 +13,7 @@ import numpy as np
 
 from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data, as_data, channels_last
-from fashion_cnn.framework import bfloat16_is_fast, keras, silence
+from fashion_cnn.framework import bfloat16_is_fast, keras
 from fashion_cnn.models import build_model
 from fashion_cnn.models.forms import for_training, mirrored
 from fashion_cnn.models.forward import BATCH, batch_of, make_forward
@@ -32,6 +32,7 @@ from fashion_cnn.run import (
     write_text,
     write_whole,
 )
+from fashion_cnn.terminal import silence
 from fashion_cnn.training.batches import Look, chunks, training_index
 from fashion_cnn.training.checkpoint import (
     KEEP,
