@@ -1,13 +1,15 @@
 """Several processes and several machines, some of which die; the machines are processes here."""
 
+import csv
 import json
 import multiprocessing
 import os
+import statistics
 import subprocess
 import sys
 import tarfile
 import time
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +24,11 @@ from fashion_cnn.evaluation import load_model
 from fashion_cnn.framework import keras
 from fashion_cnn.inference import Classifier
 from fashion_cnn.models import build_model
-from fashion_cnn.recipes import Recipe
-from fashion_cnn.run import read_history, read_json
+from fashion_cnn.recipes import Recipe, find_recipe
+from fashion_cnn.run import read_arrays, read_history, read_json
 from fashion_cnn.scaling.predict import answer_parts, begin, count
 from fashion_cnn.scaling.train import train_together
+from fashion_cnn.scaling.tune import read_space, tune
 
 PROGRAM = Path(sys.executable).with_name("fashion-cnn")
 TOKEN = "a-token-of-the-tests-and-of-nothing-else"  # noqa: S105
@@ -153,62 +156,194 @@ def run_program(*words, cwd=None, **environment):
 
 
 @pytest.fixture(scope="module")
-def machines():
-    """`with machines() as (address, kill)`: three of one core each; `kill()` ends one of them."""
+def cluster_of_three():
+    """One core each; their address, and how to end one of them and to bring it back."""
+    before = {name: os.environ.get(name) for name in CLOSED}
+    os.environ |= CLOSED
+    from ray.cluster_utils import Cluster
 
-    @contextmanager
-    def start():
-        before = {name: os.environ.get(name) for name in CLOSED}
-        os.environ |= CLOSED
-        from ray.cluster_utils import Cluster
+    size = {"num_cpus": 1, "object_store_memory": 200_000_000}
+    # a dead machine is noticed within 3 s, not 18
+    config = {"health_check_period_ms": 500, "health_check_initial_delay_ms": 0}
+    head = {**size, "include_dashboard": False, "_system_config": config}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    others = []
 
-        size = {"num_cpus": 1, "object_store_memory": 200_000_000}
-        # a dead machine is noticed within 3 s, not 18
-        config = {"health_check_period_ms": 500, "health_check_initial_delay_ms": 0}
-        head = {**size, "include_dashboard": False, "_system_config": config}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        others = [cluster.add_node(**size) for _ in range(2)]
-        try:
-            yield (
-                cluster.address,
-                lambda: cluster.remove_node(others.pop(), allow_graceful=False),
-            )
-        finally:
-            cluster.shutdown()
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
+    def fill():
+        while len(others) < 2:
+            others.append(cluster.add_node(**size))
 
-    return start
+    fill()
+    try:
+        yield cluster.address, lambda: cluster.remove_node(others.pop(), allow_graceful=False), fill
+    finally:
+        cluster.shutdown()
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def test_a_cluster_that_loses_a_machine_trains_and_predicts(data, alone, drawn, machines, tmp_path):
-    run, output = tmp_path / "run", tmp_path / "out.parquet"
-    with machines() as (address, kill):
-        stranger = run_program(
-            "predict", drawn, "--output", tmp_path / "no", "--cluster", address,
-            RAY_AUTH_TOKEN="x" * 40,
-        )  # fmt: skip
-        assert stranger.returncode == 1
-        assert f"cluster {address}: Failed to connect" in stranger.stderr
-        assert "RAY_AUTH_TOKEN" in stranger.stderr
-        heard = AfterAnEpoch(kill)
-        train_together(STEADY, data, run, 3, address, [heard])  # two are left for the second epoch
-        assert heard.ends == [0, 1]
-        assert read_history(run)["epoch"] == [1, 2]
-        assert furthest(weights(run), alone) < 1e-5
-        classifier = Classifier.load("textbook")
-        todo, parts = begin([str(drawn)], classifier, output)
-        assert len(todo) == parts == 9
-        seen = []
-        for part in answer_parts(todo, classifier, output, address):
-            seen.append(part)
-            if len(seen) == 1:
-                kill()
-        assert sorted(seen) == todo
-        assert count(output, parts) == (4200, 0)
-        with pytest.raises(ValueError, match="1 free; 2 processes need as many"):
-            train_together(STEADY, data, tmp_path / "late", 2, address)
+@pytest.fixture
+def machines(cluster_of_three):
+    """Where three machines are, and what ends one of them."""
+    address, kill, fill = cluster_of_three
+    fill()
+    return address, kill
+
+
+def test_a_cluster_that_loses_a_machine_trains_to_the_end(data, alone, machines, tmp_path):
+    address, kill = machines
+    run, heard = tmp_path / "run", AfterAnEpoch(kill)
+    train_together(STEADY, data, run, 3, address, [heard])  # two are left for the second epoch
+    assert heard.ends == [0, 1]
+    assert read_history(run)["epoch"] == [1, 2]
+    assert furthest(weights(run), alone) < 1e-5
+    with pytest.raises(ValueError, match="2 free; 3 processes need as many"):
+        train_together(STEADY, data, tmp_path / "late", 3, address)
+
+
+def test_a_cluster_that_loses_a_machine_predicts_each_picture_once(drawn, machines, tmp_path):
+    address, kill = machines
+    classifier, output = Classifier.load("textbook"), tmp_path / "out.parquet"
+    todo, parts = begin([str(drawn)], classifier, output)
+    assert len(todo) == parts == 9
+    seen = []
+    for part in answer_parts(todo, classifier, output, address):
+        seen.append(part)
+        if len(seen) == 1:
+            kill()
+    assert sorted(seen) == todo
+    assert count(output, parts) == (4200, 0)
     assert_each_once(output, drawn)
+
+
+def test_a_cluster_that_loses_a_machine_tries_every_trial_once(few, machines, tmp_path):
+    address, kill = machines
+    ticks = []
+
+    def tick(what):
+        ticks.append(what)
+        if len(ticks) == 2:  # a trial has ended, others run
+            kill()
+
+    rows = tune(QUICK, str(few), SPACE, 5, tmp_path / "search", address, tick=tick)
+    assert sorted(row["trial"] for row in rows) == [0, 1, 2, 3, 4]
+    assert len(ticks) == 6
+    assert {row["state"] for row in rows} <= {"COMPLETE", "PRUNED"}
+
+
+def test_a_cluster_lets_nobody_in_without_its_token(drawn, machines, tmp_path):
+    call = ("predict", drawn, "--output", tmp_path / "no", "--cluster", machines[0])
+    for token in ({"RAY_AUTH_TOKEN": "x" * 40}, {"RAY_AUTH_MODE": "disabled"}):
+        said = run_program(*call, **token)
+        assert said.returncode == 1
+        assert f"fashion-cnn: cluster {machines[0]}: " in said.stderr
+        assert "RAY_AUTH_TOKEN" in said.stderr
+        assert not list((tmp_path / "no").glob("part-*"))
+
+
+# ----------------------------------------------------------------------------------------------
+# Searches and seeds
+
+QUICK = Recipe("quick", model="compact", options={"hidden": 8}, epochs=3, batch_size=32)
+SPACE = {"learning_rate": {"low": 0.001, "high": 0.01, "log": True}, "dropout": [0.0, 0.2]}
+
+
+@pytest.fixture(scope="module")
+def few(real_data, tmp_path_factory):
+    """A source of 600 images."""
+    path = tmp_path_factory.mktemp("few") / "few.npz"
+    np.savez(
+        path,
+        x_train=real_data.train_images[:500],
+        y_train=real_data.train_labels[:500],
+        x_test=real_data.test_images[:100],
+        y_test=real_data.test_labels[:100],
+    )
+    return path
+
+
+def test_a_search_that_was_killed_goes_on_and_tries_each_trial_once(few, tmp_path):
+    folder, space = tmp_path / "search", tmp_path / "space.json"
+    space.write_text(json.dumps(SPACE))
+    (tmp_path / "quick.json").write_text(QUICK.to_json())
+    call = ("tune", tmp_path / "quick.json", "--data", few, "--space", space, "--output", folder)
+    call = [str(PROGRAM), *map(str, call), "--set", "batch_size=32", "--trials", "6"]
+    with subprocess.Popen(call, stderr=subprocess.DEVNULL) as process:
+        for _ in range(1200):
+            if len(read_csv(folder / "trials.csv")) >= 2:
+                break
+            time.sleep(0.05)
+        process.kill()
+    before = read_csv(folder / "trials.csv")
+    assert 2 <= len(before) < 6
+    again = run_program(*call[1:])
+    assert again.returncode == 0, again.stderr
+    after = read_csv(folder / "trials.csv")
+    assert after[: len(before)] == before
+    assert sorted(int(row["trial"]) for row in after) == [0, 1, 2, 3, 4, 5]
+    assert (folder / "trials.png").stat().st_size > 10_000
+    whole = {row["trial"]: row for row in after if row["state"] == "COMPLETE"}
+    best = max(whole.values(), key=lambda row: float(row["val_accuracy"]))
+    recipe = find_recipe(str(folder / "best.json"))
+    assert recipe.learning_rate == float(best["learning_rate"])
+    assert recipe == find_recipe(str(folder / f"trial-{best['trial']}" / "recipe.json"))
+    history = read_history(folder / f"trial-{best['trial']}")
+    assert history["val_accuracy"][-1] == float(best["val_accuracy"])  # its end, not its best
+    first = find_recipe(str(folder / "trial-0" / "recipe.json"))
+    assert (first.learning_rate, first.options["dropout"]) == (0.001, 0.0)  # the recipe itself
+    assert not list(folder.rglob("predictions.npz"))  # the test images were not looked at
+    other = run_program(*call[1:-2], "--trials", "6", "--set", "epochs=2")
+    assert other.returncode == 1
+    assert f"{folder}: begun with another recipe" in other.stderr
+
+
+def read_csv(path):
+    with suppress(FileNotFoundError), open(path, newline="") as file:
+        return list(csv.DictReader(file))
+    return []
+
+
+def test_a_trial_that_cannot_be_is_a_row_and_a_wrong_space_is_refused(few, tmp_path):
+    steep = {"learning_rate": [1e30, 0.001]}
+    rows = tune(replace(QUICK, optimizer="sgd"), str(few), steep, 3, tmp_path / "steep")
+    failed = [row for row in rows if row["learning_rate"] == 1e30]
+    assert failed
+    for row in failed:
+        assert (row["state"], row["val_accuracy"]) == ("FAIL", None)
+        assert "--learning-rate" in row["error"]
+    with pytest.raises(ValueError, match="no trial came to its end"):
+        tune(QUICK, str(few), {"batch_size": [400_000]}, 1, tmp_path / "none")
+    with pytest.raises(ValueError, match="validation: got test"):
+        tune(replace(QUICK, validation="test"), str(few), SPACE, 1, tmp_path / "test")
+    for text in ("{", "[]", '{"colour": [1]}', '{"dropout": {"low": 0.1}}', '{"momentum": [2.0]}'):
+        (tmp_path / "space.json").write_text(text)
+        with pytest.raises(ValueError, match=r"space\.json: "):
+            read_space(tmp_path / "space.json", QUICK)
+
+
+def test_seeds_are_runs_whose_mean_is_one_model(few, tmp_path):
+    folder = tmp_path / "seeds"
+    (tmp_path / "quick.json").write_text(replace(QUICK, mirror=True).to_json())
+    call = ("train", tmp_path / "quick.json", "--data", few, "--seeds", "2", "--run", folder)
+    said = run_program(*call, "--batch-size", "32", "--ensemble")
+    assert said.returncode == 0, said.stderr
+    rows = read_csv(folder / "seeds.csv")
+    assert [row["seed"] for row in rows] == ["0", "1"]
+    found = [read_json(folder / f"seed-{i}", "metrics.json")["test_accuracy"] for i in (0, 1)]
+    assert [float(row["test_accuracy"]) for row in rows] == found
+    mean, sd = 100 * statistics.mean(found), 100 * statistics.stdev(found)
+    assert f"Test accuracy: {mean:.2f} ± {sd:.2f} % (mean and sd of 2 seeds)" in said.stdout
+    each = [read_arrays(folder / f"seed-{i}", "predictions.npz") for i in (0, 1)]
+    together = read_arrays(folder / "ensemble", "predictions.npz")["test_probabilities"]
+    expected = sum(one["test_probabilities"] for one in each) / 2
+    np.testing.assert_allclose(together, expected, atol=1e-6)
+    assert np.abs(each[0]["test_probabilities"] - expected).max() > 0.001
+    card = Classifier.load(folder / "ensemble").card
+    assert "--seeds 2 --ensemble" in card["command"]
+    again = run_program(*call, "--batch-size", "32")
+    assert again.stdout.splitlines()[:4] == said.stdout.splitlines()[:4]
+    for wrong in (("--processes", "2"), ("--resume",)):
+        assert run_program(*call, *wrong).returncode == 2
 
 
 # ----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fashion_cnn.models import model_options
 from fashion_cnn.recipes import Recipe, from_dict, with_settings
 from fashion_cnn.run import held, read_history, read_json, write_csv, write_text
 from fashion_cnn.scaling.runs import TASK, open_folder, seconds_of, train_here
@@ -242,7 +243,7 @@ def _with(recipe: Recipe, values: dict[str, Any]) -> Recipe:
 
 def _beginning(recipe: Recipe, space: Space) -> dict[str, Any]:
     """The recipe's own values, as far as the space holds them."""
-    own: dict[str, Any] = asdict(recipe) | recipe.options
+    own: dict[str, Any] = asdict(recipe) | model_options(recipe.model) | recipe.options
     own = {k: ",".join(v) if isinstance(v, tuple) else v for k, v in own.items() if k in space}
     return {
         key: value
