@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -20,6 +21,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = ["--epochs", "1", "--batch-size", "1000"]
 OWN = ["--epochs", "1", "--no-report", "--set", "image_size=32"]  # no network, few pictures
+FEW = ["--data", "few.npz"]
+MANY = {
+    "--seeds": [*FEW, "--epochs", "1", "--batch-size", "20"],
+    "--processes": [*FEW, "--epochs", "1", "--batch-size", "20", "--no-report"],
+    "tune": [*FEW, "--set", "epochs=1", "--set", "batch_size=20", "--trials", "2"],
+}  # of more than one training
 CUT = {"train": [*SHORT, "--no-report"], "audit": ["--recipe", "short.json", "--folds", "2"]}
 
 
@@ -52,12 +59,12 @@ def test_make_knows_the_target(words):
 
 
 def test_pip_lines_name_an_extra_that_exists():
-    assert [words[-1] for words in of("pip")] == [".", ".[train]", ".[serve]"]
+    assert [words[-1] for words in of("pip")] == [".", ".[train]", ".[serve]", ".[scale]"]
     assert "pip install '.[heic]'" in README
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {"train", "heic", "serve"} <= project["optional-dependencies"].keys()
+    assert {"train", "heic", "serve", "scale"} <= project["optional-dependencies"].keys()
 
 
 def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
@@ -69,6 +76,9 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
         folder = tmp_path / "photos" / ("coat", "hat")[k % 2]
         folder.mkdir(parents=True, exist_ok=True)
         shirt.rotate(9 * k).save(folder / f"{k}.jpg")
+    few = {"x_train": real_data.train_images[:200], "y_train": real_data.train_labels[:200]}
+    few |= {"x_test": real_data.test_images[:50], "y_test": real_data.test_labels[:50]}
+    np.savez(tmp_path / "few.npz", **few)
     short = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=1000)
     (tmp_path / "short.json").write_text(short.to_json())
     program = str(Path(sys.executable).with_name("fashion-cnn"))
@@ -76,6 +86,7 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
         if words[1] == "serve" or ("web" in words and not shutil.which("npm")):
             continue  # the server has a test of its own; npm is not everywhere
         cut = [] if "--resume" in words else CUT.get(words[1], [])
+        cut = next((MANY[word] for word in words if word in MANY), cut)
         if words[1] == "train" and "photos" in words:
             cut = OWN + ["--weights", "none"] * ("mobilenet" in words)
         done = subprocess.run(
@@ -85,6 +96,8 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
     assert {p.name for p in (tmp_path / "runs").iterdir()} == {
         "mobilenet-1",
         "own",
+        "sprint-1",
+        "sprint-seeds-1",
         "standard-1",
         "textbook-1",
         "textbook-2",
@@ -95,6 +108,7 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
     done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.startswith("Ankle boot 0."), done.stderr
     made = ("runs/textbook-1/report.html", "comparison.png", "audit/suspects.csv")
+    made += ("tune-sprint/trials.png", "answers/part-0000000.parquet")
     made += ("why.png", "all.png", "runs/textbook-1/savedmodel/saved_model.pb")
     assert all((tmp_path / name).is_file() for name in made)
 
