@@ -692,8 +692,14 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 8000,
     workers: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Processes; each holds the model.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Processes; each holds the model. One without; on a cluster as many as the load "
+            "asks for, N at most.",
+        ),
+    ] = None,
     token: Annotated[
         Path | None,
         typer.Option("--token-file", metavar="PATH", help="What clients must show is in there."),
@@ -702,16 +708,22 @@ def serve(
         list[str] | None,
         typer.Option("--allow-origin", metavar="URL", help="A page elsewhere that may ask."),
     ] = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Answer over HTTP: the Open Inference Protocol, photos, and a page to try it at."""
     secret = token.read_text(encoding="utf-8").strip() if token else None
     if secret == "":
         raise ValueError(f"{token}: empty; expected a token")
-    from fashion_cnn.serving.server import serve as start
-
     if host not in LOOPBACK and secret is None:
         say(f"Warning: whoever can reach {host} can ask; --token-file PATH lets only some")
-    start(model, host, port, workers, secret, origins or ())
+    if cluster:
+        from fashion_cnn.scaling.serve import serve_on
+
+        serve_on(cluster, model, host, port, workers, secret, origins or ())
+        return
+    from fashion_cnn.serving.server import serve as start
+
+    start(model, host, port, workers or 1, secret, origins or ())
 
 
 @app.command()

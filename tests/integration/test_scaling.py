@@ -1,15 +1,18 @@
 """Several processes and several machines, some of which die; the machines are processes here."""
 
 import csv
+import http.client
+import io
 import json
 import multiprocessing
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tarfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +29,9 @@ from fashion_cnn.inference import Classifier
 from fashion_cnn.models import build_model
 from fashion_cnn.recipes import Recipe, find_recipe
 from fashion_cnn.run import read_arrays, read_history, read_json
+from fashion_cnn.scaling.places import free_port
 from fashion_cnn.scaling.predict import answer_parts, begin, count
+from fashion_cnn.scaling.tasks import tasks, work_off
 from fashion_cnn.scaling.train import train_together
 from fashion_cnn.scaling.tune import read_space, tune
 
@@ -229,6 +234,43 @@ def test_a_cluster_that_loses_a_machine_tries_every_trial_once(few, machines, tm
     assert sorted(row["trial"] for row in rows) == [0, 1, 2, 3, 4]
     assert len(ticks) == 6
     assert {row["state"] for row in rows} <= {"COMPLETE", "PRUNED"}
+
+
+def test_a_cluster_serves_with_the_same_answers_and_refusals(machines, drawn, tmp_path):
+    (tmp_path / "token").write_text("of-the-service")
+    port, log = free_port("127.0.0.1"), tmp_path / "log"
+    call = ["serve", "textbook", "--cluster", machines[0], "--port", str(port), "--token-file"]
+    photo = next(drawn.rglob("*.png")).read_bytes()
+
+    def ask(body, **headers):
+        headers |= {"Authorization": "Bearer of-the-service"} if not headers else {}
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as line:
+            line.request("POST", "/predict", body, headers)
+            answer = line.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    with (
+        log.open("w") as output,
+        subprocess.Popen([str(PROGRAM), *call, str(tmp_path / "token")], stderr=output) as process,
+    ):
+        try:
+            for _ in range(1200):
+                if "Serving textbook" in log.read_text():
+                    break
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.05)
+            status, answer = ask(photo)
+            expected = Classifier.load("textbook").predict(io.BytesIO(photo))
+            assert (status, answer["label"]) == (200, expected.label)
+            assert abs(answer["probability"] - expected.probability) < 1e-5
+            assert ask(photo, Authorization="Bearer no")[0] == 401
+            assert ask(b"no photo")[0] == 415
+            assert ask(bytes(17 << 20))[0] == 413
+        finally:
+            process.terminate()
+            process.wait(60)
+    with pytest.raises(ConnectionRefusedError):
+        ask(photo)
 
 
 def test_a_cluster_lets_nobody_in_without_its_token(drawn, machines, tmp_path):
@@ -458,6 +500,16 @@ def test_a_part_whose_process_dies_is_tried_again_and_then_named(drawn, tmp_path
     monkeypatch.setattr("fashion_cnn.scaling.predict.answers_of", die)
     with pytest.raises(RuntimeError, match=r"part 0, from .*00000\.png on: its process died 3 ti"):
         list(answer_parts([0], classifier, output))
+
+
+def test_a_process_that_dies_with_nothing_to_do_is_replaced():
+    seen = []
+    with tasks(None, 1) as (submit, room):
+        for _, future in work_off([(0, ()), (1, ())], os.getpid, submit, room):
+            seen.append(future.result())
+            os.kill(seen[-1], signal.SIGKILL)
+            time.sleep(0.5)  # until its pool knows
+    assert len(set(seen)) == 2
 
 
 def test_the_output_is_not_mixed_with_other_things(drawn, tmp_path):

@@ -132,7 +132,8 @@ def cluster(address: str) -> Iterator[Any]:
     try:
         yield ray
     finally:
-        ray.shutdown()
+        with silence():
+            ray.shutdown()
 
 
 def kind_of(ray: Any) -> str:

@@ -82,11 +82,12 @@ def _here(jobs: int) -> Iterator[tuple[Submit, Room]]:
 
     def submit(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
         at = next(i for i, future in enumerate(last) if future is None or future.done())
-        before = last[at]
-        if before and isinstance(before.exception(), BrokenExecutor):
+        try:
+            last[at] = future = pools[at].submit(work, *arguments)
+        except BrokenExecutor:  # it died with its last piece, or since
             pools[at].shutdown()
             pools[at] = start()
-        last[at] = future = pools[at].submit(work, *arguments)
+            last[at] = future = pools[at].submit(work, *arguments)
         return future
 
     try:

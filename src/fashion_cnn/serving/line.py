@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+
+from fashion_cnn.run import cores as usable
 
 MOST_SECONDS = 0.5  # of work in line; what comes after that is refused
 BATCH = 128  # images of several requests at a time
@@ -49,7 +50,7 @@ class Line:
         self.ahead = 0.0
         self.seconds = {"image": seconds_an_image, "photo": 2e-2, "explanation": 0.2}
         self._waiting: deque[tuple[Network, np.ndarray, Waiting]] = deque()
-        self._cores = cores or os.cpu_count() or 1
+        self._cores = cores or usable()
         self._working: set[asyncio.Task[None]] = set()
         self._networks = ThreadPoolExecutor(self._cores, "networks")
         self._pictures = ThreadPoolExecutor(self._cores, "pictures")

@@ -1,0 +1,87 @@
+"""The same service on the machines of a Ray cluster: as many replicas as the load asks for."""
+
+import signal
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fashion_cnn.inference import Classifier, name_of
+from fashion_cnn.scaling.places import cluster
+from fashion_cnn.terminal import say, silence
+
+APP = "fashion-cnn"
+REQUESTS = 256  # at a time to a replica, whose own line refuses what would wait for too long
+WANTED = 8  # of them: with more there will be another replica
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+def serve_on(
+    address: str,
+    model: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    replicas: int | None = None,
+    token: str | None = None,
+    origins: Sequence[str] = (),
+) -> None:
+    """Serve a model on a cluster until SIGTERM or Ctrl-C; then it is taken off again.
+
+    Args:
+        address: of the cluster.
+        model: what `Classifier.load` takes, on this machine.
+        host: the address to listen at: loopback of the head, or of all machines.
+        port: on each of them.
+        replicas: at most, a core each; as many as there are cores without.
+        token: what clients have to show, if anything.
+        origins: pages elsewhere that may ask.
+
+    Raises:
+        FileNotFoundError, ValueError: no model, none that is valid, or no such cluster.
+        RuntimeError: no replica came up.
+    """
+    content, name = Classifier.load(model, threads=1).content, name_of(model)
+    with cluster(address) as ray:
+        from ray import serve
+
+        most = replicas or int(ray.cluster_resources()["CPU"])
+
+        def app() -> Any:  # on each replica
+            return _app(name, content, token, origins)
+
+        with silence():
+            where = "HeadOnly" if host in LOOPBACK else "EveryNode"
+            serve.start(proxy_location=where, http_options={"host": host, "port": port})
+            scaling = {"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": WANTED}
+            deployment: Any = serve.deployment(
+                serve.ingress(app)(),
+                name=APP,
+                ray_actor_options={"num_cpus": 1},
+                max_ongoing_requests=REQUESTS,
+                max_queued_requests=REQUESTS,
+                autoscaling_config={**scaling, "upscale_delay_s": 5, "metrics_interval_s": 2},
+                logging_config={"log_level": "WARNING", "enable_access_log": False},
+            )
+            serve.run(deployment.bind(), name=APP, route_prefix="/")
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
+        signal.set_wakeup_fd(-1)  # from here on an end takes its time
+        say(f"Serving {name} on {address}, {host}:{port} (Ctrl-C ends it)")
+        try:
+            ended.wait()
+        finally:
+            with silence():
+                serve.shutdown()
+
+
+def _app(name: str, content: bytes, token: str | None, origins: Sequence[str]) -> Any:
+    """The application, of a model that comes with it."""
+    from fashion_cnn.serving.app import make_app
+    from fashion_cnn.serving.service import Service
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.onnx"
+        path.write_bytes(content)
+        return make_app(Service(str(path)), token, origins)
