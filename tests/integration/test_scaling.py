@@ -195,8 +195,9 @@ def machines(cluster_of_three):
     return address, kill
 
 
-def test_a_cluster_that_loses_a_machine_trains_to_the_end(data, alone, machines, tmp_path):
+def test_a_cluster_that_loses_a_machine_trains_to_the_end(data, alone, machines, tmp_path, capfd):
     address, kill = machines
+    capfd.readouterr()
     run, heard = tmp_path / "run", AfterAnEpoch(kill)
     train_together(STEADY, data, run, 3, address, [heard])  # two are left for the second epoch
     assert heard.ends == [0, 1]
@@ -204,6 +205,7 @@ def test_a_cluster_that_loses_a_machine_trains_to_the_end(data, alone, machines,
     assert furthest(weights(run), alone) < 1e-5
     with pytest.raises(ValueError, match="2 free; 3 processes need as many"):
         train_together(STEADY, data, tmp_path / "late", 3, address)
+    assert capfd.readouterr().out == ""  # that is for answers
 
 
 def test_a_cluster_that_loses_a_machine_predicts_each_picture_once(drawn, machines, tmp_path):

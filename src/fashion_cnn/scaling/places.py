@@ -121,6 +121,8 @@ def cluster(address: str) -> Iterator[Any]:
     try:
         if host:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        # where a machine dies, Ray tells standard output, and has no setting that stops it
+        ray._private.worker._worker_logs_enabled = False
         with silence():
             ray.init(address, log_to_driver=False, configure_logging=False)
     except (OSError, RuntimeError, ValueError) as error:

@@ -132,9 +132,11 @@ def answers_of(part: list[dict[str, Any]], content: bytes) -> bytes:
     names = classifier.card["class_names"]
     text = [(x, pa.string()) for x in ("path", "label", "verdict", "note", "error")]
     numbers = [("probability", pa.float32()), ("probabilities", pa.list_(pa.float32()))]
-    rows = []
+    schema = pa.schema([text[0], text[1], numbers[0], *text[2:], numbers[1]])
+    answered, errors = [], 0
     pictures = pictures_of(part)
     while batch := list(itertools.islice(pictures, BATCH)):
+        rows = []
         for path, answer, error in see_and_say(classifier, batch):
             row: dict[str, Any] = {"path": path, "error": error or None}
             if answer:
@@ -143,11 +145,12 @@ def answers_of(part: list[dict[str, Any]], content: bytes) -> bytes:
                 row["probability"] = answer.probability
                 row["probabilities"] = [answer.probabilities[name] for name in names]
             rows.append(row)
-    about = {"model": classifier.sha256, "class_names": json.dumps(names)}
-    about["errors"] = str(sum(row["error"] is not None for row in rows))
+        answered.append(pa.Table.from_pylist(rows, schema))
+        errors += sum(row["error"] is not None for row in rows)
+    about = {"model": classifier.sha256, "class_names": json.dumps(names), "errors": str(errors)}
+    table = pa.concat_tables(answered or [schema.empty_table()])
     file = io.BytesIO()
-    schema = pa.schema([text[0], text[1], numbers[0], *text[2:], numbers[1]], metadata=about)
-    pq.write_table(pa.Table.from_pylist(rows, schema), file)
+    pq.write_table(table.replace_schema_metadata(about), file)
     return file.getvalue()
 
 

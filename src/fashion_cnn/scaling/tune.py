@@ -109,6 +109,8 @@ def tune(
             f"validation: got {recipe.validation}; a search is judged on images that are held out: "
             "--validation validation"
         )
+    from optuna.trial import TrialState
+
     task = {"recipe": json.loads(recipe.to_json()), "source": source, "space": space}
     open_folder(folder, task)
     with held(folder), tasks(address, jobs, long=True) as (submit, room):
@@ -132,7 +134,7 @@ def tune(
             if isinstance(error := future.exception(), BrokenExecutor):
                 raise RuntimeError(f"trial {number}: its process died {TRIES} times ({error})")
             state, value = future.result()
-            study.tell(number, value, type(study.trials[number].state)[state])
+            study.tell(number, value, TrialState[state])
             rows = _write(study, folder, recipe, space)
             tick(
                 f"best {rows[0]['val_accuracy']:.2%}" if rows[0]["state"] == COMPLETE else "trials"
@@ -206,11 +208,12 @@ def _try(folder: Path, number: int, recipe: str) -> tuple[str, float | None]:
 
     chosen, run = from_dict(json.loads(recipe)), folder / f"trial-{number}"
     study = _study(folder, chosen)
-    trial = optuna.trial.Trial(study, study.trials[number]._trial_id)
+    known = study.get_trials(deepcopy=False)[number]
+    trial = optuna.trial.Trial(study, known._trial_id)
 
     class Judge(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            if epoch + 1 not in study.trials[number].intermediate_values:
+            if epoch + 1 not in known.intermediate_values:  # of the time before it was broken off
                 trial.report(logs["val_accuracy"], epoch + 1)
             if epoch + 1 < chosen.epochs and trial.should_prune():
                 self.model.stop_training = True
@@ -220,6 +223,8 @@ def _try(folder: Path, number: int, recipe: str) -> tuple[str, float | None]:
     except (ValueError, FloatingPointError) as error:
         trial.set_user_attr("error", " ".join(str(error).split()))
         return "FAIL", None
+    finally:
+        trial.set_user_attr("seconds", round(seconds_of(run), 3))
     history = read_history(run)
     if len(history["epoch"]) < chosen.epochs:
         return "PRUNED", None
@@ -264,8 +269,8 @@ def _write(study: Any, folder: Path, recipe: Recipe, space: Space) -> list[dict[
         seen = trial.intermediate_values
         row = {"trial": trial.number, "state": trial.state.name, "epochs": len(seen)}
         row["val_accuracy"] = trial.value if trial.value is not None else seen.get(len(seen))
-        row["seconds"] = round(seconds_of(folder / f"trial-{trial.number}"), 3)
-        rows.append({**row, **trial.params, "error": trial.user_attrs.get("error")})
+        told = {key: trial.user_attrs.get(key) for key in ("seconds", "error")}
+        rows.append({**row, **told, **trial.params})
     write_csv(folder / "trials.csv", (*COLUMNS, *space, "error"), rows)
     order = (COMPLETE, "PRUNED", "FAIL")
     rows.sort(key=lambda row: (order.index(row["state"]), -(row["val_accuracy"] or 0)))
