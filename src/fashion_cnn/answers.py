@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fashion_cnn.data.photo import Prepared
@@ -26,28 +26,28 @@ def ask(
 
 
 def see_and_say(
-    classifier: Classifier, pictures: list[tuple[str, Picture | Exception]]
-) -> Iterator[tuple[str, Answer | None, str]]:
+    classifier: Classifier, pictures: Iterable[tuple[str, Picture | Exception]]
+) -> list[tuple[str, Answer | None, str]]:
     """Answer for some pictures at once: each one's name, the answer, and why there is none.
 
     Args:
         classifier: who answers.
-        pictures: names, and what `Classifier.see` takes, or why it could not be had.
+        pictures: names, and what `Classifier.see` takes, or why it could not be had. One at a time
+            is held as it came.
     """
-    seen: list[Prepared | str] = []
+    seen: list[tuple[str, Prepared | str]] = []
     for name, picture in pictures:
         try:
             if isinstance(picture, Exception):
                 raise picture
-            seen.append(classifier.see(picture))
+            seen.append((name, classifier.see(picture)))
         except (OSError, ValueError) as error:
-            seen.append(str(error).removeprefix("picture: ").removeprefix(f"{name}: "))
-    answers = iter(classifier.answer([x for x in seen if isinstance(x, Prepared)]))
-    for (name, _), found in zip(pictures, seen, strict=True):
-        if isinstance(found, Prepared):
-            yield name, next(answers), ""
-        else:
-            yield name, None, found
+            seen.append((name, str(error).removeprefix("picture: ").removeprefix(f"{name}: ")))
+    answers = iter(classifier.answer([x for _, x in seen if isinstance(x, Prepared)]))
+    return [
+        (name, next(answers), "") if isinstance(found, Prepared) else (name, None, found)
+        for name, found in seen
+    ]
 
 
 def print_head(form: str) -> None:

@@ -50,6 +50,7 @@ JobsOption = Annotated[
 
 WEIGHTS = ("imagenet", "none")  # or a path
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+TOP = 3  # classes that predict prints
 MOST_SHOWN = 100  # pictures on the sheet of --show
 BEST = 5  # trials that are printed
 MANY = 200  # pictures take more than two seconds
@@ -324,7 +325,7 @@ def train(
             if _is_finished(folder):
                 return
         _eight_steps(chosen, images, folder, resume, report, processes, cluster)
-    except (KeyboardInterrupt, SystemExit, OSError):
+    except (KeyboardInterrupt, SystemExit, OSError, RuntimeError):
         if (folder / "recipe.json").exists():
             say(f"Kept up to the last whole epoch: fashion-cnn train --run {folder} --resume")
         raise
@@ -561,7 +562,7 @@ def predict(
         str,
         typer.Option(metavar="MODEL", help="A preset, a run folder or an .onnx file."),
     ] = "photo",
-    top: Annotated[int, typer.Option(min=1, metavar="K", help="How many classes to print.")] = 3,
+    top: Annotated[int, typer.Option(min=1, metavar="K", help="How many classes to print.")] = TOP,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
     unsure: Annotated[
         Path | None, typer.Option(metavar="CSV", help="List there what should be looked at.")
@@ -590,17 +591,20 @@ def predict(
 
     if cluster and not output:
         raise WrongUsage("--cluster needs --output DIR")
+    words = [w for x in inputs for w in (sys.stdin.read().splitlines() if x == "-" else [x])]
+    words = [word for word in words if word]
     if output:
-        if unsure or show or explain:
-            raise WrongUsage("--output: goes without --unsure, --show and --explain")
-        _predict_all(inputs, Classifier.load(model, threads=1), output, cluster)
+        if unsure or show or explain or (top, form) != (TOP, Format.table):
+            raise WrongUsage(
+                "--output: goes without --unsure, --show, --explain, --top and --format"
+            )
+        _predict_all(words, Classifier.load(model, threads=1), output, cluster)
         return
     for drawn in filter(None, (show, explain)):
         if drawn.suffix.lower() not in PICTURES:
             raise WrongUsage(f"{drawn}: expected a name that ends in {', '.join(PICTURES)}")
     classifier = Classifier.load(model)
-    words = [w for x in inputs for w in (sys.stdin.read().splitlines() if x == "-" else [x])]
-    paths = find_pictures([word for word in words if word])
+    paths = find_pictures(words)
     if not paths:
         raise ValueError(f"{' '.join(inputs)}: no pictures there (PNG, JPEG, WebP, GIF or BMP)")
     if explain and len(paths) > 1:
@@ -631,14 +635,14 @@ def predict(
 def _predict_all(words: list[str], classifier: Any, output: Path, cluster: str | None) -> None:
     from fashion_cnn.scaling.predict import answer_parts, begin, count
 
-    todo, parts = begin(words, classifier, output)
-    if len(todo) < parts:
-        say(f"{parts - len(todo)} of {parts} parts are there already")
-    with steps(len(todo)) as tick:
-        tick("parts")
-        for _ in answer_parts(todo, classifier, output, cluster):
+    with begin(words, classifier, output) as (todo, parts):
+        if len(todo) < parts:
+            say(f"{parts - len(todo)} of {parts} parts are there already")
+        with steps(len(todo)) as tick:
             tick("parts")
-    pictures, failed = count(output, parts)
+            for _ in answer_parts(todo, classifier, output, cluster):
+                tick("parts")
+        pictures, failed = count(output, parts)
     print(f"{pictures:,} pictures, {failed:,} of which could not be read: {output}")
 
 
@@ -907,7 +911,14 @@ def main() -> None:
         hint = "" if isinstance(error, WrongUsage) else " --help shows what there is."
         say(f"fashion-cnn: {error.format_message()}{hint}")
         sys.exit(error.exit_code)
-    except (ValueError, OSError, ArithmeticError, MemoryError, ModuleNotFoundError) as error:
+    except (
+        ValueError,
+        OSError,
+        ArithmeticError,
+        MemoryError,
+        RuntimeError,
+        ModuleNotFoundError,
+    ) as error:
         if debug:
             raise
         if isinstance(error, ModuleNotFoundError):

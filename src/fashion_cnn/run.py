@@ -68,8 +68,8 @@ def held(run: Path) -> Iterator[None]:
         if not _lock(file):
             file.seek(0)
             raise ValueError(
-                f"{run}: process {file.read() or '?'} is training there; wait for it to end, or "
-                "give another --run"
+                f"{run}: process {file.read() or '?'} is at work there; wait for it to end, or "
+                "give another folder"
             )
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -305,7 +305,7 @@ def test_no_space_is_said_before_training(place, tmp_path, monkeypatch):
 def test_two_trainings_of_one_run_are_kept_apart(place, tmp_path):
     recipe, data, run = str(place / "sprint.json"), arrays(place), tmp_path / "run"
     run.mkdir()
-    with held(run), pytest.raises(ValueError, match=f"process {os.getpid()} is training there"):
+    with held(run), pytest.raises(ValueError, match=f"process {os.getpid()} is at work there"):
         train(recipe, data, run)
     train(recipe, data, run)
     assert not (run / ".lock").exists()

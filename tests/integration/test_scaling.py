@@ -3,6 +3,7 @@
 import csv
 import http.client
 import io
+import ipaddress
 import json
 import multiprocessing
 import os
@@ -102,11 +103,30 @@ def test_two_processes_train_like_one(data, alone, tmp_path):
     keras.utils.set_random_seed(STEADY.seed)
     start = build_model("textbook", (28, 28, 1), 10, STEADY.options).get_weights()
     assert furthest(alone, start) > 5e-4
-    run = tmp_path / "run"
-    train_together(STEADY, data, run, 2)
+    run, heard = tmp_path / "run", AfterAnEpoch(lambda: ears.extend(listening()))
+    ears = []
+    train_together(STEADY, data, run, 2, callbacks=[heard])
+    assert len(ears) >= 3  # each process, and where they meet
+    assert all(ear.is_loopback for ear in ears), ears
     assert furthest(weights(run), alone) < 1e-5
     about = read_json(run, "environment.json")
     assert (about["processes"], about["backend"]) == (2, "jax")
+
+
+def listening():
+    """The addresses at which children of this process listen."""
+    found = []
+    for process in multiprocessing.active_children():
+        files = [os.readlink(x) for x in Path(f"/proc/{process.pid}/fd").iterdir()]
+        sockets = {x.removeprefix("socket:[").rstrip("]") for x in files if x.startswith("socket:")}
+        for kind in ("tcp", "tcp6"):
+            for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
+                columns = line.split()
+                if columns[3] == "0A" and columns[9] in sockets:  # listens
+                    words = np.frombuffer(bytes.fromhex(columns[1].split(":")[0]), ">u4")
+                    address = ipaddress.ip_address(words.astype("<u4").tobytes())
+                    found.append(getattr(address, "ipv4_mapped", None) or address)
+    return found
 
 
 def test_normalisation_is_of_the_whole_batch(data, tmp_path):
@@ -211,13 +231,13 @@ def test_a_cluster_that_loses_a_machine_trains_to_the_end(data, alone, machines,
 def test_a_cluster_that_loses_a_machine_predicts_each_picture_once(drawn, machines, tmp_path):
     address, kill = machines
     classifier, output = Classifier.load("textbook"), tmp_path / "out.parquet"
-    todo, parts = begin([str(drawn)], classifier, output)
-    assert len(todo) == parts == 9
     seen = []
-    for part in answer_parts(todo, classifier, output, address):
-        seen.append(part)
-        if len(seen) == 1:
-            kill()
+    with begin([str(drawn)], classifier, output) as (todo, parts):
+        assert len(todo) == parts == 9
+        for part in answer_parts(todo, classifier, output, address):
+            seen.append(part)
+            if len(seen) == 1:
+                kill()
     assert sorted(seen) == todo
     assert count(output, parts) == (4200, 0)
     assert_each_once(output, drawn)
@@ -236,6 +256,22 @@ def test_a_cluster_that_loses_a_machine_tries_every_trial_once(few, machines, tm
     assert sorted(row["trial"] for row in rows) == [0, 1, 2, 3, 4]
     assert len(ticks) == 6
     assert {row["state"] for row in rows} <= {"COMPLETE", "PRUNED"}
+
+
+def test_a_cluster_is_given_names_that_hold_anywhere(drawn, few, machines, tmp_path):
+    (tmp_path / "photos").symlink_to(drawn / "4")
+    (tmp_path / "quick.json").write_text(replace(QUICK, epochs=1).to_json())
+    (tmp_path / "few.npz").symlink_to(few)
+    calls = (
+        ("predict", "photos", "--model", "textbook", "--output", "answers"),
+        ("tune", "quick.json", "--data", "few.npz", "--set", "batch_size=32", "--trials", "1"),
+    )
+    for call in calls:
+        said = run_program(*call, "--cluster", machines[0], cwd=tmp_path)
+        assert said.returncode == 0, said.stderr
+    errors = pq.read_table(tmp_path / "answers")["error"].to_pylist()
+    assert errors == 200 * [None]
+    assert (tmp_path / "tune-quick" / "best.json").exists()
 
 
 def test_a_cluster_serves_with_the_same_answers_and_refusals(machines, drawn, tmp_path):
@@ -268,6 +304,10 @@ def test_a_cluster_serves_with_the_same_answers_and_refusals(machines, drawn, tm
             assert ask(photo, Authorization="Bearer no")[0] == 401
             assert ask(b"no photo")[0] == 415
             assert ask(bytes(17 << 20))[0] == 413
+            other = run_program(*call[:4], "--port", str(free_port("127.0.0.1")))
+            assert other.returncode == 1
+            assert "already serves fashion-cnn" in other.stderr
+            assert ask(photo)[0] == 200
         finally:
             process.terminate()
             process.wait(60)
@@ -347,7 +387,11 @@ def read_csv(path):
     return []
 
 
-def test_a_trial_that_cannot_be_is_a_row_and_a_wrong_space_is_refused(few, tmp_path):
+def die(*_):
+    os._exit(1)
+
+
+def test_a_trial_that_cannot_be_is_a_row_and_a_wrong_space_is_refused(few, tmp_path, monkeypatch):
     steep = {"learning_rate": [1e30, 0.001]}
     rows = tune(replace(QUICK, optimizer="sgd"), str(few), steep, 3, tmp_path / "steep")
     failed = [row for row in rows if row["learning_rate"] == 1e30]
@@ -359,6 +403,12 @@ def test_a_trial_that_cannot_be_is_a_row_and_a_wrong_space_is_refused(few, tmp_p
         tune(QUICK, str(few), {"batch_size": [400_000]}, 1, tmp_path / "none")
     with pytest.raises(ValueError, match="validation: got test"):
         tune(replace(QUICK, validation="test"), str(few), SPACE, 1, tmp_path / "test")
+    monkeypatch.setattr("fashion_cnn.scaling.tune._try", die)
+    with pytest.raises(ValueError, match=r"no trial came to its end .its process died 3 times"):
+        tune(QUICK, str(few), SPACE, 1, tmp_path / "dead")
+    monkeypatch.undo()
+    rows = tune(QUICK, str(few), SPACE, 2, tmp_path / "dead")  # goes on all the same
+    assert [row["state"] for row in rows] == ["COMPLETE", "FAIL"]
     for text in ("{", "[]", '{"colour": [1]}', '{"dropout": {"low": 0.1}}', '{"momentum": [2.0]}'):
         (tmp_path / "space.json").write_text(text)
         with pytest.raises(ValueError, match=r"space\.json: "):
@@ -460,21 +510,34 @@ def test_parquet_tar_and_addresses_are_read_and_what_is_spoilt_is_a_row(drawn, t
             archive.add(__file__, f"{path.stem}.cls")
     (folder / "6.tar").write_bytes((folder / "5.tar").read_bytes()[:700])
     (folder / "7.png").write_bytes(b"spoilt")
-    output = tmp_path / "out.parquet"
-    words = [folder, paths[0].as_uri(), drawn / "0" / "0000[12].png", tmp_path / "gone.png"]
-    said = run_program("predict", *words, "--model", "textbook", "--output", output)
+    (folder / "8.parquet").write_bytes(b"spoilt")
+    addresses = ["https://nowhere.invalid/a.png", paths[0].as_uri(), "../9 ü/1.png"]
+    pq.write_table(pa.table({"url": addresses}), folder / "9.parquet")
+    (folder / "._7.png").write_bytes(b"of another system")
+    spaced = tmp_path / "9 ü"
+    (spaced / "below").mkdir(parents=True)
+    for path in (spaced / "1.png", spaced / "below" / "2.png"):
+        path.write_bytes(good[1])
+    odd = os.fsdecode(os.fsencode(folder) + b"/\xff.png")
+    Path(odd).write_bytes(good[0])
+    output = folder / "answers"  # which is not read
+    words = [folder, f"{spaced.as_uri()}/", drawn / "0" / "0000[12].png", tmp_path / "gone.png"]
+    call = [str(PROGRAM), "predict", "-", "--model", "textbook", "--output", output]
+    listed = "\n".join(map(str, words))
+    said = subprocess.run(call, input=listed, capture_output=True, text=True, timeout=300)
     assert said.returncode == 0, said.stderr
     rows = {row["path"]: row for row in pq.read_table(output).to_pylist()}
     read = {name for name, row in rows.items() if row["error"] is None}
     tar = folder / "5.tar"
     assert read == {
         "a", "b", "held.png", str(paths[3]), f"{tar}#{names[4]}", f"{tar}#{names[5]}",
-        paths[0].as_uri(), str(paths[1]), str(paths[2]),
+        str(paths[1]), str(paths[2]), *addresses[1:], f"{spaced.as_uri()}/1.png",
+        f"{spaced.as_uri()}/below/2.png", f"{folder}/\\udcff.png",
     }  # fmt: skip
     errors = {name: rows[name]["error"] for name in rows.keys() - read}
     assert errors.keys() == {
-        "c", "d", *(str(folder / x) for x in ("4.parquet", "6.tar", "7.png")),
-        str(tmp_path / "gone.png"),
+        "c", "d", *(str(folder / x) for x in ("4.parquet", "6.tar", "7.png", "8.parquet")),
+        str(tmp_path / "gone.png"), addresses[0],
     }  # fmt: skip
     assert "expected pictures in one of image" in errors[str(folder / "4.parquet")]
     assert errors["d"] == "empty"
@@ -484,24 +547,44 @@ def test_parquet_tar_and_addresses_are_read_and_what_is_spoilt_is_a_row(drawn, t
         assert (row["label"] is None) == (row["error"] is not None)
 
 
-def die(*_):
-    os._exit(1)
-
-
 def test_a_part_whose_process_dies_is_tried_again_and_then_named(drawn, tmp_path, monkeypatch):
     classifier, output = Classifier.load("textbook"), tmp_path / "out.parquet"
-    todo, parts = begin([str(drawn / "0")], classifier, output)
     seen = []
-    for part in answer_parts(todo, classifier, output):
-        seen.append(part)
-        if len(seen) == 1:
-            for process in multiprocessing.active_children():
-                process.kill()
+    with begin([str(drawn / "0")], classifier, output) as (todo, parts):
+        for part in answer_parts(todo, classifier, output):
+            seen.append(part)
+            if len(seen) == 1:
+                for process in multiprocessing.active_children():
+                    process.kill()
+                with (
+                    pytest.raises(ValueError, match="is at work there"),
+                    begin([], classifier, output),
+                ):
+                    pass
     assert sorted(seen) == todo
     assert count(output, parts) == (1000, 0)
     monkeypatch.setattr("fashion_cnn.scaling.predict.answers_of", die)
     with pytest.raises(RuntimeError, match=r"part 0, from .*00000\.png on: its process died 3 ti"):
         list(answer_parts([0], classifier, output))
+
+
+def test_a_file_out_of_reach_is_tried_again_by_the_same_command(drawn, tmp_path):
+    folder, output, away = tmp_path / "in", tmp_path / "out", tmp_path / "away"
+    folder.mkdir()
+    (folder / "1.png").write_bytes((drawn / "0" / "00001.png").read_bytes())
+    pq.write_table(pa.table({"path": [str(drawn / "0" / "00002.png")]}), folder / "2.parquet")
+    classifier = Classifier.load("textbook")
+    with begin([str(folder)], classifier, output) as (todo, _):
+        assert todo == [0, 1]
+        (folder / "2.parquet").rename(away)
+        with pytest.raises(
+            RuntimeError, match=r"1 parts are missing .part 0, from .*2\.parquet on"
+        ):
+            list(answer_parts(todo, classifier, output))
+    away.rename(folder / "2.parquet")
+    with begin([str(folder)], classifier, output) as (todo, parts):
+        assert list(answer_parts(todo, classifier, output)) == [0]
+        assert count(output, parts) == (2, 0)
 
 
 def test_a_process_that_dies_with_nothing_to_do_is_replaced():
@@ -524,9 +607,13 @@ def test_the_output_is_not_mixed_with_other_things(drawn, tmp_path):
     said = run_program("predict", empty, "--output", tmp_path / "out.parquet")
     assert said.returncode == 1
     assert "no pictures there" in said.stderr
-    said = run_program("predict", drawn, "--cluster", "auto")
-    assert said.returncode == 2
-    assert "--cluster needs --output" in said.stderr
+    for words, why in (
+        (("--cluster", "auto"), "--cluster needs --output"),
+        (("--output", empty, "--format", "csv"), "--output: goes without"),
+    ):
+        said = run_program("predict", drawn, *words)
+        assert said.returncode == 2
+        assert why in said.stderr
 
 
 def test_without_ray_this_machine_is_enough(drawn, tmp_path):

@@ -8,19 +8,23 @@ import io
 import os
 import tarfile
 from collections.abc import Iterator
+from functools import lru_cache
 from glob import iglob
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from fashion_cnn.data.pictures import ENDINGS
 from fashion_cnn.run import write_whole
 
+PLAN = "_plan.parquet"  # readers of Parquet folders leave out what begins with _
 PART = 500  # pictures of a part: some seconds of a core
-ROWS = 64  # of a Parquet file at a time
+ROWS = 16  # of a Parquet file at a time
+BUFFER = 1 << 20  # bytes of a Parquet file at a time; all of a row group without
 TARS = (".tar", ".tar.gz", ".tgz")
 CONTENT = ("image", "bytes", "content", "jpg", "png")  # columns with pictures, by preference
 NAMES = ("path", "file_name", "filename", "file", "uri", "url", "__key__", "key", "id")
-MOST_BYTES = 1 << 28  # of one picture
+MOST_BYTES = 1 << 26  # of one picture
 FILE, ROW_GROUP, TAR = "file", "rows", "tar"
 
 Picture = tuple[str, Any]  # its name; a path or its content, or the error that it cannot be had
@@ -32,7 +36,8 @@ def write_plan(words: list[str], path: Path, about: dict[str, str]) -> int:
     Nothing is held in memory but one folder's names.
 
     Args:
-        words: folders, patterns, files, addresses.
+        words: folders, patterns, files, addresses. Folders that hold answers are left out, and
+            what begins with a dot.
         path: of the plan.
         about: is kept with it.
 
@@ -41,11 +46,12 @@ def write_plan(words: list[str], path: Path, about: dict[str, str]) -> int:
 
     Raises:
         ValueError: nothing there.
+        OSError: a folder that cannot be listed.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = [("name", pa.string()), ("kind", pa.string()), ("row_group", pa.int32())]
+    fields = [("name", pa.binary()), ("kind", pa.string()), ("row_group", pa.int32())]
     schema = pa.schema(fields, metadata=about)
     parts = 0
 
@@ -65,13 +71,14 @@ def write_plan(words: list[str], path: Path, about: dict[str, str]) -> int:
 def _parts(words: list[str]) -> Iterator[list[dict[str, Any]]]:
     files: list[dict[str, Any]] = []
     for name in (name for word in words for name in _names(word)):
+        item = {"name": os.fsencode(name), "kind": FILE, "row_group": 0}
         if name.endswith(".parquet"):
-            for group in range(_parquet(name).num_row_groups):
-                yield [{"name": name, "kind": ROW_GROUP, "row_group": group}]
+            for group in range(_row_groups(name)):
+                yield [item | {"kind": ROW_GROUP, "row_group": group}]
         elif name.endswith(TARS):
-            yield [{"name": name, "kind": TAR, "row_group": 0}]
+            yield [item | {"kind": TAR}]
         else:
-            files.append({"name": name, "kind": FILE, "row_group": 0})
+            files.append(item)
             if len(files) == PART:
                 yield files
                 files = []
@@ -79,81 +86,129 @@ def _parts(words: list[str]) -> Iterator[list[dict[str, Any]]]:
         yield files
 
 
+def _row_groups(name: str) -> int:
+    try:
+        return int(_parquet(name).num_row_groups)
+    except ValueError:
+        return 1  # which will be a row that says so
+
+
 def _names(word: str) -> Iterator[str]:
     """The files that a word of the command line stands for; folders by name, one at a time."""
     if "://" in word:
         yield from _names_at(word)
     elif Path(word).is_dir():
-        for folder, below, names in os.walk(word):
+        for folder, below, names in os.walk(os.path.abspath(word), onerror=_refuse):
+            if PLAN in names:
+                below.clear()
+                continue
             below.sort()
             yield from (os.path.join(folder, name) for name in sorted(names) if _is_ours(name))
     elif any(sign in word for sign in "*?[") and not Path(word).exists():
-        yield from sorted(name for name in iglob(word, recursive=True) if Path(name).is_file())
+        found = (x for x in iglob(word, recursive=True) if Path(x).is_file())
+        yield from sorted(map(os.path.abspath, found))
     else:
-        yield word
+        yield os.path.abspath(word)  # another process may be elsewhere
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _names_at(address: str) -> Iterator[str]:
     from pyarrow import fs
 
-    system, path = fs.FileSystem.from_uri(address)
+    system, path = _at(address)
     found = system.get_file_info(path)
     if found.type == fs.FileType.NotFound:
         raise FileNotFoundError(f"{address}: no such file")
     if found.is_file:
         yield address
         return
-    root = address.removesuffix(path)
-    inside = system.get_file_info(fs.FileSelector(path, recursive=True))
-    yield from sorted(root + x.path for x in inside if x.is_file and _is_ours(x.path))
+    parts = urlsplit(address)
+    base = path.removesuffix(unquote(parts.path).rstrip("/"))
+    folders = [path]
+    while folders:
+        inside = sorted(system.get_file_info(fs.FileSelector(folders.pop())), key=lambda x: x.path)
+        if any(x.base_name == PLAN for x in inside):
+            continue
+        for one in inside:
+            if one.is_file and _is_ours(one.base_name):
+                yield urlunsplit(parts._replace(path=quote(one.path.removeprefix(base))))
+        folders += [x.path for x in reversed(inside) if not x.is_file]
+
+
+def _at(address: str) -> tuple[Any, str]:
+    """The file system of an address, and the path in it."""
+    parts = urlsplit(address)
+    system, base = _system(urlunsplit(parts._replace(path="/")))
+    return system, base + unquote(parts.path).rstrip("/")
+
+
+@lru_cache(maxsize=8)  # to make one may take as long as to read a picture
+def _system(root: str) -> tuple[Any, str]:
+    from pyarrow import fs
+
+    system, path = fs.FileSystem.from_uri(root)
+    return system, path.rstrip("/")
 
 
 def _is_ours(name: str) -> bool:
-    return name.lower().endswith((*ENDINGS, ".parquet", *TARS))
+    return name[0] != "." and name.lower().endswith((*ENDINGS, ".parquet", *TARS))
 
 
 def pictures_of(part: list[dict[str, Any]]) -> Iterator[Picture]:
-    """The pictures of a part of a plan; one that cannot be had comes as its error."""
+    """The pictures of a part of a plan; one that cannot be had comes as its error.
+
+    Raises:
+        OSError: a Parquet or tar file cannot be had, now at least.
+    """
     for item in part:
-        name = item["name"]
+        name = os.fsdecode(item["name"])
         try:
             if item["kind"] == ROW_GROUP:
                 yield from _rows(name, item["row_group"])
             elif item["kind"] == TAR:
                 yield from _members(name)
             else:
-                yield name, io.BytesIO(_read(name)) if "://" in name else name
+                yield name, _content(name)
         except (OSError, ValueError, EOFError, tarfile.TarError) as error:
+            if isinstance(error, OSError) and error.errno:  # without, it is Arrow's "corrupt"
+                raise
             yield name, ValueError(f"{error}")
 
 
 def _opened(name: str) -> Any:
     from pyarrow import fs
 
-    if "://" not in name:
-        return fs.LocalFileSystem().open_input_file(name)
-    system, path = fs.FileSystem.from_uri(name)
+    system, path = _at(name) if "://" in name else (fs.LocalFileSystem(), name)
     return system.open_input_file(path)
 
 
-def _read(name: str) -> bytes:
-    with _opened(name) as file:
-        if file.size() > MOST_BYTES:
-            raise ValueError(f"{file.size():,} bytes; at most {MOST_BYTES:,}")
-        return bytes(file.read())
+def _content(name: str) -> Any:
+    """A path on this machine as it is; what is at an address, or the error that it is not."""
+    if "://" not in name:
+        return name
+    try:
+        with _opened(name) as file:
+            if file.size() > MOST_BYTES:
+                return ValueError(f"{file.size():,} bytes; at most {MOST_BYTES:,}")
+            return io.BytesIO(file.read())
+    except (OSError, ValueError) as error:
+        return ValueError(f"{error}")
 
 
 def _parquet(name: str) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(_opened(name))
-    except (OSError, ValueError) as error:
+        return pq.ParquetFile(_opened(name), pre_buffer=False, buffer_size=BUFFER)
+    except ValueError as error:
         raise ValueError(f"{name}: not a Parquet file ({error})") from None
 
 
 def _rows(name: str, group: int) -> Iterator[Picture]:
-    """A row group's pictures: of a column of bytes, or of {bytes, path}, or of paths."""
+    """A row group's pictures: of a column of bytes, or of {bytes, path}, or of paths from there."""
     file = _parquet(name)
     columns = {field.name: str(field.type) for field in file.schema_arrow}
     content = next((x for x in CONTENT if _holds_pictures(columns.get(x, ""))), None)
@@ -178,7 +233,8 @@ def _rows(name: str, group: int) -> Iterator[Picture]:
             elif isinstance(picture, bytes):
                 yield label, io.BytesIO(picture)
             else:
-                yield label, io.BytesIO(_read(picture)) if "://" in picture else picture
+                there = "" if "://" in picture else os.path.dirname(name)
+                yield label, _content(os.path.join(there, picture))
 
 
 def _holds_pictures(kind: str) -> bool:

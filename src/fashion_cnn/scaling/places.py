@@ -18,6 +18,8 @@ from typing import Any, Protocol
 from fashion_cnn.terminal import silence
 
 SETTLING = 20.0  # seconds in which a cluster notices that processes have ended
+STARTING = 120.0  # seconds in which a process starts
+LOOPBACK = "127.0.0.1"
 
 Work = Callable[..., Any]
 
@@ -32,7 +34,7 @@ class Place(Protocol):
         """Start processes; the address of the first, with a free port, at which it can listen."""
 
     def submit(self, work: Work, data: Any, *arguments: Any) -> list[Future[Any]]:
-        """Call `work(which, data, *arguments)` in each process."""
+        """Call `work(which, host, data, *arguments)` in each process; `host` is where it runs."""
 
     def close(self) -> None:
         """End the processes, whatever they do."""
@@ -54,13 +56,13 @@ class Here:
         self._processes = [
             ProcessPoolExecutor(1, context, end_with_the_parent) for _ in range(processes)
         ]
-        return f"127.0.0.1:{free_port('127.0.0.1')}"
+        return f"{LOOPBACK}:{free_port(LOOPBACK)}"
 
     def submit(self, work: Work, data: Any, *arguments: Any) -> list[Future[Any]]:
         """What was loaded from a source is loaded by each of them, not sent."""
-        given = data if data.source == "arrays" else (data.source, data.image_shape[0])
+        given = data if data.source == "arrays" else data.source
         return [
-            process.submit(work, which, given, *arguments)
+            process.submit(work, which, LOOPBACK, given, *arguments)
             for which, process in enumerate(self._processes)
         ]
 
@@ -110,6 +112,7 @@ def cluster(address: str) -> Iterator[Any]:
         ValueError: there is no such cluster, or it does not let this process in.
     """
     host, _, port = address.rpartition(":")
+    at_sigterm = signal.getsignal(signal.SIGTERM)
     if address != "auto" and not (host and "/" not in host and port.isdecimal()):
         raise ValueError(
             f"cluster: got {address!r}; expected HOST:PORT, or auto, on one of its machines"
@@ -125,6 +128,8 @@ def cluster(address: str) -> Iterator[Any]:
         ray._private.worker._worker_logs_enabled = False
         with silence():
             ray.init(address, log_to_driver=False, configure_logging=False)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, at_sigterm)  # Ray puts its own there
     except (OSError, RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
         raise ValueError(
@@ -161,7 +166,12 @@ class OnCluster:
             time.sleep(0.2)
 
     def open(self, processes: int) -> str:
-        """Start them, spread over the machines."""
+        """Start them, spread over the machines.
+
+        Raises:
+            ValueError: none can start on this machine.
+        """
+        from ray.exceptions import GetTimeoutError, RayError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
         here = On(self._ray.get_runtime_context().get_node_id(), soft=False)
@@ -169,7 +179,14 @@ class OnCluster:
         kind = self._ray.remote(**needs)(_Process)
         places = [here, *["SPREAD"] * (processes - 1)]
         self._actors = [kind.options(scheduling_strategy=place).remote() for place in places]
-        return str(self._ray.get(self._actors[0].address.remote()))
+        try:
+            return str(self._ray.get(self._actors[0].address.remote(), timeout=STARTING))
+        except (GetTimeoutError, RayError) as error:
+            raise ValueError(
+                f"cluster: no {self._kind} of this machine is free for it, and the first process "
+                f"runs here ({' '.join(str(error).split())[:100]}); start its node with some "
+                "(ray start --num-cpus), or give the command on another machine"
+            ) from None
 
     def submit(self, work: Work, data: Any, *arguments: Any) -> list[Future[Any]]:
         """Data goes by Ray's object store, once to each machine."""
@@ -196,7 +213,9 @@ class _Process:
         return f"{host}:{free_port(host)}"
 
     def do(self, work: Work, which: int, *arguments: Any) -> Any:
-        return work(which, *arguments)
+        import ray
+
+        return work(which, ray.util.get_node_ip_address(), *arguments)
 
 
 def translated(asked: Future[Any]) -> Future[Any]:

@@ -5,52 +5,65 @@ appears whole, written by this process alone: whoever dies, nothing is lost and 
 and the same command again goes on with the parts that are not there.
 """
 
+import hashlib
 import io
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from fashion_cnn.answers import see_and_say
 from fashion_cnn.inference import Classifier
-from fashion_cnn.run import write_whole
-from fashion_cnn.scaling.pictures import pictures_of, write_plan
+from fashion_cnn.run import held, is_used, write_whole
+from fashion_cnn.scaling.pictures import PLAN, pictures_of, write_plan
 from fashion_cnn.scaling.tasks import TRIES, tasks, work_off
 
-PLAN = "_plan.parquet"  # readers of Parquet folders leave out what begins with _
-BATCH = 64  # pictures at a time: what a process holds
+BATCH = 64  # pictures at a time
+SHORT = 1000  # characters of the command line that are kept as they are
 
 
-def begin(words: list[str], classifier: Classifier, output: Path) -> tuple[list[int], int]:
+@contextmanager
+def begin(
+    words: list[str], classifier: Classifier, output: Path
+) -> Iterator[tuple[list[int], int]]:
     """Plan the answers for all pictures that words of the command line stand for.
 
     Args:
         words: folders, patterns, picture, Parquet and tar files, and addresses of such.
         classifier: who answers.
-        output: a folder; with files of other answers in it, it is refused.
+        output: a folder, kept to this process; with files of other answers in it, it is refused.
 
-    Returns:
+    Yields:
         The numbers of the parts that are not there yet, and how many parts there are in all.
 
     Raises:
-        ValueError: no pictures, or `output` is of another task.
+        ValueError: no pictures, or `output` is of another task, or another process is at it.
     """
     import pyarrow.parquet as pq
 
-    plan, about = output / PLAN, {"model": classifier.sha256, "input": json.dumps(words)}
-    if output.exists() and not plan.exists() and (output.is_file() or any(output.iterdir())):
+    words = [word if "://" in word else os.path.abspath(word) for word in words]
+    plan, about = output / PLAN, {"model": classifier.sha256, "input": _short(json.dumps(words))}
+    if output.exists() and not plan.exists() and (output.is_file() or is_used(output)):
         raise ValueError(f"{output}: something else is there; give --output another name")
-    if plan.exists():
-        _require_same(plan, about)
-    else:
-        output.mkdir(parents=True, exist_ok=True)
-        write_plan(words, plan, about)
-    with pq.ParquetFile(plan) as file:
-        parts = file.num_row_groups
-    return [i for i in range(parts) if not _path(output, i).exists()], parts
+    output.mkdir(parents=True, exist_ok=True)
+    with held(output):
+        if plan.exists():
+            _require_same(plan, about)
+        else:
+            write_plan(words, plan, about)
+        with pq.ParquetFile(plan) as file:
+            parts = file.num_row_groups
+        there = {path.name for path in output.iterdir()}
+        yield [i for i in range(parts) if _path(output, i).name not in there], parts
+
+
+def _short(text: str) -> str:
+    return text if len(text) < SHORT else "SHA-256 " + hashlib.sha256(text.encode()).hexdigest()
 
 
 def answer_parts(
@@ -66,31 +79,41 @@ def answer_parts(
             cores of this machine without.
 
     Yields:
-        The number of each part that is there now.
+        The number of each part, when it is there, or cannot be had.
 
     Raises:
-        RuntimeError: a part's process died again and again.
+        RuntimeError: at the end, if there were parts that could not be had: a process died of them
+            again and again, or a file was out of reach.
     """
     import pyarrow.parquet as pq
 
+    failed, why = 0, ""
     with pq.ParquetFile(output / PLAN) as file, tasks(address) as (submit, room):
         pieces = ((i, (file.read_row_group(i).to_pylist(), classifier.content)) for i in todo)
         for number, future in work_off(pieces, answers_of, submit, room):
-            if isinstance(error := future.exception(), BrokenExecutor):
-                first = file.read_row_group(number)["name"][0]
-                raise RuntimeError(
-                    f"part {number}, from {first} on: its process died {TRIES} times ({error})"
-                )
-            write_whole(_path(output, number), partial(_write, future.result()))
+            error = future.exception()
+            if isinstance(error, BrokenExecutor | OSError):
+                died = f"its process died {TRIES} times: " * isinstance(error, BrokenExecutor)
+                first = os.fsdecode(file.read_row_group(number)["name"][0].as_py())
+                failed, why = failed + 1, why or f"part {number}, from {first} on: {died}{error}"
+            else:
+                write_whole(_path(output, number), partial(_write, future.result()))
             yield number
+    if failed:
+        raise RuntimeError(
+            f"{output}: {failed} parts are missing ({why}); the same command tries them again"
+        )
 
 
 def count(output: Path, parts: int) -> tuple[int, int]:
     """How many pictures there are in all parts, and how many of them could not be read."""
     import pyarrow.parquet as pq
 
-    about = [pq.read_metadata(_path(output, i)) for i in range(parts)]
-    return sum(x.num_rows for x in about), sum(int(x.metadata[b"errors"]) for x in about)
+    pictures = failed = 0
+    for number in range(parts):
+        about = pq.read_metadata(_path(output, number))
+        pictures, failed = pictures + about.num_rows, failed + int(about.metadata[b"errors"])
+    return pictures, failed
 
 
 def _write(content: bytes, path: Path) -> None:
@@ -135,10 +158,10 @@ def answers_of(part: list[dict[str, Any]], content: bytes) -> bytes:
     schema = pa.schema([text[0], text[1], numbers[0], *text[2:], numbers[1]])
     answered, errors = [], 0
     pictures = pictures_of(part)
-    while batch := list(itertools.islice(pictures, BATCH)):
+    while batch := see_and_say(classifier, itertools.islice(pictures, BATCH)):
         rows = []
-        for path, answer, error in see_and_say(classifier, batch):
-            row: dict[str, Any] = {"path": path, "error": error or None}
+        for path, answer, error in batch:
+            row: dict[str, Any] = {"path": _text(path), "error": _text(error) or None}
             if answer:
                 row |= {"label": answer.label, "verdict": answer.verdict or None}
                 row["note"] = answer.note or None
@@ -152,6 +175,11 @@ def answers_of(part: list[dict[str, Any]], content: bytes) -> bytes:
     file = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(about), file)
     return file.getvalue()
+
+
+def _text(name: str) -> str:
+    """A file's name may hold bytes that are no text."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 @lru_cache(maxsize=1)  # a process answers many parts

@@ -34,6 +34,15 @@ def open_folder(folder: Path, task: dict[str, Any]) -> None:
     write_json(folder / TASK, task)
 
 
+def require_folder(folder: Path) -> None:
+    """Raise ValueError unless this machine sees a folder that `open_folder` has made."""
+    if not (folder / TASK).exists():
+        raise ValueError(
+            f"{folder}: not there on {socket.gethostname()}; expected a folder that all machines "
+            "of the cluster see by the same name"
+        )
+
+
 def train_here(recipe: str, source: Any, run: Path, callbacks: Sequence[Any] = ()) -> Any:
     """Train in this process, or go on with a training that was broken off.
 
@@ -49,11 +58,7 @@ def train_here(recipe: str, source: Any, run: Path, callbacks: Sequence[Any] = (
     from fashion_cnn.data import load_data
     from fashion_cnn.training import train
 
-    if not (run.parent / TASK).exists():
-        raise ValueError(
-            f"{run.parent}: not there on {socket.gethostname()}; expected a folder that all "
-            "machines of the cluster see by the same name"
-        )
+    require_folder(run.parent)
     chosen: Recipe = from_dict(json.loads(recipe))
     data = load_data(source, chosen.image_size)
     if not (run / "model.keras").exists() or callbacks:

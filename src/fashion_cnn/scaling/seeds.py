@@ -56,6 +56,7 @@ def train_seeds(
         ValueError: the folder holds something else, or what `train` raises.
         RuntimeError: the processes of one died again and again.
     """
+    folder = folder.absolute()  # another process may be elsewhere
     open_folder(folder, {"recipe": json.loads(recipe.to_json()), "source": source, "seeds": seeds})
     chosen = [replace(recipe, seed=recipe.seed + i) for i in range(seeds)]
     rows: dict[int, dict[str, Any]] = {}

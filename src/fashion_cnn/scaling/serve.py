@@ -13,7 +13,8 @@ from fashion_cnn.terminal import say, silence
 
 APP = "fashion-cnn"
 REQUESTS = 256  # at a time to a replica, whose own line refuses what would wait for too long
-WANTED = 8  # of them: with more there will be another replica
+# with more than eight of them there will be another replica
+SCALING = {"target_ongoing_requests": 8, "upscale_delay_s": 5, "metrics_interval_s": 2}
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -41,35 +42,46 @@ def serve_on(
         FileNotFoundError, ValueError: no model, none that is valid, or no such cluster.
         RuntimeError: no replica came up.
     """
+    if not port:
+        raise ValueError("port: got 0; expected one of 1 to 65535 on a cluster")
     content, name = Classifier.load(model, threads=1).content, name_of(model)
     with cluster(address) as ray:
         from ray import serve
 
-        most = replicas or int(ray.cluster_resources()["CPU"])
+        there, free = (
+            x.get("CPU", 0) for x in (ray.cluster_resources(), ray.available_resources())
+        )
+        if free < 1:
+            raise ValueError(f"cluster {address}: none of its {there:g} cores is free")
+        with silence():
+            others = list(serve.status().applications)
+        if others:
+            raise ValueError(f"cluster {address}: already serves {', '.join(others)}; end that")
 
         def app() -> Any:  # on each replica
             return _app(name, content, token, origins)
 
-        with silence():
-            where = "HeadOnly" if host in LOOPBACK else "EveryNode"
-            serve.start(proxy_location=where, http_options={"host": host, "port": port})
-            scaling = {"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": WANTED}
-            deployment: Any = serve.deployment(
-                serve.ingress(app)(),
-                name=APP,
-                ray_actor_options={"num_cpus": 1},
-                max_ongoing_requests=REQUESTS,
-                max_queued_requests=REQUESTS,
-                autoscaling_config={**scaling, "upscale_delay_s": 5, "metrics_interval_s": 2},
-                logging_config={"log_level": "WARNING", "enable_access_log": False},
-            )
-            serve.run(deployment.bind(), name=APP, route_prefix="/")
+        scaling = {"min_replicas": 1, "max_replicas": replicas or int(there)}
+        deployment: Any = serve.deployment(
+            serve.ingress(app)(),
+            name=APP,
+            ray_actor_options={"num_cpus": 1},
+            max_ongoing_requests=REQUESTS,
+            max_queued_requests=REQUESTS,
+            autoscaling_config={**scaling, **SCALING},
+            logging_config={"log_level": "WARNING", "enable_access_log": False},
+        )
         ended = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: ended.set())
-        signal.set_wakeup_fd(-1)  # from here on an end takes its time
-        say(f"Serving {name} on {address}, {host}:{port} (Ctrl-C ends it)")
         try:
+            with silence():
+                serve.shutdown()  # what a killed command has left would keep its own address
+                where = "HeadOnly" if host in LOOPBACK else "EveryNode"
+                serve.start(proxy_location=where, http_options={"host": host, "port": port})
+                serve.run(deployment.bind(), name=APP, route_prefix="/")
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: ended.set())
+            signal.set_wakeup_fd(-1)  # from here on an end takes its time
+            say(f"Serving {name} on {address}, {host}:{port} (Ctrl-C ends it)")
             ended.wait()
         finally:
             with silence():

@@ -103,10 +103,12 @@ def _begin(threads: str) -> None:
 
 @contextmanager
 def _on_cluster(address: str, jobs: int | None, long: bool) -> Iterator[tuple[Submit, Room]]:
-    """Ray's tasks: it starts them again elsewhere when a machine dies."""
+    """Ray's tasks, which `work_off` starts again elsewhere when a machine dies."""
     with cluster(address) as ray:
         kind = kind_of(ray) if long else "CPU"
-        needs = {"num_cpus": 1, "num_gpus": int(kind == "GPU"), "max_retries": TRIES}
+        if not ray.cluster_resources().get(kind):
+            raise ValueError(f"cluster {address}: has no {kind}; start a node with --num-cpus")
+        needs = {"num_cpus": 1, "num_gpus": int(kind == "GPU"), "max_retries": 0}
         remote = functools.cache(ray.remote(**needs))
         put = functools.cache(ray.put)  # a model goes to each machine once
 
@@ -115,7 +117,7 @@ def _on_cluster(address: str, jobs: int | None, long: bool) -> Iterator[tuple[Su
             return translated(remote(work).remote(*given).future())
 
         def room() -> int:
-            there = int(ray.cluster_resources().get(kind, 1))
+            there = int(ray.cluster_resources().get(kind, 1))  # a machine may come again
             return min(jobs or there, there) if long else AHEAD * there
 
         yield submit, room

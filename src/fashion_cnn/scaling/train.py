@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, wait
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Any
@@ -79,12 +80,11 @@ def train_together(
                     raise RuntimeError(
                         f"{run}: processes died {deaths} times in epoch {epochs + 1} ({error})"
                     ) from None
-                processes = most_processes(recipe, place.room(processes))
-                say(
-                    f"A process died; {processes} go on after epoch {epochs}"
-                    if processes
-                    else "A process died"
-                )
+                room = place.room(processes)
+                if not room:
+                    raise RuntimeError(f"{run}: no process is left ({error})") from None
+                processes = most_processes(recipe, room)
+                say(f"A process died; {processes} go on after epoch {epochs}")
 
 
 def refuse_tensorflow() -> None:
@@ -127,6 +127,7 @@ def _epochs(run: Path) -> int:
 
 def work(
     which: int,
+    host: str,
     data: Any,
     processes: int,
     meeting: str,
@@ -142,10 +143,15 @@ def work(
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)  # Gloo and JAX say there what the futures say as well
     os.dup2(nowhere, 2)
-    if not os.environ.get("CUDA_VISIBLE_DEVICES"):
+    if gpus := [x for x in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if x]:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[which % len(gpus)]
+    else:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import keras
+    from jaxlib import _jax  # type: ignore[attr-defined]
 
+    # JAX has no setting for it, and Gloo would listen wherever this machine's name leads
+    _jax.make_gloo_tcp_collectives = partial(_jax.make_gloo_tcp_collectives, hostname=host)
     keras.distribution.initialize(meeting, processes, which)
     shares = keras.distribution.DataParallel(auto_shard_dataset=False)
     keras.distribution.set_distribution(shares)
@@ -153,7 +159,7 @@ def work(
     from fashion_cnn.training import train  # only now: it wakes JAX up
 
     chosen = from_dict(json.loads(recipe))
-    found = data if isinstance(data, Data) else load_data(*data)
+    found = data if isinstance(data, Data) else load_data(data, chosen.image_size)
     if which:
         train(chosen, found)
         return

@@ -15,12 +15,13 @@ from typing import Any
 from fashion_cnn.models import model_options
 from fashion_cnn.recipes import Recipe, from_dict, with_settings
 from fashion_cnn.run import held, read_history, read_json, write_csv, write_text
-from fashion_cnn.scaling.runs import TASK, open_folder, seconds_of, train_here
+from fashion_cnn.scaling.runs import TASK, open_folder, require_folder, seconds_of, train_here
 from fashion_cnn.scaling.tasks import TRIES, Piece, tasks, work_off
 
 JOURNAL = "journal.log"
 STUDY = "tune"
-COMPLETE = "COMPLETE"
+COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"  # Optuna's states of a trial
+DIED = f"its process died {TRIES} times"
 COLUMNS = ("trial", "state", "val_accuracy", "epochs", "seconds")
 REDUCTION = 3  # of trials, at each rung of ASHA
 RUNGS = 9  # the first rung is at this part of all epochs
@@ -102,7 +103,7 @@ def tune(
 
     Raises:
         ValueError: the folder holds something else, or no trial came to its end.
-        RuntimeError: the processes of a trial died again and again.
+        OSError: a trial could not be written; it goes on when the same is called again.
     """
     if recipe.validation != "validation":
         raise ValueError(
@@ -111,6 +112,7 @@ def tune(
         )
     from optuna.trial import TrialState
 
+    folder = folder.absolute()  # another process may be elsewhere
     task = {"recipe": json.loads(recipe.to_json()), "source": source, "space": space}
     open_folder(folder, task)
     with held(folder), tasks(address, jobs, long=True) as (submit, room):
@@ -132,8 +134,10 @@ def tune(
             tick("trials")
         for number, future in work_off(pieces(), _try, submit, room):
             if isinstance(error := future.exception(), BrokenExecutor):
-                raise RuntimeError(f"trial {number}: its process died {TRIES} times ({error})")
-            state, value = future.result()
+                state, value = FAIL, None
+                _trial(study, number).set_user_attr("error", f"{DIED} ({error})")
+            else:
+                state, value = future.result()
             study.tell(number, value, TrialState[state])
             rows = _write(study, folder, recipe, space)
             tick(
@@ -202,14 +206,13 @@ def _try(folder: Path, number: int, recipe: str) -> tuple[str, float | None]:
     Returns:
         The trial's state, and what it is judged by if it came to its end.
     """
-    import optuna
-
     from fashion_cnn.framework import keras
 
     chosen, run = from_dict(json.loads(recipe)), folder / f"trial-{number}"
+    require_folder(folder)
     study = _study(folder, chosen)
     known = study.get_trials(deepcopy=False)[number]
-    trial = optuna.trial.Trial(study, known._trial_id)
+    trial = _trial(study, number)
 
     class Judge(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -220,15 +223,23 @@ def _try(folder: Path, number: int, recipe: str) -> tuple[str, float | None]:
 
     try:
         train_here(recipe, read_json(folder, TASK)["source"], run, [Judge()])
-    except (ValueError, FloatingPointError) as error:
-        trial.set_user_attr("error", " ".join(str(error).split()))
-        return "FAIL", None
+    except OSError:
+        raise  # of the machine, not of the trial
+    except Exception as error:  # such as a batch that no memory holds
+        trial.set_user_attr("error", " ".join(str(error).split())[:200])
+        return FAIL, None
     finally:
         trial.set_user_attr("seconds", round(seconds_of(run), 3))
     history = read_history(run)
     if len(history["epoch"]) < chosen.epochs:
-        return "PRUNED", None
+        return PRUNED, None
     return COMPLETE, history["val_accuracy"][-1]
+
+
+def _trial(study: Any, number: int) -> Any:
+    import optuna
+
+    return optuna.trial.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
 
 
 def _distribution(about: Any) -> Any:
@@ -272,7 +283,7 @@ def _write(study: Any, folder: Path, recipe: Recipe, space: Space) -> list[dict[
         told = {key: trial.user_attrs.get(key) for key in ("seconds", "error")}
         rows.append({**row, **told, **trial.params})
     write_csv(folder / "trials.csv", (*COLUMNS, *space, "error"), rows)
-    order = (COMPLETE, "PRUNED", "FAIL")
+    order = (COMPLETE, PRUNED, FAIL)
     rows.sort(key=lambda row: (order.index(row["state"]), -(row["val_accuracy"] or 0)))
     if rows and rows[0]["state"] == COMPLETE:
         best = _with(recipe, {key: rows[0][key] for key in space})
