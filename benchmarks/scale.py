@@ -22,6 +22,7 @@ from _rows import finished_rows, keep
 ROWS = Path(__file__).with_suffix(".csv")
 PROGRAM = str(Path(sys.executable).with_name("fashion-cnn"))
 SIDE = 96
+GRAIN = 12  # of 256: 0.2 to 0.3 bytes a pixel at quality 80; real ones of this size: 0.23
 COLUMNS = ("seconds", "test_accuracy", "val_accuracy", "rows", "different", "errors", "a_second")
 COLUMNS += ("peak_mb",)
 CLOSED = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 40, "RAY_USAGE_STATS_ENABLED": "0"}
@@ -44,14 +45,35 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for processes in (1, 2):
             run = Path(folder) / f"{processes}"
-            once("train", f"{processes} processes", 1, lambda n=processes, run=run: train(n, run))
+            once("train", f"--processes {processes}", 1, lambda n=processes, run=run: train(n, run))
         count = arguments.pictures
         if arguments.only != "train":
             pictures = draw(arguments.folder or Path(folder) / "pictures", count)
             once("predict", "cluster, one dies", count, lambda: predict_on_two(pictures, count))
             once("predict", "all cores", count, lambda: predict(pictures, count))
-    for row in finished_rows(ROWS):
-        print("  ".join(f"{key} {value}" for key, value in row.items() if value))
+    print("\n\n".join(tables(finished_rows(ROWS))))
+
+
+def tables(rows: list[dict[str, str]]) -> list[str]:
+    """The tables of docs/scale.md: trainings, and predictions."""
+    found: dict[str, list[list[str]]] = {
+        "train": [["`sprint` by", "validation accuracy after each epoch, %", "test accuracy, %"]],
+        "predict": [["by", "rows", "different", "unreadable", "pictures a second"]],
+    }
+    found["train"][0] += ["seconds of the command"]
+    found["predict"][0] += ["seconds of the command", "memory of all processes, MB"]
+    for lines in found.values():
+        lines.append(["---"] * len(lines[0]))
+    for row in rows:
+        line = [row["how"]]
+        if row["what"] == "train":
+            line += [", ".join(f"{100 * float(x):.2f}" for x in row["val_accuracy"].split())]
+            line += [f"{100 * float(row['test_accuracy']):.2f}", row["seconds"]]
+        else:
+            line += [f"{int(row[key]):,}" for key in ("rows", "different", "errors")]
+            line += [row["a_second"], row["seconds"], f"{int(row['peak_mb']):,}"]
+        found[row["what"]].append(line)
+    return ["\n".join(f"| {' | '.join(line)} |" for line in lines) for lines in found.values()]
 
 
 def train(processes: int, run: Path) -> dict[str, object]:
@@ -67,8 +89,9 @@ def train(processes: int, run: Path) -> dict[str, object]:
     return {"seconds": round(seconds, 1), **accuracy, "val_accuracy": curve}
 
 
-def draw(folder: Path, count: int) -> Path:
-    """Photos of garments on white, one after the other from the test images."""
+def draw(folder: Path, count: int, size: tuple[int, int] = (SIDE, SIDE)) -> Path:
+    """Photos of the test images' garments on white, as grainy, and so as large, as photos are."""
+    import numpy as np
     from PIL import Image
 
     from fashion_cnn import load_data
@@ -77,8 +100,10 @@ def draw(folder: Path, count: int) -> Path:
     for i in range(len(list(folder.glob("*/*.jpg"))), count):
         place = folder / f"{i // 1000:03d}" / f"{i:06d}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
-        garment = Image.fromarray(255 - images[i % len(images)])
-        garment.resize((SIDE, SIDE)).save(place, quality=80)
+        garment = np.asarray(Image.fromarray(255 - images[i % len(images)]).resize(size))
+        grain = np.random.default_rng(i).standard_normal(garment.shape, np.float32)
+        photo = np.clip(garment + GRAIN * grain, 0, 255).astype(np.uint8)
+        Image.fromarray(photo).convert("RGB").save(place, quality=80)
     return folder
 
 
