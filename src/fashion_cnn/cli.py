@@ -188,7 +188,7 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECIPE | recipe.json]", help="See `fashion-cnn recipes`; standard without."
+            metavar="RECIPE | recipe.json", help="See `fashion-cnn recipes`; standard without."
         ),
     ] = None,
     source: Annotated[
@@ -238,7 +238,10 @@ def train(
     processes: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Train with N processes that share each batch (JAX)."
+            min=1,
+            metavar="N",
+            help="Train with N processes that share each batch (JAX; on this machine on cores, or "
+            "a GPU each of CUDA_VISIBLE_DEVICES).",
         ),
     ] = None,
     seeds: Annotated[
@@ -553,7 +556,7 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="Pictures, folders, patterns; - reads a list. With --output also Parquet and tar "
             "files, and addresses such as s3://bucket/folder.",
         ),
@@ -747,7 +750,7 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, two or more.")],
     output: Annotated[Path, typer.Option(help="Where their curves go.")] = Path("comparison.png"),
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -785,7 +788,7 @@ def compare(
 def tune(
     recipe: Annotated[
         str,
-        typer.Argument(metavar="[RECIPE | recipe.json]", help="Where the search begins."),
+        typer.Argument(metavar="RECIPE | recipe.json", help="Where the search begins."),
     ] = "quick",
     space: Annotated[
         str,
@@ -854,7 +857,7 @@ def _short(value: Any) -> str:
 def audit(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUN]...", help="Runs to be measured without the suspects, too."),
+        typer.Argument(metavar="RUN", help="Runs to be measured without the suspects, too."),
     ] = None,
     source: DataOption = "fashion-mnist",
     recipe: Annotated[str, typer.Option(help="A fast one, trained once a fold.")] = "quick",

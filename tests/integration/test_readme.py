@@ -186,6 +186,16 @@ def test_the_figures_of_transfer_are_those_of_the_finished_runs(monkeypatch):
     assert transfer.table(rows) in README
 
 
+@pytest.mark.parametrize("name", ["head", "scale"])
+def test_the_figures_of_scale_are_those_of_the_finished_runs(monkeypatch, name):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmark = importlib.import_module(name)
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    for table in benchmark.tables(benchmark.finished_rows(benchmark.ROWS)):
+        assert len(table.splitlines()) > 3
+        assert table in page
+
+
 def test_files_that_are_linked_exist():
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / link).is_file(), link
