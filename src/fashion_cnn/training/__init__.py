@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,7 +33,7 @@ from fashion_cnn.run import (
     write_whole,
 )
 from fashion_cnn.terminal import silence
-from fashion_cnn.training.batches import Look, chunks, training_index
+from fashion_cnn.training.batches import Look, chunks, epoch_plan, training_index
 from fashion_cnn.training.checkpoint import (
     KEEP,
     finished_epochs,
@@ -48,11 +48,13 @@ from fashion_cnn.training.features import (
     look_at_features,
 )
 from fashion_cnn.training.optimizers import make_optimizer
+from fashion_cnn.training.resident import is_resident, make_epoch
 from fashion_cnn.training.steps import make_steps
 
 BEGUN = ("recipe.json", "environment.json")
 NOT_VALIDATED = {"val_loss": float("nan"), "val_accuracy": float("nan")}
 SMALLEST_HALVED = 16  # normalisation has little to go by in the half of a smaller batch
+Piece = tuple[int, Callable[[], tuple[float, int]]]  # images; sum of losses and right answers
 IMAGES_PER_CHUNK = 1024  # at most a second on 2 cores, so that Ctrl-C is heard
 
 
@@ -158,7 +160,7 @@ def train(
                 break
         if phase.whole and not own_model:
             network.set_weights(model.get_weights())
-        network = _to_keep(network, own_model, recipe.mirror)
+        network = to_keep(network, own_model, recipe.mirror)
         if run:
             with silence(), suppress(ImportError):
                 import tensorflow  # noqa: F401 (Keras's saving does on JAX too, and it greets)
@@ -199,10 +201,10 @@ def _phases(
     def whole() -> Any:
         model = network if own_model else for_training(network, precision_here(recipe))
         rate = recipe.fine_tune_rate if first else recipe.learning_rate
-        return _compiled(model, recipe, rate, (recipe.epochs - first) * steps)
+        return compiled(model, recipe, rate, (recipe.epochs - first) * steps)
 
     def head() -> Any:
-        return _compiled(head_of(network), recipe, recipe.learning_rate, first * steps)
+        return compiled(head_of(network), recipe, recipe.learning_rate, first * steps)
 
     def features() -> tuple[np.ndarray, np.ndarray]:
         if split == "test":
@@ -226,7 +228,8 @@ def _head_epochs(recipe: Recipe, network: Any, own_model: bool) -> int:
     return min(recipe.head_epochs, recipe.epochs) if pretrained else 0
 
 
-def _compiled(model: Any, recipe: Recipe, rate: float, steps: int) -> Any:
+def compiled(model: Any, recipe: Recipe, rate: float, steps: int) -> Any:
+    """The model with the recipe's optimizer, for so many steps at this highest rate, and loss."""
     model.compile(
         optimizer=make_optimizer(replace(recipe, learning_rate=rate), steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
@@ -279,7 +282,7 @@ def _require_same_data(run: Path, data: Data) -> None:
         )
 
 
-def _to_keep(network: Any, own_model: bool, mirror: bool) -> Any:
+def to_keep(network: Any, own_model: bool, mirror: bool) -> Any:
     """The network that is saved: float32, with what was learnt, and without an optimizer."""
     if own_model:  # whose optimizer's state is the checkpoint's
         network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
@@ -304,16 +307,7 @@ def _fit(
     """
     look = phase.look() if phase.look else None
     held_out = phase.held_out() if phase.held_out else None
-    smallest = len(index) % recipe.batch_size or recipe.batch_size
-    weights = None
-    if recipe.class_weights:
-        weights = class_weights(data.train_labels[index], len(data.class_names))
-    steps = make_steps(
-        model,
-        recipe.batch_size,
-        halves=smallest >= (SMALLEST_HALVED if _normalises(model) else 2),
-        class_weights=weights,
-    )
+    pieces = _pieces(recipe, data, index, model, look)
     forward, logs = make_forward(model), dict[str, float]()
     heard.set_model(model)
     batches = -(-len(index) // recipe.batch_size)
@@ -323,10 +317,10 @@ def _fit(
     for epoch in range(len(history), phase.last):
         heard.on_epoch_begin(epoch)
         began, seen, loss, right = time.perf_counter(), 0, 0.0, 0
-        for images, labels in chunks(recipe, data, epoch, index, _chunk(recipe, model), look):
+        for count, work in pieces(epoch):
             heard.on_train_batch_begin(seen // recipe.batch_size)
-            more_loss, more_right = steps(images, labels)
-            seen, loss, right = seen + len(labels), loss + more_loss, right + more_right
+            more_loss, more_right = work()
+            seen, loss, right = seen + count, loss + more_loss, right + more_right
             if not math.isfinite(loss):
                 raise FloatingPointError(
                     f"epoch {epoch + 1}: the loss is {loss}; the steps are too large: try "
@@ -349,6 +343,32 @@ def _fit(
         if model.stop_training:
             return True
     return False
+
+
+def _pieces(
+    recipe: Recipe, data: Data, index: np.ndarray, model: Any, look: Look | None
+) -> Callable[[int], Iterator[Piece]]:
+    """What an epoch is made of: how many images each piece trains on, and what does it."""
+    weights, size = None, recipe.batch_size
+    if recipe.class_weights:
+        weights = class_weights(data.train_labels[index], len(data.class_names))
+    if not look and is_resident(data.train_images):
+        images, labels = channels_last(data.train_images), data.train_labels
+        whole = make_epoch(model, images, labels, recipe, len(index), weights)
+
+        def at_once(epoch: int) -> Iterator[Piece]:
+            yield len(index), partial(whole, *epoch_plan(recipe, epoch, index, len(images)))
+
+        return at_once
+    smallest = len(index) % size or size
+    halves = smallest >= (SMALLEST_HALVED if _normalises(model) else 2)
+    steps = make_steps(model, size, halves, weights)
+
+    def by_chunks(epoch: int) -> Iterator[Piece]:
+        for images, labels in chunks(recipe, data, epoch, index, _chunk(recipe, model), look):
+            yield len(labels), partial(steps, images, labels)
+
+    return by_chunks
 
 
 def _normalises(model: Any) -> bool:

@@ -103,11 +103,20 @@ def _on_tensorflow(
     return run
 
 
-def _on_jax(model: Any, batch_size: int, class_weights: np.ndarray | None) -> Steps:
+def jax_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, Any], Any]:
+    """One training step as a pure function, for `jax.jit`, `jax.lax.scan` and `jax.vmap`.
+
+    Args:
+        model: a compiled and built `keras.Model`; its variables are read from `state_of`, not here.
+        class_weights: as for `make_steps`.
+
+    Returns:
+        A function of (state, (images, labels)) that returns the next state, and the sum of the
+        losses with the number of right answers.
+    """
     import jax
 
     optimizer, classes = model.optimizer, model.output_shape[-1]
-    everything = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
 
     def loss_of(trainable: Any, others: Any, images: Any, labels: Any) -> Any:
         answers, others, extra = model.stateless_call(
@@ -125,8 +134,32 @@ def _on_jax(model: Any, batch_size: int, class_weights: np.ndarray | None) -> St
         trainable, optimizer_state = optimizer.stateless_apply(
             optimizer_state, gradients, trainable
         )
-        state = list(trainable), list(others), list(optimizer_state)
+        state = [list(trainable), list(others), list(optimizer_state)]
         return state, (loss * len(batch[1]), right)
+
+    return step
+
+
+def state_of(model: Any) -> Any:
+    """What a training step changes: weights, moving averages and random seeds, the optimizer's."""
+    return [[v.value for v in variables] for variables in _variables(model)]
+
+
+def put_state(model: Any, state: Any) -> None:
+    """Give a model the state that steps have made."""
+    for variables, values in zip(_variables(model), state, strict=True):
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
+def _variables(model: Any) -> tuple[Any, Any, Any]:
+    return model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
+
+
+def _on_jax(model: Any, batch_size: int, class_weights: np.ndarray | None) -> Steps:
+    import jax
+
+    step = jax_step(model, class_weights)
 
     def in_a_loop(state: Any, images: Any, labels: Any) -> Any:
         state, (losses, right) = jax.lax.scan(step, state, (images, labels))
@@ -148,7 +181,7 @@ def _on_jax(model: Any, batch_size: int, class_weights: np.ndarray | None) -> St
     steps = one_by_one if jax.default_backend() == "cpu" else all_at_once
 
     def run(images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
-        state: Any = tuple([v.value for v in variables] for variables in everything)
+        state = state_of(model)
         whole = len(labels) // batch_size * batch_size
         loss, right, used = 0.0, 0, 0
         for part, size in ((labels[:whole], batch_size), (labels[whole:], len(labels) - whole)):
@@ -159,9 +192,7 @@ def _on_jax(model: Any, batch_size: int, class_weights: np.ndarray | None) -> St
             used += y.size
             state, more_loss, more_right = steps(state, x, y, size)
             loss, right = loss + float(more_loss), right + int(more_right)
-        for variables, values in zip(everything, state, strict=True):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
+        put_state(model, state)
         return loss, right
 
     return run

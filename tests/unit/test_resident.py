@@ -1,0 +1,107 @@
+"""Epochs as one program, on a processor: what a GPU would run, at a small size."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+FIT = """
+import dataclasses, json, sys
+import numpy as np
+from fashion_cnn import train
+from fashion_cnn.data import as_data
+from fashion_cnn.framework import keras
+from fashion_cnn.models import build_model
+from fashion_cnn.models.forms import for_training
+from fashion_cnn.recipes import RECIPES
+from fashion_cnn.training import batches, resident
+from fashion_cnn.training.optimizers import make_optimizer
+import fashion_cnn.training as training
+
+with np.load("data.npz") as saved:
+    data = as_data(((saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])))
+small = {"width": 8, "hidden": 16, "dropout": 0.2}
+recipe = dataclasses.replace(
+    RECIPES["sprint"], options=small, augment=("flip", "shift", "erase"), label_smoothing=0.1,
+    epochs=3, batch_size=29, validation="none", precision="float32",
+)
+training.is_resident = lambda images: True
+trained = train(recipe, data, "run")
+
+keras.utils.set_random_seed(recipe.seed)
+model = for_training(build_model("compact", (28, 28, 1), 4, small))
+steps = -(-len(data.train_labels) // recipe.batch_size)
+loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
+model.compile(make_optimizer(recipe, recipe.epochs * steps), loss, metrics=["accuracy"])
+curve = []
+for epoch in range(recipe.epochs):
+    parts = batches.chunks(recipe, data, epoch, np.arange(len(data.train_labels)), 10**6)
+    (images, labels), = parts
+    fitted = model.fit(images, np.eye(4)[labels], batch_size=29, shuffle=False, verbose=0)
+    curve.append([fitted.history[key][0] for key in ("loss", "accuracy")])
+ours = [[row["loss"], row["accuracy"]] for row in trained.history]
+apart = [float(np.abs(a - np.asarray(b)).max()) for a, b in zip(
+    trained.model.get_weights(), model.get_weights(), strict=True)]
+print(json.dumps([ours, curve, max(apart)]))
+"""
+
+
+SIDE_BY_SIDE = """
+import dataclasses, json
+import numpy as np
+from fashion_cnn import train
+from fashion_cnn.data import as_data
+from fashion_cnn.recipes import RECIPES
+from fashion_cnn.training.many import train_side_by_side
+
+with np.load("data.npz") as saved:
+    data = as_data(((saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])))
+recipe = dataclasses.replace(
+    RECIPES["sprint"], batch_size=58, options={"width": 4, "hidden": 8, "dropout": 0.2},
+    augment=("nudge",), validation="none",
+)
+together = train_side_by_side(recipe, data, (0, 1))
+alone = [train(dataclasses.replace(recipe, seed=seed), data) for seed in (0, 1)]
+apart = max(float(np.abs(a - b).max()) for one, other in zip(together, alone, strict=True)
+            for a, b in zip(one.model.get_weights(), other.model.get_weights(), strict=True))
+losses = [[[row["loss"] for row in one.history] for one in some] for some in (together, alone)]
+print(json.dumps([*losses, apart]))
+"""
+
+
+@pytest.fixture
+def on_jax(tiny_data, tmp_path):
+    """Runs a program on JAX where the data is; what it prints, as JSON."""
+    if not importlib.util.find_spec("jax"):
+        pytest.skip("needs JAX")
+    arrays = {"x": tiny_data.train_images, "y": tiny_data.train_labels}
+    arrays |= {"x_test": tiny_data.test_images, "y_test": tiny_data.test_labels}
+    np.savez(tmp_path / "data.npz", **arrays)
+
+    def run(program):
+        environment = {**os.environ, "KERAS_BACKEND": "jax"}
+        call = [sys.executable, "-c", program]
+        done = subprocess.run(call, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_an_epoch_on_the_device_is_fits_epoch(on_jax):
+    ours, fitted, apart = on_jax(FIT)
+    assert len(ours) == 3
+    np.testing.assert_allclose(ours, fitted, rtol=1e-4)
+    assert apart < 1e-3
+    assert ours[-1][0] < ours[0][0] - 0.1  # it learns
+
+
+def test_networks_side_by_side_learn_what_each_learns_alone(on_jax):
+    together, alone, apart = on_jax(SIDE_BY_SIDE)
+    np.testing.assert_allclose(together, alone, rtol=1e-4)
+    assert abs(alone[0][0] - alone[1][0]) > 1e-3  # each has its own seed
+    assert apart < 1e-3
