@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import BrokenExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,11 +31,12 @@ from fashion_cnn.inference import Classifier
 from fashion_cnn.models import build_model
 from fashion_cnn.recipes import Recipe, find_recipe
 from fashion_cnn.run import read_arrays, read_history, read_json
+from fashion_cnn.scaling.pictures import read_plan, write_plan
 from fashion_cnn.scaling.places import free_port
 from fashion_cnn.scaling.predict import answer_parts, begin, count
 from fashion_cnn.scaling.tasks import tasks, work_off
 from fashion_cnn.scaling.train import train_together
-from fashion_cnn.scaling.tune import read_space, tune
+from fashion_cnn.scaling.tune import _study, read_space, tune
 
 PROGRAM = Path(sys.executable).with_name("fashion-cnn")
 TOKEN = "a-token-of-the-tests-and-of-nothing-else"  # noqa: S105
@@ -153,6 +155,20 @@ def test_a_process_that_is_killed_is_replaced(data, alone, tmp_path):
     assert heard.ends == [0, 1]  # none twice
     assert read_history(run)["epoch"] == [1, 2]
     assert furthest(weights(run), alone) < 1e-5
+
+
+def test_no_more_processes_go_on_than_were_asked_for(data, tmp_path, monkeypatch):
+    seen = []
+
+    def attempt(place, processes, *_):
+        seen.append(processes)
+        if len(seen) == 1:
+            raise BrokenExecutor("killed")
+
+    monkeypatch.setattr("fashion_cnn.scaling.train._attempt", attempt)
+    monkeypatch.setattr("fashion_cnn.scaling.places.Here.room", lambda *_: 64)
+    train_together(STEADY, data, tmp_path / "run", 2)
+    assert seen == [2, 2]
 
 
 def test_what_goes_wrong_in_a_process_is_said_here(data, tmp_path):
@@ -408,7 +424,13 @@ def test_a_trial_that_cannot_be_is_a_row_and_a_wrong_space_is_refused(few, tmp_p
         tune(QUICK, str(few), SPACE, 1, tmp_path / "dead")
     monkeypatch.undo()
     rows = tune(QUICK, str(few), SPACE, 2, tmp_path / "dead")  # goes on all the same
-    assert [row["state"] for row in rows] == ["COMPLETE", "FAIL"]
+    assert [(row["state"], row["seconds"] > 0) for row in rows] == [
+        ("COMPLETE", True),
+        ("FAIL", False),
+    ]
+    _study(tmp_path / "dead", QUICK).ask()  # killed before it knew any value
+    rows = tune(QUICK, str(few), SPACE, 3, tmp_path / "dead")
+    assert [row["state"] for row in rows] == ["COMPLETE", "FAIL", "FAIL"]
     for text in ("{", "[]", '{"colour": [1]}', '{"dropout": {"low": 0.1}}', '{"momentum": [2.0]}'):
         (tmp_path / "space.json").write_text(text)
         with pytest.raises(ValueError, match=r"space\.json: "):
@@ -510,7 +532,8 @@ def test_parquet_tar_and_addresses_are_read_and_what_is_spoilt_is_a_row(drawn, t
             archive.add(__file__, f"{path.stem}.cls")
     (folder / "6.tar").write_bytes((folder / "5.tar").read_bytes()[:700])
     (folder / "7.png").write_bytes(b"spoilt")
-    (folder / "8.parquet").write_bytes(b"spoilt")
+    (folder / "8.parquet").write_bytes(b"PAR1 spoilt \x08\x00\x00\x00PAR1")
+    (folder / "8.TAR").write_bytes((folder / "5.tar").read_bytes())
     addresses = ["https://nowhere.invalid/a.png", paths[0].as_uri(), "../9 ü/1.png"]
     pq.write_table(pa.table({"url": addresses}), folder / "9.parquet")
     (folder / "._7.png").write_bytes(b"of another system")
@@ -531,6 +554,7 @@ def test_parquet_tar_and_addresses_are_read_and_what_is_spoilt_is_a_row(drawn, t
     tar = folder / "5.tar"
     assert read == {
         "a", "b", "held.png", str(paths[3]), f"{tar}#{names[4]}", f"{tar}#{names[5]}",
+        f"{folder / '8.TAR'}#{names[4]}", f"{folder / '8.TAR'}#{names[5]}",
         str(paths[1]), str(paths[2]), *addresses[1:], f"{spaced.as_uri()}/1.png",
         f"{spaced.as_uri()}/below/2.png", f"{folder}/\\udcff.png",
     }  # fmt: skip
@@ -582,9 +606,26 @@ def test_a_file_out_of_reach_is_tried_again_by_the_same_command(drawn, tmp_path)
         ):
             list(answer_parts(todo, classifier, output))
     away.rename(folder / "2.parquet")
+    folder.rename(away)
+    with pytest.raises(RuntimeError, match="no such folder on this machine"):
+        list(answer_parts([1], classifier, output))
+    away.rename(folder)
     with begin([str(folder)], classifier, output) as (todo, parts):
-        assert list(answer_parts(todo, classifier, output)) == [0]
+        assert list(answer_parts(todo, classifier, output)) == [0, 1]
         assert count(output, parts) == (2, 0)
+
+
+def test_a_plan_of_very_many_parts_is_read_by_their_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr("fashion_cnn.scaling.pictures.PART", 2)
+    monkeypatch.setattr("fashion_cnn.scaling.pictures.TOGETHER", 3)
+    names = [str(tmp_path / f"{i}.png") for i in range(15)]
+    assert write_plan(names, tmp_path / "plan.parquet", {"model": "m"}) == 8
+    assert pq.read_metadata(tmp_path / "plan.parquet").num_row_groups == 3
+    found = {
+        n: [x["name"].decode() for x in part]
+        for n, part in read_plan(tmp_path / "plan.parquet", [0, 2, 7])
+    }
+    assert found == {0: names[:2], 2: names[4:6], 7: names[14:]}
 
 
 def test_a_process_that_dies_with_nothing_to_do_is_replaced():

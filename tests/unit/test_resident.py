@@ -29,8 +29,11 @@ recipe = dataclasses.replace(
     RECIPES["sprint"], options=small, augment=("flip", "shift", "erase"), label_smoothing=0.1,
     epochs=3, batch_size=29, validation="none", precision="float32",
 )
+made, make = [], training.make_epoch
 training.is_resident = lambda images: True
+training.make_epoch = lambda *given: made.append(given) or make(*given)
 trained = train(recipe, data, "run")
+assert len(made) == 1
 
 keras.utils.set_random_seed(recipe.seed)
 model = for_training(build_model("compact", (28, 28, 1), 4, small))

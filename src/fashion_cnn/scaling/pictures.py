@@ -4,12 +4,16 @@ Pictures are files of their own, rows of Parquet files, or members of tar files 
 disks or on any file system that Arrow opens by its address (`s3://…`).
 """
 
+import errno
 import io
 import os
+import posixpath
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from glob import iglob
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -19,6 +23,7 @@ from fashion_cnn.run import write_whole
 
 PLAN = "_plan.parquet"  # readers of Parquet folders leave out what begins with _
 PART = 500  # pictures of a part: some seconds of a core
+TOGETHER = 64  # parts of a plan that are read at once; Parquet bears a million such groups
 ROWS = 16  # of a Parquet file at a time
 BUFFER = 1 << 20  # bytes of a Parquet file at a time; all of a row group without
 TARS = (".tar", ".tar.gz", ".tgz")
@@ -31,9 +36,9 @@ Picture = tuple[str, Any]  # its name; a path or its content, or the error that 
 
 
 def write_plan(words: list[str], path: Path, about: dict[str, str]) -> int:
-    """Write what there is to do as a Parquet file, a row group a part.
+    """Write what there is to do as a Parquet file, `TOGETHER` parts a row group.
 
-    Nothing is held in memory but one folder's names.
+    One folder's names are held in memory, and as many parts.
 
     Args:
         words: folders, patterns, files, addresses. Folders that hold answers are left out, and
@@ -45,37 +50,51 @@ def write_plan(words: list[str], path: Path, about: dict[str, str]) -> int:
         How many parts there are.
 
     Raises:
-        ValueError: nothing there.
-        OSError: a folder that cannot be listed.
+        ValueError: nothing there, or a folder that cannot be listed.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = [("name", pa.binary()), ("kind", pa.string()), ("row_group", pa.int32())]
-    schema = pa.schema(fields, metadata=about)
+    fields = [("part", pa.int32()), ("name", pa.binary()), ("kind", pa.string())]
+    schema = pa.schema([*fields, ("row_group", pa.int32())], metadata=about)
     parts = 0
 
     def write(temporary: Path) -> None:
         nonlocal parts
+        todo = _parts(words)
         with pq.ParquetWriter(temporary, schema) as writer:
-            for part in _parts(words):
-                writer.write_table(pa.Table.from_pylist(part, schema))
-                parts += 1
+            while group := list(islice(todo, TOGETHER)):
+                rows = [{"part": parts + i, **x} for i, part in enumerate(group) for x in part]
+                writer.write_table(pa.Table.from_pylist(rows, schema), len(rows))
+                parts += len(group)
+            writer.add_key_value_metadata({"parts": str(parts)})
         if not parts:
-            raise ValueError(f"{' '.join(words)}: no pictures there")
+            raise ValueError(f"{' '.join(words)[:200]}: no pictures there")
 
     write_whole(path, write)
     return parts
+
+
+def read_plan(path: Path, wanted: Iterable[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Parts of a plan, by their numbers, which ascend; each as `pictures_of` takes it."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for group, numbers in groupby(wanted, lambda number: number // TOGETHER):
+            rows = file.read_row_group(group).to_pylist()
+            parts = {n: list(part) for n, part in groupby(rows, itemgetter("part"))}
+            yield from ((number, parts[number]) for number in numbers)
 
 
 def _parts(words: list[str]) -> Iterator[list[dict[str, Any]]]:
     files: list[dict[str, Any]] = []
     for name in (name for word in words for name in _names(word)):
         item = {"name": os.fsencode(name), "kind": FILE, "row_group": 0}
-        if name.endswith(".parquet"):
+        path = (urlsplit(name).path if "://" in name else name).lower()
+        if path.endswith(".parquet"):
             for group in range(_row_groups(name)):
                 yield [item | {"kind": ROW_GROUP, "row_group": group}]
-        elif name.endswith(TARS):
+        elif path.endswith(TARS):
             yield [item | {"kind": TAR}]
         else:
             files.append(item)
@@ -89,12 +108,21 @@ def _parts(words: list[str]) -> Iterator[list[dict[str, Any]]]:
 def _row_groups(name: str) -> int:
     try:
         return int(_parquet(name).num_row_groups)
-    except ValueError:
+    except (OSError, ValueError) as error:
+        if _out_of_reach(name, error):
+            raise ValueError(f"{name}: cannot be read ({error})") from None
         return 1  # which will be a row that says so
 
 
 def _names(word: str) -> Iterator[str]:
     """The files that a word of the command line stands for; folders by name, one at a time."""
+    try:
+        yield from _found(word)
+    except OSError as error:
+        raise ValueError(f"{word}: cannot be listed ({error})") from None
+
+
+def _found(word: str) -> Iterator[str]:
     if "://" in word:
         yield from _names_at(word)
     elif Path(word).is_dir():
@@ -170,12 +198,22 @@ def pictures_of(part: list[dict[str, Any]]) -> Iterator[Picture]:
                 yield from _rows(name, item["row_group"])
             elif item["kind"] == TAR:
                 yield from _members(name)
+            elif "://" not in name and not os.path.isdir(folder := os.path.dirname(name)):
+                raise FileNotFoundError(errno.ENOENT, "no such folder on this machine", folder)
             else:
                 yield name, _content(name)
         except (OSError, ValueError, EOFError, tarfile.TarError) as error:
-            if isinstance(error, OSError) and error.errno:  # without, it is Arrow's "corrupt"
+            if _out_of_reach(name, error):
                 raise
             yield name, ValueError(f"{error}")
+
+
+def _out_of_reach(name: str, error: Exception) -> bool:
+    """Whether another time may go better: a network's or a system's error, not a spoilt file."""
+    if "://" in name:
+        gone = isinstance(error, FileNotFoundError) or "ACCESS_DENIED" in str(error)
+        return isinstance(error, OSError) and not gone
+    return isinstance(error, OSError) and error.errno is not None  # Arrow's "corrupt" has none
 
 
 def _opened(name: str) -> Any:
@@ -186,7 +224,11 @@ def _opened(name: str) -> Any:
 
 
 def _content(name: str) -> Any:
-    """A path on this machine as it is; what is at an address, or the error that it is not."""
+    """A path on this machine as it is; what is at an address, or the error that it is not.
+
+    Raises:
+        OSError: the address cannot be reached.
+    """
     if "://" not in name:
         return name
     try:
@@ -195,6 +237,8 @@ def _content(name: str) -> Any:
                 return ValueError(f"{file.size():,} bytes; at most {MOST_BYTES:,}")
             return io.BytesIO(file.read())
     except (OSError, ValueError) as error:
+        if _out_of_reach(name, error):
+            raise
         return ValueError(f"{error}")
 
 
@@ -233,8 +277,16 @@ def _rows(name: str, group: int) -> Iterator[Picture]:
             elif isinstance(picture, bytes):
                 yield label, io.BytesIO(picture)
             else:
-                there = "" if "://" in picture else os.path.dirname(name)
-                yield label, _content(os.path.join(there, picture))
+                yield label, _content(_beside(name, picture))
+
+
+def _beside(name: str, picture: str) -> str:
+    """Where a Parquet file's picture is: its address or path, from the file's own folder."""
+    if "://" in picture or "://" not in name:
+        return picture if "://" in picture else os.path.join(os.path.dirname(name), picture)
+    parts = urlsplit(name)
+    path = posixpath.join(posixpath.dirname(unquote(parts.path)), picture)
+    return urlunsplit(parts._replace(path=quote(path)))
 
 
 def _holds_pictures(kind: str) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 from fashion_cnn.answers import see_and_say
 from fashion_cnn.inference import Classifier
 from fashion_cnn.run import held, is_used, write_whole
-from fashion_cnn.scaling.pictures import PLAN, pictures_of, write_plan
+from fashion_cnn.scaling.pictures import PLAN, pictures_of, read_plan, write_plan
 from fashion_cnn.scaling.tasks import TRIES, tasks, work_off
 
 BATCH = 64  # pictures at a time
@@ -57,7 +57,7 @@ def begin(
         else:
             write_plan(words, plan, about)
         with pq.ParquetFile(plan) as file:
-            parts = file.num_row_groups
+            parts = int(file.metadata.metadata[b"parts"])
         there = {path.name for path in output.iterdir()}
         yield [i for i in range(parts) if _path(output, i).name not in there], parts
 
@@ -85,16 +85,15 @@ def answer_parts(
         RuntimeError: at the end, if there were parts that could not be had: a process died of them
             again and again, or a file was out of reach.
     """
-    import pyarrow.parquet as pq
-
-    failed, why = 0, ""
-    with pq.ParquetFile(output / PLAN) as file, tasks(address) as (submit, room):
-        pieces = ((i, (file.read_row_group(i).to_pylist(), classifier.content)) for i in todo)
+    failed, why, plan = 0, "", output / PLAN
+    with tasks(address) as (submit, room):
+        pieces = ((i, (part, classifier.content)) for i, part in read_plan(plan, todo))
         for number, future in work_off(pieces, answers_of, submit, room):
             error = future.exception()
             if isinstance(error, BrokenExecutor | OSError):
                 died = f"its process died {TRIES} times: " * isinstance(error, BrokenExecutor)
-                first = os.fsdecode(file.read_row_group(number)["name"][0].as_py())
+                ((_, part),) = read_plan(plan, [number])
+                first = os.fsdecode(part[0]["name"])
                 failed, why = failed + 1, why or f"part {number}, from {first} on: {died}{error}"
             else:
                 write_whole(_path(output, number), partial(_write, future.result()))

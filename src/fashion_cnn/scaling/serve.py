@@ -48,15 +48,18 @@ def serve_on(
     with cluster(address) as ray:
         from ray import serve
 
+        with silence():
+            others = list(serve.status().applications)
+        if others:
+            raise ValueError(
+                f"cluster {address}: already serves {', '.join(others)}; end that where it was "
+                "begun, or, if it was killed there, by Ray's own `serve shutdown`"
+            )
         there, free = (
             x.get("CPU", 0) for x in (ray.cluster_resources(), ray.available_resources())
         )
         if free < 1:
             raise ValueError(f"cluster {address}: none of its {there:g} cores is free")
-        with silence():
-            others = list(serve.status().applications)
-        if others:
-            raise ValueError(f"cluster {address}: already serves {', '.join(others)}; end that")
 
         def app() -> Any:  # on each replica
             return _app(name, content, token, origins)
@@ -74,7 +77,7 @@ def serve_on(
         ended = threading.Event()
         try:
             with silence():
-                serve.shutdown()  # what a killed command has left would keep its own address
+                serve.shutdown()  # what runs without an application would keep its own address
                 where = "HeadOnly" if host in LOOPBACK else "EveryNode"
                 serve.start(proxy_location=where, http_options={"host": host, "port": port})
                 serve.run(deployment.bind(), name=APP, route_prefix="/")

@@ -83,7 +83,7 @@ def train_together(
                 room = place.room(processes)
                 if not room:
                     raise RuntimeError(f"{run}: no process is left ({error})") from None
-                processes = most_processes(recipe, room)
+                processes = most_processes(recipe, min(room, processes))
                 say(f"A process died; {processes} go on after epoch {epochs}")
 
 

@@ -121,7 +121,10 @@ def tune(
         if not found:
             study.enqueue_trial(_beginning(recipe, space))
         running = [trial for trial in found if trial.state.name == "RUNNING"]
-        ended = sum(trial.state.is_finished() for trial in found)
+        for trial in [x for x in running if x.params.keys() != space.keys()]:
+            running.remove(trial)  # killed before all its values were there
+            study.tell(trial.number, state=TrialState.FAIL)
+        ended = len(found) - len(running)
 
         def pieces() -> Iterator[Piece]:
             for trial in running:
@@ -280,8 +283,8 @@ def _write(study: Any, folder: Path, recipe: Recipe, space: Space) -> list[dict[
         seen = trial.intermediate_values
         row = {"trial": trial.number, "state": trial.state.name, "epochs": len(seen)}
         row["val_accuracy"] = trial.value if trial.value is not None else seen.get(len(seen))
-        told = {key: trial.user_attrs.get(key) for key in ("seconds", "error")}
-        rows.append({**row, **told, **trial.params})
+        row["seconds"] = trial.user_attrs.get("seconds", 0.0)  # nothing, if its process died
+        rows.append({**row, "error": trial.user_attrs.get("error"), **trial.params})
     write_csv(folder / "trials.csv", (*COLUMNS, *space, "error"), rows)
     order = (COMPLETE, PRUNED, FAIL)
     rows.sort(key=lambda row: (order.index(row["state"]), -(row["val_accuracy"] or 0)))

@@ -100,10 +100,10 @@ def train(
             without one.
         model: a `keras.Model` of your own in place of the recipe's; it ends in softmax.
         scale: what your own model expects: `"0..255"` or `"0..1"`.
-        callbacks: any `keras.callbacks.Callback`; what counts batches is called once a chunk,
-            and `on_test_…` never. They see the form for training (`models/forms.py`). To them a
-            recipe with a head's phase is two trainings, the first of the head; what stops one of
-            them ends both.
+        callbacks: any `keras.callbacks.Callback`; what counts batches is called once a chunk
+            (on a GPU by JAX once an epoch), and `on_test_…` never. They see the form for training
+            (`models/forms.py`). To them a recipe with a head's phase is two trainings, the first of
+            the head; what stops one of them ends both.
         resume: go on from the run's newest checkpoint; on the same machine the end is that of a run
             never broken off, bit for bit.
         verbose: Keras's own progress: 0 nothing, 1 bars, 2 a line an epoch.
@@ -349,9 +349,7 @@ def _pieces(
     recipe: Recipe, data: Data, index: np.ndarray, model: Any, look: Look | None
 ) -> Callable[[int], Iterator[Piece]]:
     """What an epoch is made of: how many images each piece trains on, and what does it."""
-    weights, size = None, recipe.batch_size
-    if recipe.class_weights:
-        weights = class_weights(data.train_labels[index], len(data.class_names))
+    weights, size = weights_of(recipe, data, index), recipe.batch_size
     if not look and is_resident(data.train_images):
         images, labels = channels_last(data.train_images), data.train_labels
         whole = make_epoch(model, images, labels, recipe, len(index), weights)
@@ -381,6 +379,13 @@ def _chunk(recipe: Recipe, model: Any) -> int:
     """How many images are given to the compiled steps at a time."""
     share = batch_of(tuple(model.inputs[0].shape[1:])) / BATCH
     return max(1, round(share * IMAGES_PER_CHUNK) // recipe.batch_size) * recipe.batch_size
+
+
+def weights_of(recipe: Recipe, data: Data, index: np.ndarray) -> np.ndarray | None:
+    """The class weights of a recipe that has some, for the images that it trains on."""
+    if not recipe.class_weights:
+        return None
+    return class_weights(data.train_labels[index], len(data.class_names))
 
 
 def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
