@@ -30,7 +30,7 @@ train: $(READY)
 	@$(BIN)/fashion-cnn train $(RECIPE)
 
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	@$(BIN)/ruff format --check .
