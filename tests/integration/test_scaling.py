@@ -31,8 +31,9 @@ from fashion_cnn.inference import Classifier
 from fashion_cnn.models import build_model
 from fashion_cnn.recipes import Recipe, find_recipe
 from fashion_cnn.run import read_arrays, read_history, read_json
-from fashion_cnn.scaling.pictures import read_plan, write_plan
+from fashion_cnn.scaling.pictures import pictures_of
 from fashion_cnn.scaling.places import free_port
+from fashion_cnn.scaling.plan import read_plan, write_plan
 from fashion_cnn.scaling.predict import answer_parts, begin, count
 from fashion_cnn.scaling.tasks import tasks, work_off
 from fashion_cnn.scaling.train import train_together
@@ -615,9 +616,16 @@ def test_a_file_out_of_reach_is_tried_again_by_the_same_command(drawn, tmp_path)
         assert count(output, parts) == (2, 0)
 
 
+def test_an_address_that_does_not_answer_is_out_of_reach_and_not_spoilt():
+    shut = f"?endpoint_override=127.0.0.1:{free_port('127.0.0.1')}&scheme=http&region=none"
+    item = {"name": b"s3://key:secret@bucket/1.png" + shut.encode(), "kind": "file", "row_group": 0}
+    with pytest.raises(OSError, match="NETWORK_CONNECTION"):
+        list(pictures_of([item]))
+
+
 def test_a_plan_of_very_many_parts_is_read_by_their_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr("fashion_cnn.scaling.pictures.PART", 2)
-    monkeypatch.setattr("fashion_cnn.scaling.pictures.TOGETHER", 3)
+    monkeypatch.setattr("fashion_cnn.scaling.plan.PART", 2)
+    monkeypatch.setattr("fashion_cnn.scaling.plan.TOGETHER", 3)
     names = [str(tmp_path / f"{i}.png") for i in range(15)]
     assert write_plan(names, tmp_path / "plan.parquet", {"model": "m"}) == 8
     assert pq.read_metadata(tmp_path / "plan.parquet").num_row_groups == 3

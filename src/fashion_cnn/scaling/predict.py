@@ -20,7 +20,8 @@ from typing import Any
 from fashion_cnn.answers import see_and_say
 from fashion_cnn.inference import Classifier
 from fashion_cnn.run import held, is_used, write_whole
-from fashion_cnn.scaling.pictures import PLAN, pictures_of, read_plan, write_plan
+from fashion_cnn.scaling.pictures import pictures_of
+from fashion_cnn.scaling.plan import PLAN, read_plan, write_plan
 from fashion_cnn.scaling.tasks import TRIES, tasks, work_off
 
 BATCH = 64  # pictures at a time
@@ -91,10 +92,7 @@ def answer_parts(
         for number, future in work_off(pieces, answers_of, submit, room):
             error = future.exception()
             if isinstance(error, BrokenExecutor | OSError):
-                died = f"its process died {TRIES} times: " * isinstance(error, BrokenExecutor)
-                ((_, part),) = read_plan(plan, [number])
-                first = os.fsdecode(part[0]["name"])
-                failed, why = failed + 1, why or f"part {number}, from {first} on: {died}{error}"
+                failed, why = failed + 1, why or _why(error, plan, number)
             else:
                 write_whole(_path(output, number), partial(_write, future.result()))
             yield number
@@ -102,6 +100,12 @@ def answer_parts(
         raise RuntimeError(
             f"{output}: {failed} parts are missing ({why}); the same command tries them again"
         )
+
+
+def _why(error: BaseException, plan: Path, number: int) -> str:
+    died = f"its process died {TRIES} times: " * isinstance(error, BrokenExecutor)
+    ((_, part),) = read_plan(plan, [number])
+    return f"part {number}, from {os.fsdecode(part[0]['name'])} on: {died}{error}"
 
 
 def count(output: Path, parts: int) -> tuple[int, int]:
