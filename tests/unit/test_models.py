@@ -37,6 +37,7 @@ def test_batch_norm_and_dropout_stand_where_they_should():
         ("compact", {}),
         ("compact", {"convolutions": 2, "dropout": 0.3}),
         ("residual", {}),
+        ("residual", {"repeats": 2, "drop_path": 0.5}),
     ],
 )
 def test_saved_and_loaded_it_answers_the_same(tmp_path, name, options):
@@ -97,9 +98,27 @@ def test_residual_goes_around_the_convolutions_of_a_block():
         ({"blocks": 5}, "blocks, convolutions: got 5, 3"),
         ({"convolutions": 1}, "convolutions: got 1; expected at least 2"),
         ({"hidden": 0}, "hidden: got 0"),
+        ({"repeats": 0}, "repeats: got 0"),
+        ({"drop_path": 1.0}, "drop_path: got 1.0"),
     ):
         with pytest.raises(ValueError, match=message):
             build_model("residual", options=options)
+
+
+def test_a_deep_residual_leaves_out_paths_image_by_image_in_training_alone():
+    options = {"width": 8, "repeats": 2, "drop_path": 0.4}
+    model = build_model("residual", options=options)
+    paths = [x for x in model.layers if isinstance(x, keras.layers.Dropout)]
+    assert [x.rate for x in paths] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert [x.output.shape[1:] for x in paths] == [(13, 13, 8)] * 2 + [(6, 6, 16)] * 2
+    around = keras.Model(model.input, [paths[-1].input, paths[-1].output])
+    images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), dtype=np.uint8)
+    before, after = (np.asarray(x).reshape(200, -1) for x in around(images, training=True))
+    left_out = (after == 0).all(1)
+    assert 45 < left_out.sum() < 115  # 80, five standard deviations each way
+    np.testing.assert_allclose(after[~left_out], before[~left_out] / 0.6, rtol=1e-5)
+    before, after = around(images)
+    np.testing.assert_array_equal(before, after)
 
 
 @pytest.mark.parametrize("learning", [True, False])

@@ -14,8 +14,10 @@ def residual(
     width: int = 64,
     blocks: int = 2,
     convolutions: int = 3,
+    repeats: int = 1,
     hidden: int = 256,
     dropout: float = 0.0,
+    drop_path: float = 0.0,
 ) -> Any:
     """`compact` with a second convolution at full size, shortcuts, and a mean in place of places.
 
@@ -31,8 +33,11 @@ def residual(
         width: filters of the first block; each further block has twice as many.
         blocks: each halves height and width.
         convolutions: in each block; at least 2.
+        repeats: how often all of them but the first, and the shortcut, are in each block.
         hidden: units of the dense layer.
         dropout: the rate before the last layer.
+        drop_path: the rate at which images take the last shortcut alone, in training; the others
+            in proportion to their depth (stochastic depth, arXiv:1603.09382).
 
     Returns:
         An uncompiled `keras.Model`, uint8 -> softmax probabilities float32 (n, classes).
@@ -40,7 +45,10 @@ def residual(
     Raises:
         ValueError: an option is out of its range, or the images are too small for so many blocks.
     """
-    require_shape(image_shape, blocks, convolutions, dropout, stem=stem, width=width, hidden=hidden)
+    sizes = {"stem": stem, "width": width, "repeats": repeats, "hidden": hidden}
+    require_shape(image_shape, blocks, convolutions, dropout, **sizes)
+    if not 0 <= drop_path < 1:
+        raise ValueError(f"drop_path: got {drop_path}; expected 0 <= rate < 1")
     if convolutions < 2:
         raise ValueError(f"convolutions: got {convolutions}; expected at least 2 to go around")
     from fashion_cnn.framework import keras
@@ -53,9 +61,13 @@ def residual(
     x = layers.ReLU()(convolve(x, 2 * stem))
     for block in range(blocks):
         filters = width * 2**block
-        x = first = layers.ReLU()(convolve(x, filters, pool=True))
-        for _ in range(convolutions - 2):
-            x = layers.ReLU()(convolve(x, filters))
-        x = layers.ReLU()(layers.Add()([convolve(x, filters), first]))
+        x = layers.ReLU()(convolve(x, filters, pool=True))
+        for i in range(repeats):
+            first, rate = x, drop_path * (block * repeats + i + 1) / (blocks * repeats)
+            for _ in range(convolutions - 2):
+                x = layers.ReLU()(convolve(x, filters))
+            x = convolve(x, filters)
+            x = layers.Dropout(rate, noise_shape=(None, 1, 1, 1))(x) if rate else x
+            x = layers.ReLU()(layers.Add()([x, first]))
     x = head(layers.GlobalAveragePooling2D()(x), hidden, dropout, classes)
     return keras.Model(pixels, x, name="residual")
