@@ -1,15 +1,19 @@
 """Recipes on one GPU: accuracy, seconds after compilation, and how near the chip's best they come.
 
-    KERAS_BACKEND=jax python benchmarks/gpu.py [--recipe sprint ...] [--seeds 5] [--side-by-side K]
+    KERAS_BACKEND=jax python benchmarks/gpu.py [--recipe gpu-sprint ...] [--seeds 5] [--profile]
 
 Trains on all 60,000 images without looking at any others, and meets the test images once, at the
 end. A row a seed into `gpu.csv`; finished ones are skipped, and none is begun that would not end
 within `--minutes`. It runs on processors, too (`--images 500`), where it shows nothing but that.
+`--profile` shows instead which operations an epoch's time goes into.
 """
 
 import argparse
+import re
 import statistics
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,19 +23,40 @@ from _rows import finished_rows, keep
 
 ROWS = Path(__file__).with_suffix(".csv")
 BACKWARD = 3  # a training step is three times the arithmetic of an answer
+OPERATIONS = 15  # lines of a profile
+
+
+def recipe_of(name: str):
+    """A recipe, or what may become one: nobody has seen these on a GPU yet."""
+    from fashion_cnn.recipes import RECIPES, find_recipe
+
+    standard, thorough = RECIPES["standard"], RECIPES["thorough"]
+    deep = {"width": 192, "repeats": 3, "drop_path": 0.2}
+    erased = ("flip", "shift", "erase", "erase")
+    candidates = {
+        "gpu-sprint": replace(standard, batch_size=512, learning_rate=0.8),
+        "gpu-standard": replace(thorough, batch_size=512, learning_rate=0.8),
+        "record": replace(thorough, epochs=200, batch_size=256, options=deep, augment=erased),
+    }
+    return candidates[name] if name in candidates else find_recipe(name)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", nargs="+", default=["sprint", "quick", "standard"])
+    parser.add_argument("--recipe", nargs="+", default=["gpu-sprint"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--side-by-side", type=int, default=1, metavar="K", help="seeds at a time")
     parser.add_argument("--images", type=int, help="train on so many; all without")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--rows", type=Path, default=ROWS, help="the file for the rows")
+    parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
+    if arguments.profile:
+        for name in arguments.recipe:
+            print(f"\n{name}\n{profile(name, arguments.images or 60_000)}")
+        return
     end, longest = time.monotonic() + 60 * arguments.minutes, 0.0
-    device, ceiling = measure_device()
+    device, ceiling, bandwidth = measure_device()
     k, count = arguments.side_by_side, arguments.images or 60_000
     for name in arguments.recipe:
         for first in range(0, arguments.seeds, k):
@@ -45,14 +70,14 @@ def main() -> None:
             began = time.monotonic()
             if began + longest > end:
                 raise SystemExit("out of time; the same command goes on")
-            for row in train(name, seeds, count, k, ceiling):
+            for row in train(name, seeds, count, k, ceiling, bandwidth):
                 keep(arguments.rows, about | row)
             longest = max(longest, time.monotonic() - began)
     print(table(finished_rows(arguments.rows)))
 
 
-def measure_device() -> tuple[str, float]:
-    """The device's name, and the operations a second of its best matrix product in bfloat16."""
+def measure_device() -> tuple[str, float, float]:
+    """The device's name, operations a second of a bfloat16 matrix product, bytes a second."""
     import jax
 
     size = 8192 if jax.default_backend() != "cpu" else 512
@@ -64,7 +89,7 @@ def measure_device() -> tuple[str, float]:
     moved = 2 * megabytes.nbytes / seconds_of(lambda: copied(megabytes).block_until_ready())
     device, rate = jax.devices()[0].device_kind, 2 * size**3 / seconds
     print(f"{device}: {rate / 1e12:.1f} TFLOP/s in bfloat16, {moved / 1e9:.0f} GB/s in memory")
-    return device, rate
+    return device, rate, moved
 
 
 def seconds_of(call: Callable[[], object]) -> float:
@@ -78,22 +103,17 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def train(
-    name: str, seeds: range, count: int, side_by_side: int, ceiling: float
+    name: str, seeds: range, count: int, side_by_side: int, ceiling: float, bandwidth: float
 ) -> list[dict[str, object]]:
     """Train with each seed; what each came to."""
     from frontier import flops
 
-    from fashion_cnn import evaluate, load_data
+    from fashion_cnn import evaluate
     from fashion_cnn import train as train_one
-    from fashion_cnn.data import as_data
     from fashion_cnn.models import build_model
-    from fashion_cnn.recipes import find_recipe
     from fashion_cnn.training.many import train_side_by_side
 
-    all_data = load_data()
-    images, labels = all_data.train_images[:count], all_data.train_labels[:count]
-    data = as_data(((images, labels), (all_data.test_images, all_data.test_labels)))
-    recipe = replace(find_recipe(name), validation="none")
+    data, recipe = some(count), replace(recipe_of(name), validation="none")
     began = time.perf_counter()
     if side_by_side > 1:
         found = train_side_by_side(recipe, data, seeds)
@@ -102,19 +122,82 @@ def train(
     whole, seconds, rows = time.perf_counter() - began, found[0].seconds, []
     rate = len(found) * recipe.epochs * count / seconds
     operations = BACKWARD * flops(build_model(recipe.model, options=recipe.options))
+    moved = bytes_an_image(recipe)
     for seed, trained in zip(seeds, found, strict=True):
         measured = evaluate(trained.model, data.test_images, data.test_labels)
         rows.append({"seed": seed, "test_accuracy": round(measured["accuracy"], 4)})
         rows[-1] |= {"seconds": seconds, "beside": round(whole - seconds, 2)}
         rows[-1] |= {"images_a_second": round(rate)}
         rows[-1] |= {"of_the_matrix_rate": round(rate * operations / ceiling, 4)}
+        rows[-1] |= {"of_the_memory_rate": round(rate * moved / bandwidth, 4)}
     return rows
+
+
+def some(count: int):
+    """The first training images, and all test images."""
+    from fashion_cnn import load_data
+    from fashion_cnn.data import as_data
+
+    data = load_data()
+    images, labels = data.train_images[:count], data.train_labels[:count]
+    return as_data(((images, labels), (data.test_images, data.test_labels)))
+
+
+def bytes_an_image(recipe) -> float:
+    """What XLA counts of a training step: read and written by all its kernels, an image."""
+    import jax
+
+    from fashion_cnn.models import build_model
+    from fashion_cnn.models.forms import for_training
+    from fashion_cnn.training import compiled, precision_here
+    from fashion_cnn.training.steps import jax_step, state_of
+
+    network = for_training(
+        build_model(recipe.model, options=recipe.options), precision_here(recipe)
+    )
+    model, size = compiled(network, recipe, recipe.learning_rate, 1), recipe.batch_size
+    model.optimizer.build(model.trainable_variables)
+    batch = np.zeros((size, 28, 28, 1), np.uint8), np.zeros(size, np.int32)
+    program = jax.jit(jax_step(model, None)).lower(state_of(model), batch).compile()
+    return program.cost_analysis()["bytes accessed"] / size
+
+
+def profile(name: str, count: int) -> str:
+    """A table of the operations that an epoch's time goes into, the second epoch's."""
+    import jax
+
+    from fashion_cnn import train as train_one
+    from fashion_cnn.framework import keras
+
+    times: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+
+        def begin(epoch: int, logs) -> None:
+            if epoch == 1:
+                jax.profiler.start_trace(folder)
+
+        heard = keras.callbacks.LambdaCallback(
+            on_epoch_begin=begin, on_train_end=lambda logs: jax.profiler.stop_trace()
+        )
+        recipe = replace(recipe_of(name), epochs=2, validation="none")
+        train_one(recipe, some(count), callbacks=[heard])
+        (file,) = Path(folder).glob("**/*.xplane.pb")
+        planes = list(jax.profiler.ProfileData.from_file(str(file)).planes)
+    on_device = [x for x in planes if "/device:" in x.name] or planes
+    for line in (line for plane in on_device for line in plane.lines):
+        for event in line.events:
+            times[re.sub(r"[._]?\d+", "", event.name)] += event.duration_ns
+    lines = ["| operation | ms | share, % |", "| --- | --- | --- |"]
+    for operation, spent in times.most_common(OPERATIONS):
+        share = 100 * spent / times.total()
+        lines.append(f"| {operation[:60]} | {spent / 1e6:.1f} | {share:.1f} |")
+    return "\n".join(lines)
 
 
 def table(rows: list[dict[str, str]]) -> str:
     """One line a recipe and way: mean and standard deviation over seeds."""
     heads = ["device", "recipe", "images", "at a time", "test accuracy, %", "seconds", "beside"]
-    heads += ["images a second", "of the matrix rate, %", "n"]
+    heads += ["images a second", "of the matrix rate, %", "of the memory rate, %", "n"]
     lines, groups = [heads, ["---"] * len(heads)], {}
     for row in rows:
         key = tuple(row[x] for x in ("device", "recipe", "images", "side_by_side"))
@@ -128,7 +211,8 @@ def table(rows: list[dict[str, str]]) -> str:
         middle = {x: statistics.median(values) for x, values in of.items()}
         line = [*key, f"{accuracy.mean():.2f}{spread}", f"{middle['seconds']:.2f}"]
         line += [f"{middle['beside']:.1f}", f"{middle['images_a_second']:,.0f}"]
-        lines.append([*line, f"{100 * middle['of_the_matrix_rate']:.1f}", str(len(group))])
+        line += [f"{100 * middle[f'of_the_{x}_rate']:.1f}" for x in ("matrix", "memory")]
+        lines.append([*line, str(len(group))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
