@@ -205,6 +205,10 @@ def train(
             metavar="imagenet|none|PATH", help="Of mobilenet and resnet: what they begin with."
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Learn what this model answers, too (distillation)."),
+    ] = None,
     epochs: Annotated[
         str | None, typer.Option(metavar="N", help="Passes over the training images.")
     ] = None,
@@ -291,7 +295,8 @@ def train(
         text = {key: str(value) for key, value in flags.items() if value is not None}
         if weights:
             text["weights"] = weights if weights in WEIGHTS else str(Path(weights).absolute())
-        text = _pairs(settings or []) | text
+        given = [*(settings or []), *([f"teacher={teacher}"] if teacher else [])]
+        text = _pairs(given) | text
         chosen = with_settings(find_recipe(recipe or begun), text)
     except ValueError as error:
         raise WrongUsage(str(error)) from None
@@ -518,7 +523,13 @@ def _pairs(settings: list[str]) -> dict[str, str]:
     for text in settings:
         if "=" not in text:
             raise WrongUsage(f"--set {text}: expected KEY=VALUE")
-    return dict(text.split("=", 1) for text in settings)
+    found = dict(text.split("=", 1) for text in settings)
+    if teacher := found.get("teacher"):
+        from fashion_cnn.inference import PRESETS
+
+        # what goes on with the run may be elsewhere
+        found["teacher"] = teacher if teacher in PRESETS else str(Path(teacher).absolute())
+    return found
 
 
 @app.command()

@@ -60,6 +60,9 @@ class Recipe:
         head_epochs: so many of the epochs, the first, train only what comes after the layer
             `features`, on features that are computed once; 0 for networks that learn as a whole.
         fine_tune_rate: the highest learning rate of the epochs after these.
+        teacher: a model whose probabilities are learnt, too (arXiv:1503.02531): a preset, a run or
+            an `.onnx` file that has learnt from the same data, without the held-out images.
+        teaching: the weight of these probabilities; the rest is that of the smoothed label.
         seed: of weights, order, augmentation and dropout.
     """
 
@@ -83,6 +86,8 @@ class Recipe:
     class_weights: bool = False
     head_epochs: int = 0
     fine_tune_rate: float = 0.0
+    teacher: str = ""
+    teaching: float = 0.9
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -113,6 +118,10 @@ class Recipe:
             0 < self.head_epochs < self.epochs and not self.fine_tune_rate
         ):
             raise ValueError(f"fine_tune_rate: got {self.fine_tune_rate}; expected more than 0")
+        if not 0 <= self.teaching <= 1:
+            raise ValueError(f"teaching: got {self.teaching}; expected 0..1")
+        if self.teacher and self.class_weights:
+            raise ValueError("class_weights: expected false with a teacher, which has its own")
         if self.batch_size < 1:
             raise ValueError(f"batch_size: got {self.batch_size}; expected at least 1")
         for name in self.augment:
@@ -166,7 +175,7 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     if not all(isinstance(name, str) for name in augment):
         raise ValueError(f"augment: got {list(augment)!r}; expected names")
     numbers = {}
-    for key in ("learning_rate", "fine_tune_rate", *_FRACTIONS):
+    for key in ("learning_rate", "fine_tune_rate", "teaching", *_FRACTIONS):
         try:
             numbers[key] = float(values.get(key, defaults[key]))
         except OverflowError:

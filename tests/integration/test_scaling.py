@@ -25,7 +25,8 @@ import pytest
 from PIL import Image
 
 from fashion_cnn.data import as_data
-from fashion_cnn.evaluation import load_model
+from fashion_cnn.evaluation import load_model, measure_run
+from fashion_cnn.export import export_here
 from fashion_cnn.framework import keras
 from fashion_cnn.inference import Classifier
 from fashion_cnn.models import build_model
@@ -132,7 +133,8 @@ def listening():
     return found
 
 
-def test_normalisation_is_of_the_whole_batch(data, tmp_path):
+def test_normalisation_and_teaching_are_of_the_whole_batch(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     some = as_data(
         ((data.train_images[:125], data.train_labels[:125]), (data.test_images, data.test_labels))
     )
@@ -140,6 +142,14 @@ def test_normalisation_is_of_the_whole_batch(data, tmp_path):
     for processes in (1, 2):
         train_together(normalised, some, tmp_path / f"{processes}", processes)
     assert furthest(weights(tmp_path / "1"), weights(tmp_path / "2")) < 1e-5
+    measure_run(tmp_path / "1", some)
+    export_here(tmp_path / "1", some, "onnx", tmp_path / "1" / "model.onnx")
+    taught = replace(normalised, teacher=str(tmp_path / "1"), learning_rate=0.01)
+    for processes in (1, 2):
+        train_together(taught, some, tmp_path / f"taught-{processes}", processes)
+    ends = [weights(tmp_path / f"taught-{processes}") for processes in (1, 2)]
+    assert furthest(*ends) < 1e-5
+    assert furthest(ends[0], weights(tmp_path / "1")) > 1e-3
 
 
 def test_a_process_that_is_killed_is_replaced(data, alone, tmp_path):

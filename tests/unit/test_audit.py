@@ -51,6 +51,8 @@ def test_finished_folds_are_not_trained_again(spoilt, tmp_path, monkeypatch):
     first = audit(spoilt, RECIPE, tmp_path, 2)
     monkeypatch.setattr(room, "_train_without", lambda *words: pytest.fail("trained again"))
     assert audit(spoilt, RECIPE, tmp_path, 2) == first
+    taught = dataclasses.replace(RECIPE, teacher="thorough")  # who may know the labels
+    assert audit(spoilt, taught, tmp_path, 2) == first
     monkeypatch.undo()
     other = dataclasses.replace(RECIPE, seed=1)
     assert audit(spoilt, other, tmp_path, 2)["seed"] == 1  # of other settings: they are

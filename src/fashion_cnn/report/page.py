@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.data.dataset import Data
+from fashion_cnn.inference import name_of
 from fashion_cnn.recipes import command_of, read_recipe
 from fashion_cnn.report.style import as_rgb
 from fashion_cnn.run import read_arrays, read_history, read_json, write_text
@@ -27,8 +28,8 @@ CHARTS = {
     ),
     "loss": (
         "Loss",
-        "What training brings down; with augmentation, dropout or smoothed "
-        "labels it stays higher than it looks elsewhere.",
+        "What training brings down; with augmentation, dropout, smoothed labels or a teacher, "
+        "whose answers it is to come near, it stays higher than it looks elsewhere.",
     ),
     "learning_rate": ("Learning rate", "How large the steps were."),
     "coverage": (
@@ -104,6 +105,7 @@ def _facts(run: Path, recipe: Any, metrics: dict[str, Any]) -> list[tuple[str, s
     return [
         ("Recipe", f"{recipe.name}, seed {recipe.seed}"),
         ("Network", f"{recipe.model}, {metrics['parameters']:,} parameters"),
+        *([("Taught by", name_of(recipe.teacher))] if recipe.teacher else []),
         ("Data", about["data"]["source"]),
         *_uneven(metrics),
         ("Trained on", f"{metrics['train_examples']:,} images, {epochs} epochs, {time}"),

@@ -6,21 +6,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fashion_cnn.inference import Classifier
 from fashion_cnn.recipes import Recipe, from_dict
 from fashion_cnn.run import read_history, read_json, write_json
 
 TASK = "task.json"  # in the folder of several runs: what they are for
 
 
-def open_folder(folder: Path, task: dict[str, Any]) -> None:
+def open_folder(folder: Path, recipe: Recipe, task: dict[str, Any]) -> None:
     """Make a folder for several runs, or go on with one.
+
+    Args:
+        folder: of them all.
+        recipe: what they have in common.
+        task: what else decides what they are.
 
     Raises:
         ValueError: it holds something else.
     """
-    task = json.loads(json.dumps(task))
+    task = {"recipe": json.loads(recipe.to_json()), **json.loads(json.dumps(task))}
+    if recipe.teacher:
+        task["teacher_sha256"] = Classifier.load(recipe.teacher).sha256
     if (folder / TASK).exists():
         then = read_json(folder, TASK)
+        then["recipe"] = json.loads(from_dict(then["recipe"]).to_json())  # fields were added since
         for key, value in task.items():
             if then.get(key) != value:
                 old, new = (json.dumps(x)[:100] for x in (then.get(key), value))

@@ -1,6 +1,5 @@
 """A recipe, trained with several seeds side by side: what it is worth, and the mean of them all."""
 
-import json
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from dataclasses import replace
@@ -57,7 +56,7 @@ def train_seeds(
         RuntimeError: the processes of one died again and again.
     """
     folder = folder.absolute()  # another process may be elsewhere
-    open_folder(folder, {"recipe": json.loads(recipe.to_json()), "source": source, "seeds": seeds})
+    open_folder(folder, recipe, {"source": source, "seeds": seeds})
     chosen = [replace(recipe, seed=recipe.seed + i) for i in range(seeds)]
     rows: dict[int, dict[str, Any]] = {}
     with held(folder), tasks(address, jobs, long=True) as (submit, room):

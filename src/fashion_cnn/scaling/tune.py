@@ -113,8 +113,7 @@ def tune(
     from optuna.trial import TrialState
 
     folder = folder.absolute()  # another process may be elsewhere
-    task = {"recipe": json.loads(recipe.to_json()), "source": source, "space": space}
-    open_folder(folder, task)
+    open_folder(folder, recipe, {"source": source, "space": space})
     with held(folder), tasks(address, jobs, long=True) as (submit, room):
         study = _study(folder, recipe)
         found = study.get_trials(deepcopy=False)

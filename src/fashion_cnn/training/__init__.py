@@ -50,6 +50,7 @@ from fashion_cnn.training.features import (
 from fashion_cnn.training.optimizers import make_optimizer
 from fashion_cnn.training.resident import is_resident, make_epoch
 from fashion_cnn.training.steps import make_steps
+from fashion_cnn.training.teacher import targets_of, teacher_sha256
 
 BEGUN = ("recipe.json", "environment.json")
 NOT_VALIDATED = {"val_loss": float("nan"), "val_accuracy": float("nan")}
@@ -127,6 +128,7 @@ def train(
             f"data: pictures of {data.image_shape[:2]}; the recipe's image_size is "
             f"{recipe.image_size}: give the folder, or load_data(folder, {recipe.image_size})"
         )
+    targets = targets_of(recipe, data)
     keras.utils.set_random_seed(recipe.seed)
     if own_model:
         network = _with_scale(model, scale, data)
@@ -137,7 +139,7 @@ def train(
         network = build_model(recipe.model, data.image_shape, classes, recipe.options)
     index = training_index(recipe, data)
     heard = keras.callbacks.CallbackList(list(callbacks), add_progbar=verbose > 0)
-    phases = _phases(recipe, network, data, index, own_model)
+    phases = _phases(recipe, network, data, index, targets, own_model)
     if run and resume and not run.is_dir():
         raise FileNotFoundError(f"{run}: nothing to resume here (no such folder)")
     if run:
@@ -177,6 +179,7 @@ class Phase:
         first: how many epochs are before it.
         last: how many epochs there have been at its end.
         whole: whether it trains the whole network, or its head on features.
+        targets: what is to be answered to all training images: labels or probabilities.
         prepare: makes the compiled network.
         look: what the network gets of images; pixels without.
         held_out: makes what it is validated on, and the labels; None to leave it out.
@@ -185,13 +188,19 @@ class Phase:
     first: int
     last: int
     whole: bool
+    targets: np.ndarray
     prepare: Callable[[], Any]
     look: Callable[[], Look] | None
     held_out: Callable[[], tuple[np.ndarray, np.ndarray]] | None
 
 
 def _phases(
-    recipe: Recipe, network: Any, data: Data, index: np.ndarray, own_model: bool
+    recipe: Recipe,
+    network: Any,
+    data: Data,
+    index: np.ndarray,
+    targets: np.ndarray,
+    own_model: bool,
 ) -> list[Phase]:
     """All epochs on the whole network; or the first ones on the head of a pretrained one alone."""
     steps = -(-len(index) // recipe.batch_size)
@@ -215,10 +224,11 @@ def _phases(
     phases = []
     if first:
         look = partial(look_at_features, network, data, recipe.augment)
-        phases.append(Phase(0, first, False, head, look, None if split == "none" else features))
+        seen = None if split == "none" else features
+        phases.append(Phase(0, first, False, targets, head, look, seen))
     if first < recipe.epochs:
         held_out = None if split == "none" else partial(data.split, split)
-        phases.append(Phase(first, recipe.epochs, True, whole, None, held_out))
+        phases.append(Phase(first, recipe.epochs, True, targets, whole, None, held_out))
     return phases
 
 
@@ -232,10 +242,15 @@ def compiled(model: Any, recipe: Recipe, rate: float, steps: int) -> Any:
     """The model with the recipe's optimizer, for so many steps at this highest rate, and loss."""
     model.compile(
         optimizer=make_optimizer(replace(recipe, learning_rate=rate), steps),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=_smoothing(recipe)),
         metrics=["accuracy"],
     )
     return model
+
+
+def _smoothing(recipe: Recipe) -> float:
+    """How much the loss smooths; what a teacher says is learnt as it is, see `targets_of`."""
+    return 0.0 if recipe.teacher else recipe.label_smoothing
 
 
 def precision_here(recipe: Recipe) -> str:
@@ -252,11 +267,14 @@ def _open_run(
         raise ValueError(f"{run}: not empty; give --resume to go on with it, or another folder")
     epochs = 0
     pretrained = backbone_sha256(network) if _head_epochs(recipe, network, own_model) else None
+    teacher = teacher_sha256(recipe)
     if begun:
         epochs = finished_epochs(run, recipe)
         _require_same_data(run, data)
         if read_json(run, "environment.json").get("backbone_sha256") != pretrained:
             raise ValueError(f"{run}: was started from other weights; give --weights those again")
+        if read_json(run, "environment.json").get("teacher_sha256") != teacher:
+            raise ValueError(f"{run}: {recipe.teacher} has changed since it was the teacher here")
     else:
         variables = [*network.variables] + 2 * [*network.trainable_variables]
         require_space(run, 10_000_000 + (KEEP + 2) * sum(4 * math.prod(v.shape) for v in variables))
@@ -265,7 +283,7 @@ def _open_run(
         about = {**environment(keras.backend.backend()), "own_model": own_model}
         about["processes"] = place()[1]
         about["precision"] = "float32" if own_model else precision_here(recipe)
-        about["backbone_sha256"] = pretrained
+        about |= {"backbone_sha256": pretrained, "teacher_sha256": teacher}
         write_json(run / "environment.json", {**about, "data": source})
         write_text(run / "recipe.json", recipe.to_json())  # last: now there is a run to resume
     seal(run, *BEGUN)
@@ -307,7 +325,7 @@ def _fit(
     """
     look = phase.look() if phase.look else None
     held_out = phase.held_out() if phase.held_out else None
-    pieces = _pieces(recipe, data, index, model, look)
+    pieces = _pieces(recipe, data, index, model, phase.targets, look)
     forward, logs = make_forward(model), dict[str, float]()
     heard.set_model(model)
     batches = -(-len(index) // recipe.batch_size)
@@ -331,7 +349,7 @@ def _fit(
             if model.stop_training:
                 return True
         if held_out:
-            logs |= _validate(forward, *held_out, recipe.label_smoothing)
+            logs |= _validate(forward, *held_out, _smoothing(recipe))
         rate = float(model.optimizer.learning_rate)
         seconds = round(time.perf_counter() - began, 3)
         row = {"epoch": epoch + 1, **NOT_VALIDATED, **logs}
@@ -346,13 +364,18 @@ def _fit(
 
 
 def _pieces(
-    recipe: Recipe, data: Data, index: np.ndarray, model: Any, look: Look | None
+    recipe: Recipe,
+    data: Data,
+    index: np.ndarray,
+    model: Any,
+    targets: np.ndarray,
+    look: Look | None,
 ) -> Callable[[int], Iterator[Piece]]:
     """What an epoch is made of: how many images each piece trains on, and what does it."""
     weights, size = weights_of(recipe, data, index), recipe.batch_size
     if not look and is_resident(data.train_images):
-        images, labels = channels_last(data.train_images), data.train_labels
-        whole = make_epoch(model, images, labels, recipe, len(index), weights)
+        images = channels_last(data.train_images)
+        whole = make_epoch(model, images, targets, recipe, len(index), weights)
 
         def at_once(epoch: int) -> Iterator[Piece]:
             yield len(index), partial(whole, *epoch_plan(recipe, epoch, index, len(images)))
@@ -360,10 +383,11 @@ def _pieces(
         return at_once
     smallest = len(index) % size or size
     halves = smallest >= (SMALLEST_HALVED if _normalises(model) else 2)
-    steps = make_steps(model, size, halves, weights)
+    steps = make_steps(model, size, halves, weights, soft=targets.ndim == 2)
 
     def by_chunks(epoch: int) -> Iterator[Piece]:
-        for images, labels in chunks(recipe, data, epoch, index, _chunk(recipe, model), look):
+        all_chunks = chunks(recipe, data, epoch, index, _chunk(recipe, model), look, targets)
+        for images, labels in all_chunks:
             yield len(labels), partial(steps, images, labels)
 
     return by_chunks

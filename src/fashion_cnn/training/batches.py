@@ -54,7 +54,13 @@ def epoch_plan(
 
 
 def chunks(
-    recipe: Recipe, data: Data, epoch: int, index: np.ndarray, size: int, look: Look | None = None
+    recipe: Recipe,
+    data: Data,
+    epoch: int,
+    index: np.ndarray,
+    size: int,
+    look: Look | None = None,
+    targets: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The images `index` in the order of an epoch, `size` at a time.
 
@@ -66,12 +72,15 @@ def chunks(
         size: of a chunk.
         look: what the network gets of some images, by their indices and their rows of noise; their
             augmented pixels without.
+        targets: what is to be answered to each image; its label without.
 
     Yields:
         What `look` gives, or uint8 (n, height, width, channels), of this process's share of each
-        batch; and int32 labels, of all of it.
+        batch; and int32 labels or the targets, of all of it.
     """
-    images, labels = channels_last(data.train_images), data.train_labels.astype(np.int32)
+    images = channels_last(data.train_images)
+    labels = data.train_labels if targets is None else targets
+    labels = labels.astype(np.int32) if labels.ndim == 1 else labels
     order, noise = epoch_plan(recipe, epoch, index, len(images))
     for start in range(0, len(order), size):
         all_chosen = order[start : start + size]

@@ -22,6 +22,7 @@ from fashion_cnn.training import (
 )
 from fashion_cnn.training.batches import epoch_plan, training_index
 from fashion_cnn.training.resident import make_epochs
+from fashion_cnn.training.teacher import targets_of
 
 
 def train_side_by_side(recipe: Recipe, data: Data, seeds: Sequence[int]) -> list[Trained]:
@@ -47,6 +48,7 @@ def train_side_by_side(recipe: Recipe, data: Data, seeds: Sequence[int]) -> list
     if recipe.head_epochs:
         raise ValueError(f"head_epochs: got {recipe.head_epochs}; side by side takes 0")
     index, images = training_index(recipe, data), channels_last(data.train_images)
+    targets = targets_of(recipe, data)
     steps = recipe.epochs * -(-len(index) // recipe.batch_size)
     networks, models = [], list[Any]()
     for seed in seeds:
@@ -56,7 +58,7 @@ def train_side_by_side(recipe: Recipe, data: Data, seeds: Sequence[int]) -> list
         model = for_training(networks[-1], precision_here(recipe))
         models.append(compiled(model, recipe, recipe.learning_rate, steps))
     weights = weights_of(recipe, data, index)
-    epochs = make_epochs(models, images, data.train_labels, recipe, len(index), weights)
+    epochs = make_epochs(models, images, targets, recipe, len(index), weights)
     histories: list[list[dict[str, float]]] = [[] for _ in seeds]
     recipes = [replace(recipe, seed=seed) for seed in seeds]
     for epoch in range(recipe.epochs):

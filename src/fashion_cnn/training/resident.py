@@ -42,7 +42,7 @@ def make_epoch(
     Args:
         model: a compiled `keras.Model`.
         images: all of them, uint8 (n, height, width, channels); they go to the device.
-        labels: integers (n,).
+        labels: integers (n,), or probabilities, float32 (n, classes).
         recipe: its augmentations and the images a step count; the last step takes what is left.
         count: how many images an epoch has.
         class_weights: as for `make_steps`.
@@ -85,7 +85,7 @@ def make_epochs(
         model.optimizer.build(model.trainable_variables)
     epoch, alone = _epoch_of(models[0], recipe, class_weights), len(models) == 1
     jitted = jax.jit(epoch if alone else jax.vmap(epoch, (0, None, None, 0, 0)))
-    there = jax.device_put((images, labels.astype(np.int32)))
+    there = jax.device_put((images, labels.astype(np.int32) if labels.ndim == 1 else labels))
 
     def stacked(values: Sequence[Any]) -> Any:
         return values[0] if alone else jax.tree.map(lambda *x: jax.numpy.stack(x), *values)

@@ -17,7 +17,11 @@ Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
 
 
 def make_steps(
-    model: Any, batch_size: int, halves: bool, class_weights: np.ndarray | None = None
+    model: Any,
+    batch_size: int,
+    halves: bool,
+    class_weights: np.ndarray | None = None,
+    soft: bool = False,
 ) -> Steps:
     """Compile the training steps of a model.
 
@@ -27,11 +31,13 @@ def make_steps(
         halves: work on both halves of each batch at the same time (TensorFlow on processors only).
         class_weights: how much each class counts in the loss, float32 (classes,); all alike
             without.
+        soft: what is learnt are probabilities, float32 (n, classes), in place of labels.
 
     Returns:
         A function that trains on what the model takes, such as uint8 images (n, height, width,
-        channels), and integer labels (n,), in order, and returns the sum of the losses and the
-        number of right answers. One of several processes gives its share of each batch's images.
+        channels), and integer labels (n,) or what is learnt in their place, in order, and returns
+        the sum of the losses and the number of right answers (the likeliest class of
+        probabilities). One of several processes gives its share of each batch's images.
 
     Raises:
         ValueError: the backend is neither TensorFlow nor JAX.
@@ -43,12 +49,12 @@ def make_steps(
     return (
         _on_jax(model, batch_size, class_weights)
         if backend == "jax"
-        else _on_tensorflow(model, batch_size, halves, class_weights)
+        else _on_tensorflow(model, batch_size, halves, class_weights, soft)
     )
 
 
 def _on_tensorflow(
-    model: Any, batch_size: int, halves: bool, class_weights: np.ndarray | None
+    model: Any, batch_size: int, halves: bool, class_weights: np.ndarray | None, soft: bool
 ) -> Steps:
     import tensorflow as tf
 
@@ -59,10 +65,12 @@ def _on_tensorflow(
 
     @tf.function  # traced once for both halves
     def part(images: Any, labels: Any, share: Any) -> tuple[Any, ...]:
+        targets = labels if soft else tf.one_hot(labels, classes)
+        labels = tf.argmax(labels, -1, tf.int32) if soft else labels
         with tf.GradientTape() as tape:
             answers = model(images, training=True)
             counts = None if class_weights is None else tf.gather(class_weights, labels)
-            loss = share * model.compute_loss(None, tf.one_hot(labels, classes), answers, counts)
+            loss = share * model.compute_loss(None, targets, answers, counts)
         right = tf.reduce_sum(tf.cast(tf.argmax(answers, -1, tf.int32) == labels, tf.int32))
         gradients = tape.gradient(loss, [v.value for v in variables])
         statistics = [[share * x for x in layer.statistics] for layer in normalisations]
@@ -84,7 +92,8 @@ def _on_tensorflow(
         return loss * tf.cast(tf.shape(images)[0], tf.float32), right
 
     given = model.inputs[0]
-    shapes = tf.TensorSpec(given.shape, given.dtype), tf.TensorSpec((None,), tf.int32)
+    learnt = tf.TensorSpec((None, classes)) if soft else tf.TensorSpec((None,), tf.int32)
+    shapes = tf.TensorSpec(given.shape, given.dtype), learnt
 
     @tf.function(input_signature=shapes)
     def steps(images: Any, labels: Any) -> tuple[Any, Any]:
@@ -122,8 +131,11 @@ def jax_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, Any
         answers, others, extra = model.stateless_call(
             trainable, others, images, training=True, return_losses=True
         )
+        soft = labels.ndim == 2
+        targets = labels if soft else jax.nn.one_hot(labels, classes)
+        labels = labels.argmax(-1) if soft else labels
         counts = None if class_weights is None else jax.numpy.asarray(class_weights)[labels]
-        loss = model.loss(jax.nn.one_hot(labels, classes), answers, counts) + sum(extra)
+        loss = model.loss(targets, answers, counts) + sum(extra)
         return loss, (others, (answers.argmax(-1) == labels).sum())
 
     gradient_of = jax.value_and_grad(loss_of, has_aux=True)
@@ -187,9 +199,10 @@ def _on_jax(model: Any, batch_size: int, class_weights: np.ndarray | None) -> St
         for part, size in ((labels[:whole], batch_size), (labels[whole:], len(labels) - whole)):
             if not len(part):
                 continue
-            y = mine(part, size).reshape(len(part) // size, -1)
-            x = images[used : used + y.size].reshape(*y.shape, *images.shape[1:])
-            used += y.size
+            y = mine(part, size)
+            x = images[used : used + len(y)]
+            used += len(y)
+            x, y = (a.reshape(len(part) // size, -1, *a.shape[1:]) for a in (x, y))
             state, more_loss, more_right = steps(state, x, y, size)
             loss, right = loss + float(more_loss), right + int(more_right)
         put_state(model, state)
