@@ -96,6 +96,7 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
     assert {p.name for p in (tmp_path / "runs").iterdir()} == {
         "mobilenet-1",
         "own",
+        "quick-1",
         "sprint-1",
         "sprint-seeds-1",
         "standard-1",
@@ -184,6 +185,14 @@ def test_the_figures_of_transfer_are_those_of_the_finished_runs(monkeypatch):
     rows = transfer.finished_rows(transfer.ROWS)
     assert all(sum((r["data"], r["way"]) == way for r in rows) >= 2 for way in transfer.WAYS)
     assert transfer.table(rows) in README
+
+
+def test_the_figures_of_the_teacher_are_those_of_the_finished_runs(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    teacher = importlib.import_module("teacher")
+    rows = teacher.finished_rows(teacher.ROWS)
+    assert all(sum(row["recipe"] == name for row in rows) == 10 for name in teacher.RECIPES)
+    assert teacher.table(rows) in README
 
 
 @pytest.mark.parametrize("name", ["head", "scale"])
