@@ -207,7 +207,10 @@ def train(
     ] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Learn what this model answers, too (distillation)."),
+        typer.Option(
+            metavar="MODEL",
+            help="Learn what this preset, run or .onnx file answers, too (distillation).",
+        ),
     ] = None,
     epochs: Annotated[
         str | None, typer.Option(metavar="N", help="Passes over the training images.")
@@ -421,6 +424,7 @@ def _eight_steps(
     from fashion_cnn.evaluation import measure_run  # Keras wakes up after the data is sure
     from fashion_cnn.export import export_here, export_run
     from fashion_cnn.framework import keras
+    from fashion_cnn.inference import name_of
     from fashion_cnn.models import build_model
     from fashion_cnn.report import draw_run
     from fashion_cnn.run import seal
@@ -447,6 +451,7 @@ def _eight_steps(
     if recipe.head_epochs and recipe.options.get("weights") != "none":
         passes += f", the first {min(recipe.head_epochs, recipe.epochs)} of the head alone"
     passes += f" by {processes} processes" if processes else ""
+    passes += f", taught by {name_of(recipe.teacher)}" if recipe.teacher else ""
     say(f"5 Train       {passes}, batches of {recipe.batch_size}, seed {recipe.seed}")
     bars = EpochBars()
     try:
