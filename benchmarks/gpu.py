@@ -4,8 +4,9 @@
 
 Trains on all 60,000 images without looking at any others, and meets the test images once, at the
 end. A row a seed into `gpu.csv`; finished ones are skipped, and none is begun that would not end
-within `--minutes`. It runs on processors, too (`--images 500`), where it shows nothing but that.
-`--profile` shows instead which operations an epoch's time goes into.
+within `--minutes`. With `--runs DIR` each has a run folder there, and may take longer: the same
+command goes on with it after its last epoch. It runs on processors, too (`--images 500`), where it
+shows nothing but that. `--profile` shows instead which operations an epoch's time goes into.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from _rows import finished_rows, keep
 ROWS = Path(__file__).with_suffix(".csv")
 BACKWARD = 3  # a training step is three times the arithmetic of an answer
 OPERATIONS = 15  # lines of a profile
+OUT_OF_TIME = "out of time; the same command goes on"
 
 
 def recipe_of(name: str):
@@ -49,6 +51,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="train on so many; all without")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--rows", type=Path, default=ROWS, help="the file for the rows")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="for run folders; none without")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     if arguments.profile:
@@ -68,9 +71,10 @@ def main() -> None:
             if all((*map(str, about.values()), str(seed)) in done for seed in seeds):
                 continue
             began = time.monotonic()
-            if began + longest > end:
-                raise SystemExit("out of time; the same command goes on")
-            for row in train(name, seeds, count, k, ceiling, bandwidth):
+            if not arguments.runs and began + longest > end:
+                raise SystemExit(OUT_OF_TIME)
+            trained = train(name, seeds, count, k, arguments.runs, end)
+            for row in measure(name, seeds, count, *trained, ceiling, bandwidth):
                 keep(arguments.rows, about | row)
             longest = max(longest, time.monotonic() - began)
     print(table(finished_rows(arguments.rows)))
@@ -103,30 +107,61 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def train(
-    name: str, seeds: range, count: int, side_by_side: int, ceiling: float, bandwidth: float
-) -> list[dict[str, object]]:
-    """Train with each seed; what each came to."""
-    from frontier import flops
-
-    from fashion_cnn import evaluate
-    from fashion_cnn import train as train_one
-    from fashion_cnn.models import build_model
+    name: str, seeds: range, count: int, side_by_side: int, runs: Path | None, end: float
+) -> tuple[list, float]:
+    """Train with each seed; and how long all but the epochs took: building, compiling, saving."""
+    from fashion_cnn.run import read_history
     from fashion_cnn.training.many import train_side_by_side
 
     data, recipe = some(count), replace(recipe_of(name), validation="none")
     began = time.perf_counter()
     if side_by_side > 1:
         found = train_side_by_side(recipe, data, seeds)
-    else:
-        found = [train_one(replace(recipe, seed=seed), data) for seed in seeds]
-    whole, seconds, rows = time.perf_counter() - began, found[0].seconds, []
+        return found, time.perf_counter() - began - found[0].seconds
+    (seed,) = seeds
+    run = runs / f"{name}-{count}-{seed}" if runs else None
+    before = sum(read_history(run)["seconds"]) if run and (run / "history.csv").exists() else 0
+    trained = train_alone(replace(recipe, seed=seed), data, run, end)
+    return [trained], time.perf_counter() - began - (trained.seconds - before)
+
+
+def train_alone(recipe, data, run: Path | None, end: float):
+    """Train, in a run folder if there is to be one; out of time, it ends after an epoch."""
+    from fashion_cnn import train as train_one
+    from fashion_cnn.framework import keras
+
+    def stop(epoch: int, logs) -> None:
+        if run and time.monotonic() > end:
+            raise SystemExit(OUT_OF_TIME)
+
+    heard = keras.callbacks.LambdaCallback(on_epoch_end=stop)
+    begun = bool(run) and (run / "recipe.json").exists()
+    return train_one(recipe, data, run, callbacks=[heard], resume=begun)
+
+
+def measure(
+    name: str,
+    seeds: range,
+    count: int,
+    found: list,
+    beside: float,
+    ceiling: float,
+    bandwidth: float,
+) -> list[dict[str, object]]:
+    """What each training came to."""
+    from frontier import flops
+
+    from fashion_cnn import evaluate
+    from fashion_cnn.models import build_model
+
+    data, recipe, seconds, rows = some(count), recipe_of(name), found[0].seconds, []
     rate = len(found) * recipe.epochs * count / seconds
     operations = BACKWARD * flops(build_model(recipe.model, options=recipe.options))
     moved = bytes_an_image(recipe)
     for seed, trained in zip(seeds, found, strict=True):
         measured = evaluate(trained.model, data.test_images, data.test_labels)
         rows.append({"seed": seed, "test_accuracy": round(measured["accuracy"], 4)})
-        rows[-1] |= {"seconds": seconds, "beside": round(whole - seconds, 2)}
+        rows[-1] |= {"seconds": round(seconds, 3), "beside": round(beside, 2)}
         rows[-1] |= {"images_a_second": round(rate)}
         rows[-1] |= {"of_the_matrix_rate": round(rate * operations / ceiling, 4)}
         rows[-1] |= {"of_the_memory_rate": round(rate * moved / bandwidth, 4)}

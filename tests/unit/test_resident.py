@@ -1,13 +1,17 @@
 """Epochs as one program, on a processor: what a GPU would run, at a small size."""
 
+import csv
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+from fashion_cnn.run import read_history
 
 FIT = """
 import dataclasses, json, sys
@@ -55,11 +59,15 @@ def both(recipe, run):
     return ours, curve, max(apart)
 
 found = [both(recipe, "run")]
+training.bfloat16_is_fast = lambda: True
+half = train(dataclasses.replace(recipe, precision="bfloat16"), data)
+assert made[-1][0].layers[2].compute_dtype == "bfloat16"
+assert all(weight.dtype == np.float32 for weight in half.model.get_weights())
 soft = 0.6 * np.eye(4, dtype="float32")[data.train_labels] + np.float32(0.1)
 training.targets_of = lambda recipe, data: soft
 found.append(both(dataclasses.replace(recipe, teacher="textbook", learning_rate=0.02), "taught"))
-assert len(made) == 2
-print(json.dumps(found))
+assert len(made) == 3
+print(json.dumps([found, [row["loss"] for row in half.history]]))
 """
 
 
@@ -106,11 +114,36 @@ def on_jax(tiny_data, tmp_path):
 
 
 def test_an_epoch_on_the_device_is_fits_epoch(on_jax):
-    for ours, fitted, apart in on_jax(FIT):  # by labels, and by what a teacher might say
+    found, half = on_jax(FIT)
+    for ours, fitted, apart in found:  # by labels, and by what a teacher might say
         assert len(ours) == 3
         np.testing.assert_allclose(ours, fitted, rtol=1e-4)
         assert apart < 1e-3
         assert ours[-1][0] < ours[0][0] - 0.1  # it learns
+    np.testing.assert_allclose(half, [loss for loss, _ in found[0][0]], rtol=0.1)  # in bfloat16
+
+
+def test_the_benchmark_goes_on_where_its_time_was_over(real_data, tmp_path):
+    """On a processor it shows that it runs; the figures are a GPU's."""
+    if not importlib.util.find_spec("jax"):
+        pytest.skip("needs JAX")
+    script = str(Path(__file__).parents[2] / "benchmarks" / "gpu.py")
+    call = [sys.executable, script, "--recipe", "sprint", "--images", "256", "--seeds", "1"]
+    call += ["--runs", str(tmp_path / "runs"), "--rows", str(tmp_path / "rows.csv"), "--minutes"]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    ends = [
+        subprocess.run([*call, minutes], env=environment, capture_output=True, text=True)
+        for minutes in ("0", "9")
+    ]
+    assert ends[0].returncode == 1
+    assert ends[0].stderr.splitlines()[-1] == "out of time; the same command goes on"
+    assert ends[1].returncode == 0, ends[1].stderr
+    assert len(read_history(tmp_path / "runs" / "sprint-256-0")["epoch"]) == 2
+    (row,) = csv.DictReader((tmp_path / "rows.csv").read_text().splitlines())
+    assert (row["recipe"], row["images"], row["seed"]) == ("sprint", "256", "0")
+    assert 0 < float(row["of_the_matrix_rate"]) < 1 and 0 < float(row["of_the_memory_rate"]) < 1
+    assert float(row["beside"]) > 0
+    assert f"| sprint | 256 | 1 | {100 * float(row['test_accuracy']):.2f} |" in ends[1].stdout
 
 
 def test_networks_side_by_side_learn_what_each_learns_alone(on_jax):
