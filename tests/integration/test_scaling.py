@@ -144,12 +144,12 @@ def test_normalisation_and_teaching_are_of_the_whole_batch(data, tmp_path, monke
     assert furthest(weights(tmp_path / "1"), weights(tmp_path / "2")) < 1e-5
     measure_run(tmp_path / "1", some)
     export_here(tmp_path / "1", some, "onnx", tmp_path / "1" / "model.onnx")
-    taught = replace(normalised, teacher=str(tmp_path / "1"), learning_rate=0.01)
+    taught = replace(normalised, teacher=str(tmp_path / "1"))
     for processes in (1, 2):
         train_together(taught, some, tmp_path / f"taught-{processes}", processes)
     ends = [weights(tmp_path / f"taught-{processes}") for processes in (1, 2)]
     assert furthest(*ends) < 1e-5
-    assert furthest(ends[0], weights(tmp_path / "1")) > 1e-3
+    assert furthest(ends[0], weights(tmp_path / "1")) > 3e-5
 
 
 def test_a_process_that_is_killed_is_replaced(data, alone, tmp_path):
