@@ -1,6 +1,7 @@
 """A pretrained network and images in; the features it makes of them, and its head, out."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,19 +55,49 @@ def features_of(network: Any, data: Data, split: str, flipped: bool = False) -> 
         float32 (n, features).
     """
     images = channels_last(data.train_images if split == "train" else data.test_images)
-    key = hashlib.sha256(f"{backbone_sha256(network)} {flipped} {images.shape}".encode())
+    by, columns = f"{backbone_sha256(network)} {flipped}", network.get_layer(LAYER).output.shape[-1]
+
+    def ask(block: np.ndarray) -> np.ndarray:  # compiled once, when first asked
+        return make_forward(body)(block[:, :, ::-1] if flipped else block)
+
+    body, doing = _body(network), "features" + ", mirrored" * flipped
+    return kept_answers("features", by, images, columns, ask, BLOCK, doing)
+
+
+def kept_answers(
+    kind: str,
+    by: str,
+    images: np.ndarray,
+    columns: int,
+    ask: Callable[[np.ndarray], np.ndarray],
+    block: int,
+    doing: str,
+) -> np.ndarray:
+    """What a network makes of images, from the cache if it has been there.
+
+    Args:
+        kind: the beginning of its name in the cache.
+        by: who is asked, and for what; in the cache's key, as are the images.
+        images: uint8 (n, height, width, channels).
+        columns: of the answers.
+        ask: gives the answers to some images, (m, columns).
+        block: how many images these are.
+        doing: what the bar says.
+
+    Returns:
+        float32 (n, columns).
+    """
+    key = hashlib.sha256(f"{by} {images.shape}".encode())
     key.update(np.ascontiguousarray(images).data)
-    shape = len(images), network.get_layer(LAYER).output.shape[-1]
 
     def fill(array: np.ndarray) -> None:
-        forward = make_forward(_body(network))
-        with steps(-(-len(images) // BLOCK)) as tick:
-            for start in range(0, len(images), BLOCK):
-                tick("features" + ", mirrored" * flipped)
-                block = np.asarray(images[start : start + BLOCK])
-                array[start : start + BLOCK] = forward(block[:, :, ::-1] if flipped else block)
+        with steps(-(-len(images) // block)) as tick:
+            for start in range(0, len(images), block):
+                tick(doing)
+                array[start : start + block] = ask(np.asarray(images[start : start + block]))
 
-    return np.asarray(cached_array(f"features-{key.hexdigest()[:32]}", shape, "float32", fill))
+    name = f"{kind}-{key.hexdigest()[:32]}"
+    return np.asarray(cached_array(name, (len(images), columns), "float32", fill))
 
 
 def look_at_features(network: Any, data: Data, names: tuple[str, ...]) -> Look:

@@ -1,15 +1,13 @@
 """A trained model and images in; what another network learns of them in place of labels, out."""
 
-import hashlib
 from typing import Any
 
 import numpy as np
 
-from fashion_cnn.data.cache import cached_array
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.inference import Classifier
 from fashion_cnn.recipes import Recipe
-from fashion_cnn.terminal import steps
+from fashion_cnn.training.features import kept_answers
 
 BLOCK = 1000  # images between two movements of the bar
 
@@ -35,19 +33,10 @@ def targets_of(recipe: Recipe, data: Data) -> np.ndarray:
     teacher = Classifier.load(recipe.teacher)
     _require_fitting(recipe, data, teacher)
     images = channels_last(data.train_images)
-    key = hashlib.sha256(f"{teacher.sha256} {images.shape}".encode())
-    key.update(np.ascontiguousarray(images).data)
-
-    def fill(array: np.ndarray) -> None:
-        with steps(-(-len(images) // BLOCK)) as tick:
-            for start in range(0, len(images), BLOCK):
-                tick("asking the teacher")
-                block = images[start : start + BLOCK]
-                array[start : start + BLOCK] = teacher.probabilities(block)
-
-    classes = len(data.class_names)
-    size = len(images), classes
-    answers = cached_array(f"answers-{key.hexdigest()[:32]}", size, "float32", fill)
+    classes, ask = len(data.class_names), teacher.probabilities
+    answers = kept_answers(
+        "answers", teacher.sha256, images, classes, ask, BLOCK, "asking the teacher"
+    )
     smoothing = recipe.label_smoothing
     truth = (1 - smoothing) * np.eye(classes)[data.train_labels] + smoothing / classes
     return np.asarray(recipe.teaching * answers + (1 - recipe.teaching) * truth, np.float32)
