@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import select
+import shlex
 import signal
 import sys
 import threading
@@ -188,7 +189,9 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            metavar="RECIPE | recipe.json", help="See `fashion-cnn recipes`; standard without."
+            metavar="RECIPE | recipe.json",
+            help="See `fashion-cnn recipes`; standard without. A file is taken as it is; a name is "
+            "fitted to the data where images are few.",
         ),
     ] = None,
     source: Annotated[
@@ -305,7 +308,7 @@ def train(
         raise WrongUsage(str(error)) from None
     if seeds:
         images = load_data(source or "fashion-mnist", chosen.image_size)
-        chosen = _for_its_images(chosen, images, text)
+        chosen = _for_its_images(recipe, chosen, images, text)
         _train_seeds(chosen, images.source, run, seeds, ensemble, jobs, cluster)
         return
     if resume and run:
@@ -327,7 +330,7 @@ def train(
         say("1 Load        looking for the images")
         images = load_data(source or "fashion-mnist", chosen.image_size)
         if recipe or not resume:
-            chosen = _for_its_images(chosen, images, text)
+            chosen = _for_its_images(recipe, chosen, images, text)
         if resume:
             try:
                 require_same(folder, find_recipe(begun), chosen)
@@ -396,13 +399,13 @@ def _mend(run: Path) -> None:
         mend(run)
 
 
-def _for_its_images(recipe: Any, images: Any, given: dict[str, str]) -> Any:
-    """The recipe fitted to few images, unless somebody has said how large batches are."""
+def _for_its_images(asked: str | None, recipe: Any, images: Any, given: dict[str, str]) -> Any:
+    """The recipe fitted to few images, unless a file or an option says how large batches are."""
     from dataclasses import replace
 
     from fashion_cnn.recipes import for_few_images
 
-    if {"batch_size", "learning_rate"} & given.keys():
+    if (asked or "").endswith(".json") or {"batch_size", "learning_rate"} & given.keys():
         return recipe
     held_out = len(images.validation_index) if recipe.validation == "validation" else 0
     fitted = for_few_images(recipe, len(images.train_labels) - held_out)
@@ -842,7 +845,7 @@ def tune(
         texts = _pairs(settings or [])
         chosen = with_settings(find_recipe(recipe), texts)
         images = load_data(source, chosen.image_size)
-        chosen = _for_its_images(chosen, images, texts)
+        chosen = _for_its_images(recipe, chosen, images, texts)
         what = default_space(chosen) if space == "default" else read_space(Path(space), chosen)
     except ValueError as error:
         raise WrongUsage(str(error)) from None
@@ -862,7 +865,8 @@ def tune(
     print(
         f"All trials: {folder / 'trials.csv'}\nPicture: {draw_trials(folder, *importances(folder))}"
     )
-    print(f"Best: fashion-cnn train {folder / 'best.json'}")
+    best = ["fashion-cnn", "train", str(folder / "best.json")]
+    print("Best:", shlex.join(best if source == "fashion-mnist" else [*best, "--data", source]))
 
 
 def _short(value: Any) -> str:

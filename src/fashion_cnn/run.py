@@ -74,8 +74,8 @@ def held(run: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        for left in run.rglob(f"{_UNFINISHED}*"):  # of a process that was killed
-            left.unlink()
+        for left in list(run.rglob(f"{_UNFINISHED}*")):  # of a process that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         try:
             yield
         finally:

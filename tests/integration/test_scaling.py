@@ -7,7 +7,9 @@ import ipaddress
 import json
 import multiprocessing
 import os
+import re
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import time
 from concurrent.futures import BrokenExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
+from multiprocessing.connection import Client
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +40,7 @@ from fashion_cnn.scaling.places import free_port
 from fashion_cnn.scaling.plan import read_plan, write_plan
 from fashion_cnn.scaling.predict import answer_parts, begin, count
 from fashion_cnn.scaling.tasks import tasks, work_off
-from fashion_cnn.scaling.train import train_together
+from fashion_cnn.scaling.train import _Ear, train_together
 from fashion_cnn.scaling.tune import _study, read_space, tune
 
 PROGRAM = Path(sys.executable).with_name("fashion-cnn")
@@ -190,6 +193,22 @@ def test_what_goes_wrong_in_a_process_is_said_here(data, tmp_path):
         train_together(STEADY, data, tmp_path / "other", 5)
 
 
+def test_whoever_hangs_up_does_not_stop_the_ear():
+    heard = AfterAnEpoch(None)
+    with _Ear([heard]) as ear:
+        assert not Path(ear.address).parent.stat().st_mode & 0o077  # for this user alone
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX) as line:
+                line.connect(ear.address)
+        with Client(ear.address, authkey=ear.key) as line:
+            line.send_bytes(json.dumps(["on_epoch_end", 7, {}]).encode())
+        for _ in range(200):
+            if heard.ends:
+                break
+            time.sleep(0.05)
+    assert heard.ends == [7]
+
+
 def test_tensorflow_is_refused(tmp_path):
     said = run_program("train", "sprint", "--processes", "2", KERAS_BACKEND="tensorflow")
     assert (said.returncode, said.stdout) == (1, "")
@@ -294,11 +313,14 @@ def test_a_cluster_is_given_names_that_hold_anywhere(drawn, few, machines, tmp_p
         ("tune", "quick.json", "--data", "few.npz", "--set", "batch_size=32", "--trials", "1"),
     )
     for call in calls:
-        said = run_program(*call, "--cluster", machines[0], cwd=tmp_path)
+        said = run_program(*call, "--cluster", machines[0], cwd=tmp_path, KERAS_BACKEND="jax")
         assert said.returncode == 0, said.stderr
     errors = pq.read_table(tmp_path / "answers")["error"].to_pylist()
     assert errors == 200 * [None]
+    assert "Best: fashion-cnn train tune-quick/best.json --data few.npz" in said.stdout
     assert (tmp_path / "tune-quick" / "best.json").exists()
+    about = read_json(tmp_path / "tune-quick" / "trial-0", "environment.json")
+    assert about["backend"] == "jax"  # as here
 
 
 def test_a_cluster_serves_with_the_same_answers_and_refusals(machines, drawn, tmp_path):
@@ -331,6 +353,13 @@ def test_a_cluster_serves_with_the_same_answers_and_refusals(machines, drawn, tm
             assert ask(photo, Authorization="Bearer no")[0] == 401
             assert ask(b"no photo")[0] == 415
             assert ask(bytes(17 << 20))[0] == 413
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as line:
+                line.request("GET", "/metrics", headers={"Authorization": "Bearer of-the-service"})
+                counted = line.getresponse().read().decode()
+            (said,) = [
+                x for x in counted.splitlines() if x.startswith("fashion_cnn_verdicts_total")
+            ]
+            assert re.search(r'replica="\w+"', said)  # one of many
             other = run_program(*call[:4], "--port", str(free_port("127.0.0.1")))
             assert other.returncode == 1
             assert "already serves fashion-cnn" in other.stderr
@@ -442,7 +471,22 @@ def test_a_trial_that_cannot_be_is_a_row_and_a_wrong_space_is_refused(few, tmp_p
     _study(tmp_path / "dead", QUICK).ask()  # killed before it knew any value
     rows = tune(QUICK, str(few), SPACE, 3, tmp_path / "dead")
     assert [row["state"] for row in rows] == ["COMPLETE", "FAIL", "FAIL"]
-    for text in ("{", "[]", '{"colour": [1]}', '{"dropout": {"low": 0.1}}', '{"momentum": [2.0]}'):
+    _study(tmp_path / "dead", QUICK).enqueue_trial({"dropout": 0.2})  # killed before it was begun
+    assert len(tune(QUICK, str(few), SPACE, 4, tmp_path / "dead")) == 4
+    apart = {"model": ["compact", "textbook"], "hidden": [8], "dropout": {"low": 0, "high": 0.5}}
+    rows = tune(replace(QUICK, epochs=1), str(few), apart, 5, tmp_path / "apart")
+    failed = [row for row in rows if row["model"] == "textbook"]
+    assert 0 < len(failed) < 5
+    assert all("hidden: unknown" in row["error"] for row in failed)
+    assert any(0 < row["dropout"] < 1 for row in rows)
+    for text in (
+        "{",
+        "[]",
+        '{"epochs": {"low": 1, "high": 3, "step": 0}}',
+        '{"colour": [1]}',
+        '{"dropout": {"low": 0.1}}',
+        '{"momentum": [2.0]}',
+    ):
         (tmp_path / "space.json").write_text(text)
         with pytest.raises(ValueError, match=r"space\.json: "):
             read_space(tmp_path / "space.json", QUICK)
@@ -452,8 +496,9 @@ def test_seeds_are_runs_whose_mean_is_one_model(few, tmp_path):
     folder = tmp_path / "seeds"
     (tmp_path / "quick.json").write_text(replace(QUICK, mirror=True).to_json())
     call = ("train", tmp_path / "quick.json", "--data", few, "--seeds", "2", "--run", folder)
-    said = run_program(*call, "--batch-size", "32", "--ensemble")
+    said = run_program(*call, "--ensemble")
     assert said.returncode == 0, said.stderr
+    assert read_json(folder / "seed-0", "recipe.json")["batch_size"] == 32  # as the file says
     rows = read_csv(folder / "seeds.csv")
     assert [row["seed"] for row in rows] == ["0", "1"]
     found = [read_json(folder / f"seed-{i}", "metrics.json")["test_accuracy"] for i in (0, 1)]
@@ -467,7 +512,7 @@ def test_seeds_are_runs_whose_mean_is_one_model(few, tmp_path):
     assert np.abs(each[0]["test_probabilities"] - expected).max() > 0.001
     card = Classifier.load(folder / "ensemble").card
     assert "--seeds 2 --ensemble" in card["command"]
-    again = run_program(*call, "--batch-size", "32")
+    again = run_program(*call)
     assert again.stdout.splitlines()[:4] == said.stdout.splitlines()[:4]
     for wrong in (("--processes", "2"), ("--resume",)):
         assert run_program(*call, *wrong).returncode == 2
@@ -535,7 +580,8 @@ def test_parquet_tar_and_addresses_are_read_and_what_is_spoilt_is_a_row(drawn, t
     )
     held = [{"bytes": good[2], "path": "held.png"}]
     pq.write_table(pa.table({"image": held, "label": [1]}), folder / "2.parquet")
-    pq.write_table(pa.table({"path": [str(paths[3])]}), folder / "3.parquet")
+    lost = str(tmp_path / "no" / "such.png")
+    pq.write_table(pa.table({"path": [str(paths[3]), lost]}), folder / "3.parquet")
     pq.write_table(pa.table({"label": [1]}), folder / "4.parquet")
     with tarfile.open(folder / "5.tar", "w") as archive:
         for path in paths[4:]:
@@ -572,7 +618,7 @@ def test_parquet_tar_and_addresses_are_read_and_what_is_spoilt_is_a_row(drawn, t
     errors = {name: rows[name]["error"] for name in rows.keys() - read}
     assert errors.keys() == {
         "c", "d", *(str(folder / x) for x in ("4.parquet", "6.tar", "7.png", "8.parquet")),
-        str(tmp_path / "gone.png"), addresses[0],
+        str(tmp_path / "gone.png"), addresses[0], lost,
     }  # fmt: skip
     assert "expected pictures in one of image" in errors[str(folder / "4.parquet")]
     assert errors["d"] == "empty"

@@ -93,10 +93,13 @@ def serve_on(
 
 def _app(name: str, content: bytes, token: str | None, origins: Sequence[str]) -> Any:
     """The application, of a model that comes with it."""
+    from ray import serve
+
     from fashion_cnn.serving.app import make_app
     from fashion_cnn.serving.service import Service
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.onnx"
         path.write_bytes(content)
-        return make_app(Service(str(path)), token, origins)
+        replica = serve.get_replica_context().replica_id.unique_id
+        return make_app(Service(str(path), replica=replica), token, origins)

@@ -108,7 +108,9 @@ def _on_cluster(address: str, jobs: int | None, long: bool) -> Iterator[tuple[Su
         kind = kind_of(ray) if long else "CPU"
         if not ray.cluster_resources().get(kind):
             raise ValueError(f"cluster {address}: has no {kind}; start a node with --num-cpus")
-        needs = {"num_cpus": 1, "num_gpus": int(kind == "GPU"), "max_retries": 0}
+        needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(kind == "GPU"), "max_retries": 0}
+        if long and (backend := os.environ.get("KERAS_BACKEND")):
+            needs["runtime_env"] = {"env_vars": {"KERAS_BACKEND": backend}}
         remote = functools.cache(ray.remote(**needs))
         put = functools.cache(ray.put)  # a model goes to each machine once
 

@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
@@ -134,7 +134,7 @@ def work(
     recipe: str,
     run: str,
     resume: bool,
-    ear: tuple[str, int],
+    ear: str,
     key: bytes,
 ) -> None:
     """What each process does."""
@@ -183,30 +183,26 @@ def _mouth(keras: Any, line: Any) -> Any:
 
 
 class _Ear:
-    """Hears what the first process tells, and calls callbacks with it; on loopback."""
+    """Hears what the first process tells, and calls callbacks with it; for this user alone."""
 
     def __init__(self, callbacks: Sequence[Any]) -> None:
         self.key = secrets.token_bytes(32)
-        self._listener = Listener(("127.0.0.1", 0), authkey=self.key)
+        self._listener = Listener(authkey=self.key)  # a socket in a folder of its own, no port
         self.address: Any = self._listener.address
-        self._callbacks = callbacks
+        self._callbacks, self._ended = callbacks, False
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
-        while True:
-            try:
-                with self._listener.accept() as line:
-                    while True:
-                        name, *arguments = json.loads(line.recv_bytes())
-                        for callback in self._callbacks:
-                            getattr(callback, name)(*arguments)
-            except EOFError:
-                continue  # that process has ended
-            except OSError:
-                return
+        while not self._ended:
+            with suppress(EOFError, OSError), self._listener.accept() as line:
+                while True:  # until that process has ended
+                    name, *arguments = json.loads(line.recv_bytes())
+                    for callback in self._callbacks:
+                        getattr(callback, name)(*arguments)
 
     def __enter__(self) -> "_Ear":
         return self
 
     def __exit__(self, *_: Any) -> None:
+        self._ended = True
         self._listener.close()

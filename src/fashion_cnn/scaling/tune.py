@@ -62,11 +62,11 @@ def read_space(path: Path, recipe: Recipe) -> Space:
         raise ValueError(f'{path}: expected an object such as {{"dropout": [0.0, 0.3]}}')
     for key, about in space.items():
         try:
-            _distribution(about)
             ends = about if isinstance(about, list) else [about["low"], about["high"]]
             for value in ends:
                 _with(recipe, {key: value})
-        except (KeyError, TypeError, ValueError) as error:
+            _distribution(about, _kinds(recipe)[key])
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: {key}: {json.dumps(about)}: expected a list of choices, or "
                 f'{{"low": …, "high": …}} ({" ".join(str(error).split())})'
@@ -123,14 +123,16 @@ def tune(
         for trial in [x for x in running if x.params.keys() != space.keys()]:
             running.remove(trial)  # killed before all its values were there
             study.tell(trial.number, state=TrialState.FAIL)
-        ended = len(found) - len(running)
+        ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+        kinds = _kinds(recipe)
+        choices = {key: _distribution(about, kinds[key]) for key, about in space.items()}
 
         def pieces() -> Iterator[Piece]:
             for trial in running:
-                yield trial.number, (folder, trial.number, _with(recipe, trial.params).to_json())
+                yield trial.number, (folder, trial.number)
             for _ in range(trials - len(running) - ended):
-                trial = study.ask({key: _distribution(about) for key, about in space.items()})
-                yield trial.number, (folder, trial.number, _with(recipe, trial.params).to_json())
+                number = study.ask(choices).number
+                yield number, (folder, number)
 
         for _ in range(ended + 1):
             tick("trials")
@@ -202,7 +204,7 @@ def _study(folder: Path, recipe: Recipe) -> Any:
     return study
 
 
-def _try(folder: Path, number: int, recipe: str) -> tuple[str, float | None]:
+def _try(folder: Path, number: int) -> tuple[str, float | None]:
     """Train for a trial, in any process: it reports to the journal, and is stopped by it.
 
     Returns:
@@ -210,9 +212,10 @@ def _try(folder: Path, number: int, recipe: str) -> tuple[str, float | None]:
     """
     from fashion_cnn.framework import keras
 
-    chosen, run = from_dict(json.loads(recipe)), folder / f"trial-{number}"
     require_folder(folder)
-    study = _study(folder, chosen)
+    task, run = read_json(folder, TASK), folder / f"trial-{number}"
+    recipe = from_dict(task["recipe"])
+    study = _study(folder, recipe)
     known = study.get_trials(deepcopy=False)[number]
     trial = _trial(study, number)
 
@@ -224,7 +227,8 @@ def _try(folder: Path, number: int, recipe: str) -> tuple[str, float | None]:
                 self.model.stop_training = True
 
     try:
-        train_here(recipe, read_json(folder, TASK)["source"], run, [Judge()])
+        chosen = _with(recipe, known.params)  # some values do not go together
+        train_here(chosen.to_json(), task["source"], run, [Judge()])
     except OSError:
         raise  # of the machine, not of the trial
     except Exception as error:  # such as a batch that no memory holds
@@ -244,14 +248,14 @@ def _trial(study: Any, number: int) -> Any:
     return optuna.trial.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
 
 
-def _distribution(about: Any) -> Any:
+def _distribution(about: Any, like: Any) -> Any:
+    """Optuna's, of choices, or of numbers such as the given one."""
     from optuna import distributions
 
     if isinstance(about, list):
         return distributions.CategoricalDistribution(about)
-    whole = all(isinstance(about[end], int) for end in ("low", "high"))
-    kind = distributions.IntDistribution if whole else distributions.FloatDistribution
-    return kind(**about)
+    whole = isinstance(like, int)
+    return (distributions.IntDistribution if whole else distributions.FloatDistribution)(**about)
 
 
 def _with(recipe: Recipe, values: dict[str, Any]) -> Recipe:
@@ -259,9 +263,14 @@ def _with(recipe: Recipe, values: dict[str, Any]) -> Recipe:
     return with_settings(recipe, texts)
 
 
+def _kinds(recipe: Recipe) -> dict[str, Any]:
+    """What a search may change, each with a value of its type."""
+    return asdict(recipe) | model_options(recipe.model)
+
+
 def _beginning(recipe: Recipe, space: Space) -> dict[str, Any]:
     """The recipe's own values, as far as the space holds them."""
-    own: dict[str, Any] = asdict(recipe) | model_options(recipe.model) | recipe.options
+    own = _kinds(recipe) | recipe.options
     own = {k: ",".join(v) if isinstance(v, tuple) else v for k, v in own.items() if k in space}
     return {
         key: value

@@ -1,12 +1,14 @@
 """What has been asked and answered, counted for Prometheus."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SAMPLED = 64  # images of a request whose brightness is counted
@@ -14,14 +16,21 @@ BRIGHTNESS = tuple(range(0, 256, 16))
 
 
 class Metrics:
-    """Counters and histograms of one process; of all its workers if `shared`."""
+    """Counters and histograms of one process; of all its workers if `shared`.
 
-    def __init__(self, shared: bool = False) -> None:
+    Those of one `replica` of many have its name as a label, so that whoever asks now this one and
+    now that one can tell them apart, and add them up.
+    """
+
+    def __init__(self, shared: bool = False, replica: str = "") -> None:
         registry = CollectorRegistry()
         self._registry: Any = registry
         if shared:  # each worker writes to files; any of them adds all up
             self._registry = CollectorRegistry()
             MultiProcessCollector(self._registry)
+        if replica:
+            self._registry = CollectorRegistry()
+            self._registry.register(_Named(registry, replica))
         self._requests = Counter(
             "fashion_cnn_requests",
             "Answers, refusals among them.",
@@ -74,3 +83,16 @@ class Metrics:
     def text(self) -> tuple[bytes, str]:
         """All of it, and its content type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+
+class _Named(Collector):
+    """What a registry has, with one label more."""
+
+    def __init__(self, registry: CollectorRegistry, replica: str) -> None:
+        self._registry, self._label = registry, {"replica": replica}
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            samples = [x._replace(labels=x.labels | self._label) for x in metric.samples]
+            metric.samples = samples
+            yield metric

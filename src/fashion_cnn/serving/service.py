@@ -45,10 +45,11 @@ def _seconds_an_image(served: Served) -> float:
 class Service:
     """The model of the moment, the line before it, and the counters."""
 
-    def __init__(self, model: str, shared: bool = False) -> None:
+    def __init__(self, model: str, shared: bool = False, replica: str = "") -> None:
         self.model = model
         self.served = load(model)
-        self.line, self.metrics = Line(_seconds_an_image(self.served)), Metrics(shared)
+        self.line = Line(_seconds_an_image(self.served))
+        self.metrics = Metrics(shared, replica)
         self.draining = False  # not ready any more; what comes is still answered
         self.tasks: set[Any] = set()  # asyncio itself forgets them
 
