@@ -859,7 +859,9 @@ def tune(
     for row in rows[:BEST]:
         accuracy = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else row["state"]
         values = " ".join(f"{key}={_short(row[key])}" for key in what if key in row)
-        line = f"{row['trial']:>5}{accuracy:>21}{row['epochs']:>8}{row['seconds']:>9.0f}  {values}"
+        line = (
+            f"{row['trial']:>5}{accuracy:>21}{row['epochs_run']:>8}{row['seconds']:>9.0f}  {values}"
+        )
         print(f"{line}{'  stopped early' * (row['state'] == 'PRUNED')}")
     print("\nThe best of many trials was lucky as well: several seeds of it tell what it is worth")
     print(

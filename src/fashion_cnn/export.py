@@ -21,6 +21,7 @@ import numpy as np
 
 from fashion_cnn.card import as_markdown, card_of
 from fashion_cnn.data.dataset import Data, channels_last
+from fashion_cnn.inference import MOST_BYTES
 from fashion_cnn.run import copy_whole, file_sha256, read_json, write_text, write_whole
 
 ENDINGS = {
@@ -93,6 +94,8 @@ def export_here(
         card |= {"parity": parity, "temperature_folded": card["temperature"] is not None}
         if form.startswith("onnx"):
             _describe(path, card)
+            if (size := path.stat().st_size) > MOST_BYTES:
+                raise ValueError(f"it would take {size:,} bytes; at most {MOST_BYTES:,} are read")
         text = as_markdown(card)
         if path.is_file():
             card["sha256"] = file_sha256(path)

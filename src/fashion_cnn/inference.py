@@ -21,7 +21,7 @@ from fashion_cnn.data.pictures import (
 PRESETS = ("photo", "textbook", "standard", "thorough")
 DEFAULT = "photo"
 PRESET_FOLDER = Path(__file__).parent / "presets"
-MOST_BYTES = 1 << 28  # of a model file
+MOST_BYTES = 1 << 30  # of a model file
 BATCH = 128  # images of 28x28 at a time; of large ones fewer
 
 

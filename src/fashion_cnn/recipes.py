@@ -242,7 +242,8 @@ def command_of(recipe: Recipe, about: Mapping[str, Any]) -> str:
     if base and base.model == recipe.model and base.options.keys() <= recipe.options.keys():
         changed = {k: v for k, v in recipe.options.items() if base.options.get(k) != v}
         for key in (f.name for f in dataclasses.fields(recipe) if f.name != "options"):
-            if getattr(recipe, key) != getattr(base, key):
+            fitted = key == "batch_size" and source != "fashion-mnist"  # unless it is given
+            if fitted or getattr(recipe, key) != getattr(base, key):
                 changed[key] = getattr(recipe, key)
     else:
         words[2] = "recipe.json"

@@ -193,7 +193,7 @@ def test_what_goes_wrong_in_a_process_is_said_here(data, tmp_path):
         train_together(STEADY, data, tmp_path / "other", 5)
 
 
-def test_whoever_hangs_up_does_not_stop_the_ear():
+def test_whoever_hangs_up_does_not_stop_the_ear(tmp_path, monkeypatch):
     heard = AfterAnEpoch(None)
     with _Ear([heard]) as ear:
         assert not Path(ear.address).parent.stat().st_mode & 0o077  # for this user alone
@@ -207,6 +207,9 @@ def test_whoever_hangs_up_does_not_stop_the_ear():
                 break
             time.sleep(0.05)
     assert heard.ends == [7]
+    monkeypatch.setattr("multiprocessing.util.get_temp_dir", lambda: str(tmp_path / ("x" * 100)))
+    with pytest.raises(OSError, match=r"TMPDIR: .* give a shorter one"):
+        _Ear([])
 
 
 def test_tensorflow_is_refused(tmp_path):
@@ -483,6 +486,9 @@ def test_a_trial_that_cannot_be_is_a_row_and_a_wrong_space_is_refused(few, tmp_p
         "{",
         "[]",
         '{"epochs": {"low": 1, "high": 3, "step": 0}}',
+        '{"dropout": {"low": "0.1", "high": "0.5"}}',
+        '{"mirror": {"low": false, "high": true}}',
+        '{"validation": ["test"]}',
         '{"colour": [1]}',
         '{"dropout": {"low": 0.1}}',
         '{"momentum": [2.0]}',

@@ -94,6 +94,13 @@ def test_an_int8_export_that_is_less_accurate_is_not_written(data, run, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_what_would_be_too_large_to_be_read_is_not_written(data, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("fashion_cnn.export.MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match=r"bytes; at most 1,000 are read"):
+        export_here(run, data, "onnx", tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_litert_is_proved_in_its_own_runtime(data, run, tmp_path):
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     from ai_edge_litert.interpreter import Interpreter

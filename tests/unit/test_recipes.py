@@ -130,4 +130,6 @@ def test_the_command_of_what_has_no_name():
     about = {"data": {"source": "my photos"}}
     other = dataclasses.replace(RECIPES["textbook"], name="mine")
     assert command_of(other, about) == "fashion-cnn train recipe.json --data 'my photos'"
+    said = command_of(RECIPES["quick"], about)  # or it would be fitted to few images
+    assert said == "fashion-cnn train quick --set batch_size=128 --data 'my photos'"
     assert command_of(RECIPES["textbook"], about | {"own_model": True}).startswith("# made from")

@@ -7,6 +7,7 @@ up. Whoever dies: new processes go on from the last checkpoint.
 import json
 import os
 import secrets
+import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, wait
@@ -187,7 +188,11 @@ class _Ear:
 
     def __init__(self, callbacks: Sequence[Any]) -> None:
         self.key = secrets.token_bytes(32)
-        self._listener = Listener(authkey=self.key)  # a socket in a folder of its own, no port
+        try:
+            self._listener = Listener(authkey=self.key)  # a socket in a folder of its own, no port
+        except OSError as error:
+            why = f"TMPDIR: {tempfile.gettempdir()}: no socket there ({error}); give a shorter one"
+            raise OSError(why) from None
         self.address: Any = self._listener.address
         self._callbacks, self._ended = callbacks, False
         threading.Thread(target=self._listen, daemon=True).start()

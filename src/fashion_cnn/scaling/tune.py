@@ -22,7 +22,7 @@ JOURNAL = "journal.log"
 STUDY = "tune"
 COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"  # Optuna's states of a trial
 DIED = f"its process died {TRIES} times"
-COLUMNS = ("trial", "state", "val_accuracy", "epochs", "seconds")
+COLUMNS = ("trial", "state", "val_accuracy", "epochs_run", "seconds")
 REDUCTION = 3  # of trials, at each rung of ASHA
 RUNGS = 9  # the first rung is at this part of all epochs
 STARTUP = 8  # trials at random, before what they showed is used
@@ -62,6 +62,8 @@ def read_space(path: Path, recipe: Recipe) -> Space:
         raise ValueError(f'{path}: expected an object such as {{"dropout": [0.0, 0.3]}}')
     for key, about in space.items():
         try:
+            if key == "validation":
+                raise ValueError("a search is judged on images that are held out")
             ends = about if isinstance(about, list) else [about["low"], about["high"]]
             for value in ends:
                 _with(recipe, {key: value})
@@ -98,8 +100,8 @@ def tune(
         tick: called with a word at the beginning, and after each trial.
 
     Returns:
-        A row a trial, the best first: `trial`, `state`, `val_accuracy`, `epochs`, `seconds`, the
-        values, `error`.
+        A row a trial, the best first: `trial`, `state`, `val_accuracy`, `epochs_run`, `seconds`,
+        the values, `error`.
 
     Raises:
         ValueError: the folder holds something else, or no trial came to its end.
@@ -254,6 +256,9 @@ def _distribution(about: Any, like: Any) -> Any:
 
     if isinstance(about, list):
         return distributions.CategoricalDistribution(about)
+    numbers = [about.get(key, 1) for key in ("low", "high", "step")]
+    if isinstance(like, bool) or not {type(x) for x in numbers} <= {int, float}:
+        raise TypeError("low, high and step are numbers")
     whole = isinstance(like, int)
     return (distributions.IntDistribution if whole else distributions.FloatDistribution)(**about)
 
@@ -289,7 +294,7 @@ def _write(study: Any, folder: Path, recipe: Recipe, space: Space) -> list[dict[
     ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     for trial in sorted(ended, key=lambda trial: trial.datetime_complete):
         seen = trial.intermediate_values
-        row = {"trial": trial.number, "state": trial.state.name, "epochs": len(seen)}
+        row = {"trial": trial.number, "state": trial.state.name, "epochs_run": len(seen)}
         row["val_accuracy"] = trial.value if trial.value is not None else seen.get(len(seen))
         row["seconds"] = trial.user_attrs.get("seconds", 0.0)  # nothing, if its process died
         rows.append({**row, "error": trial.user_attrs.get("error"), **trial.params})
