@@ -453,7 +453,7 @@ def _eight_steps(
     passes = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
     if recipe.head_epochs and recipe.options.get("weights") != "none":
         passes += f", the first {min(recipe.head_epochs, recipe.epochs)} of the head alone"
-    passes += f" by {processes} processes" if processes else ""
+    passes += f" by {processes} process{'es' * (processes > 1)}" if processes else ""
     passes += f", taught by {name_of(recipe.teacher)}" if recipe.teacher else ""
     say(f"5 Train       {passes}, batches of {recipe.batch_size}, seed {recipe.seed}")
     bars = EpochBars()

@@ -253,6 +253,8 @@ def command_of(recipe: Recipe, about: Mapping[str, Any]) -> str:
         words += ["--seed", text] if key == "seed" else ["--set", f"{key}={text}"]
     if seeds := about.get("seeds"):
         words += ["--seeds", str(seeds), "--ensemble"]
+    if (processes := about.get("processes", 1)) > 1:
+        words += ["--processes", str(processes)]
     return shlex.join(words if source == "fashion-mnist" else [*words, "--data", source])
 
 

@@ -339,6 +339,12 @@ def test_a_cluster_serves_with_the_same_answers_and_refusals(machines, drawn, tm
             answer = line.getresponse()
             return answer.status, json.loads(answer.read())
 
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = run_program(*call[:4], "--port", str(taken.getsockname()[1]))
+    assert said.returncode == 1
+    assert re.fullmatch(
+        r"fashion-cnn: cluster .*: not served at 127.* \(Failed to bind .*\)\n", said.stderr
+    )
     with (
         log.open("w") as output,
         subprocess.Popen([str(PROGRAM), *call, str(tmp_path / "token")], stderr=output) as process,

@@ -132,4 +132,6 @@ def test_the_command_of_what_has_no_name():
     assert command_of(other, about) == "fashion-cnn train recipe.json --data 'my photos'"
     said = command_of(RECIPES["quick"], about)  # or it would be fitted to few images
     assert said == "fashion-cnn train quick --set batch_size=128 --data 'my photos'"
+    said = command_of(RECIPES["sprint"], {"data": {"source": "fashion-mnist"}, "processes": 2})
+    assert said == "fashion-cnn train sprint --processes 2"
     assert command_of(RECIPES["textbook"], about | {"own_model": True}).startswith("# made from")

@@ -47,6 +47,7 @@ def serve_on(
     content, name = Classifier.load(model, threads=1).content, name_of(model)
     with cluster(address) as ray:
         from ray import serve
+        from ray.exceptions import RayTaskError
 
         with silence():
             others = list(serve.status().applications)
@@ -86,6 +87,9 @@ def serve_on(
             signal.set_wakeup_fd(-1)  # from here on an end takes its time
             say(f"Serving {name} on {address}, {host}:{port} (Ctrl-C ends it)")
             ended.wait()
+        except RayTaskError as error:  # its text is another process's whole trace
+            why = f"cluster {address}: not served at {host}:{port} ({error.cause})"
+            raise RuntimeError(why) from None
         finally:
             with silence():
                 serve.shutdown()
