@@ -54,13 +54,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, metavar="DIR", help="for run folders; none without")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
+    k, count = arguments.side_by_side, arguments.images or 60_000
+    data = some(count)
     if arguments.profile:
         for name in arguments.recipe:
-            print(f"\n{name}\n{profile(name, arguments.images or 60_000)}")
+            print(f"\n{name}\n{profile(name, data)}")
         return
     end, longest = time.monotonic() + 60 * arguments.minutes, 0.0
-    device, ceiling, bandwidth = measure_device()
-    k, count = arguments.side_by_side, arguments.images or 60_000
+    device, *rates = measure_device()
     for name in arguments.recipe:
         for first in range(0, arguments.seeds, k):
             seeds = range(first, min(first + k, arguments.seeds))
@@ -73,8 +74,8 @@ def main() -> None:
             began = time.monotonic()
             if not arguments.runs and began + longest > end:
                 raise SystemExit(OUT_OF_TIME)
-            trained = train(name, seeds, count, k, arguments.runs, end)
-            for row in measure(name, seeds, count, *trained, ceiling, bandwidth):
+            found, beside = train(name, seeds, data, k, arguments.runs, end)
+            for row in measure(name, seeds, data, found, beside, *rates):
                 keep(arguments.rows, about | row)
             longest = max(longest, time.monotonic() - began)
     print(table(finished_rows(arguments.rows)))
@@ -107,13 +108,13 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def train(
-    name: str, seeds: range, count: int, side_by_side: int, runs: Path | None, end: float
+    name: str, seeds: range, data, side_by_side: int, runs: Path | None, end: float
 ) -> tuple[list, float]:
     """Train with each seed; and how long all but the epochs took: building, compiling, saving."""
     from fashion_cnn.run import read_history
     from fashion_cnn.training.many import train_side_by_side
 
-    data, recipe = some(count), replace(recipe_of(name), validation="none")
+    recipe, count = replace(recipe_of(name), validation="none"), len(data.train_labels)
     began = time.perf_counter()
     if side_by_side > 1:
         found = train_side_by_side(recipe, data, seeds)
@@ -142,7 +143,7 @@ def train_alone(recipe, data, run: Path | None, end: float):
 def measure(
     name: str,
     seeds: range,
-    count: int,
+    data,
     found: list,
     beside: float,
     ceiling: float,
@@ -154,8 +155,8 @@ def measure(
     from fashion_cnn import evaluate
     from fashion_cnn.models import build_model
 
-    data, recipe, seconds, rows = some(count), recipe_of(name), found[0].seconds, []
-    rate = len(found) * recipe.epochs * count / seconds
+    recipe, seconds, rows = recipe_of(name), found[0].seconds, []
+    rate = len(found) * recipe.epochs * len(data.train_labels) / seconds
     operations = BACKWARD * flops(build_model(recipe.model, options=recipe.options))
     moved = bytes_an_image(recipe)
     for seed, trained in zip(seeds, found, strict=True):
@@ -197,7 +198,7 @@ def bytes_an_image(recipe) -> float:
     return program.cost_analysis()["bytes accessed"] / size
 
 
-def profile(name: str, count: int) -> str:
+def profile(name: str, data) -> str:
     """A table of the operations that an epoch's time goes into, the second epoch's."""
     import jax
 
@@ -217,7 +218,7 @@ def profile(name: str, count: int) -> str:
             on_epoch_begin=begin, on_train_end=lambda logs: jax.profiler.stop_trace()
         )
         recipe = replace(recipe_of(name), epochs=2, validation="none")
-        train_one(recipe, some(count), callbacks=[heard])
+        train_one(recipe, data, callbacks=[heard])
         (file,) = Path(folder).glob("**/*.xplane.pb")
         planes = list(jax.profiler.ProfileData.from_file(str(file)).planes)
     on_device = [line for plane in planes if "/device:" in plane.name for line in plane.lines]

@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import select
-import shlex
 import signal
 import sys
 import threading
@@ -837,7 +836,7 @@ def tune(
 ) -> None:
     """Search for a better recipe, judged by accuracy on the validation images alone."""
     from fashion_cnn.data import load_data
-    from fashion_cnn.recipes import find_recipe, with_settings
+    from fashion_cnn.recipes import find_recipe, with_data, with_settings
     from fashion_cnn.scaling.tune import default_space, importances, read_space
     from fashion_cnn.scaling.tune import tune as search
 
@@ -859,16 +858,13 @@ def tune(
     for row in rows[:BEST]:
         accuracy = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else row["state"]
         values = " ".join(f"{key}={_short(row[key])}" for key in what if key in row)
-        line = (
-            f"{row['trial']:>5}{accuracy:>21}{row['epochs_run']:>8}{row['seconds']:>9.0f}  {values}"
-        )
-        print(f"{line}{'  stopped early' * (row['state'] == 'PRUNED')}")
+        line = f"{row['trial']:>5}{accuracy:>21}{row['epochs_run']:>8}{row['seconds']:>9.0f}"
+        print(f"{line}  {values}{'  stopped early' * (row['state'] == 'PRUNED')}")
     print("\nThe best of many trials was lucky as well: several seeds of it tell what it is worth")
     print(
         f"All trials: {folder / 'trials.csv'}\nPicture: {draw_trials(folder, *importances(folder))}"
     )
-    best = ["fashion-cnn", "train", str(folder / "best.json")]
-    print("Best:", shlex.join(best if source == "fashion-mnist" else [*best, "--data", source]))
+    print("Best:", with_data(["fashion-cnn", "train", str(folder / "best.json")], source))
 
 
 def _short(value: Any) -> str:

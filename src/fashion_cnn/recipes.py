@@ -242,8 +242,8 @@ def command_of(recipe: Recipe, about: Mapping[str, Any]) -> str:
     if base and base.model == recipe.model and base.options.keys() <= recipe.options.keys():
         changed = {k: v for k, v in recipe.options.items() if base.options.get(k) != v}
         for key in (f.name for f in dataclasses.fields(recipe) if f.name != "options"):
-            fitted = key == "batch_size" and source != "fashion-mnist"  # unless it is given
-            if fitted or getattr(recipe, key) != getattr(base, key):
+            said = key == "batch_size" and source != "fashion-mnist"  # or few images would fit it
+            if said or getattr(recipe, key) != getattr(base, key):
                 changed[key] = getattr(recipe, key)
     else:
         words[2] = "recipe.json"
@@ -255,6 +255,11 @@ def command_of(recipe: Recipe, about: Mapping[str, Any]) -> str:
         words += ["--seeds", str(seeds), "--ensemble"]
     if (processes := about.get("processes", 1)) > 1:
         words += ["--processes", str(processes)]
+    return with_data(words, source)
+
+
+def with_data(words: list[str], source: str) -> str:
+    """A command as text, with where its data comes from, unless it is Fashion-MNIST."""
     return shlex.join(words if source == "fashion-mnist" else [*words, "--data", source])
 
 

@@ -31,7 +31,7 @@ HISTORY_COLUMNS = (
 )
 _SUMS = "SHA256SUMS"
 _OF_SUMS = "# SHA-256 of the lines above: "
-_UNFINISHED = ".writing-"
+UNFINISHED = ".writing-"
 _LOCK = ".lock"
 _VERSIONS = ("fashion-cnn", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy")
 
@@ -53,7 +53,7 @@ def is_used(run: Path) -> bool:
     """Whether a folder holds more than what a run leaves that was killed as it began."""
     own = ("environment.json", _LOCK)
     names = (path.name for path in run.iterdir())
-    return any(name not in own and not name.startswith(_UNFINISHED) for name in names)
+    return any(name not in own and not name.startswith(UNFINISHED) for name in names)
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def held(run: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        for left in list(run.rglob(f"{_UNFINISHED}*")):  # of a process that was killed
+        for left in list(run.rglob(f"{UNFINISHED}*")):  # of a process that was killed
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         try:
             yield
@@ -121,7 +121,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
     """
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED, suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED, suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
         write(temporary)
@@ -143,7 +143,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
 
 def copy_whole(folder: Path, output: Path) -> Path:
     """Copy a folder so that it appears whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".writing-") as beside:
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=UNFINISHED) as beside:
         shutil.copytree(folder, Path(beside) / "copy")
         (Path(beside) / "copy").rename(output)
     return output

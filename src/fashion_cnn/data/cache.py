@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.run import write_whole
+from fashion_cnn.run import UNFINISHED, write_whole
 
 MOST_BYTES = 10 * 10**9  # of all arrays together; the ones not used for longest go first
 _DAY = 86_400
@@ -80,7 +80,7 @@ def _make_room(folder: Path, shape: tuple[int, ...], size: int) -> None:
             f"{shape[0]:,} pictures of {'x'.join(map(str, shape[1:]))} take {size:,} bytes in the "
             f"cache, which may have {MOST_BYTES:,}; --set image_size=… makes them smaller"
         )
-    for left in folder.glob(".writing-*"):  # of a process that was killed
+    for left in folder.glob(f"{UNFINISHED}*"):  # of a process that was killed
         with suppress(OSError):
             if left.stat().st_mtime < time.time() - _DAY:
                 left.unlink()

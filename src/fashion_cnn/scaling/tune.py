@@ -67,7 +67,7 @@ def read_space(path: Path, recipe: Recipe) -> Space:
             ends = about if isinstance(about, list) else [about["low"], about["high"]]
             for value in ends:
                 _with(recipe, {key: value})
-            _distribution(about, _kinds(recipe)[key])
+            _distribution(recipe, key, about)
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: {key}: {json.dumps(about)}: expected a list of choices, or "
@@ -126,8 +126,7 @@ def tune(
             running.remove(trial)  # killed before all its values were there
             study.tell(trial.number, state=TrialState.FAIL)
         ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-        kinds = _kinds(recipe)
-        choices = {key: _distribution(about, kinds[key]) for key, about in space.items()}
+        choices = {key: _distribution(recipe, key, about) for key, about in space.items()}
 
         def pieces() -> Iterator[Piece]:
             for trial in running:
@@ -250,13 +249,14 @@ def _trial(study: Any, number: int) -> Any:
     return optuna.trial.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
 
 
-def _distribution(about: Any, like: Any) -> Any:
-    """Optuna's, of choices, or of numbers such as the given one."""
+def _distribution(recipe: Recipe, key: str, about: Any) -> Any:
+    """Optuna's, of choices, or of numbers of the type that the recipe has there."""
     from optuna import distributions
 
     if isinstance(about, list):
         return distributions.CategoricalDistribution(about)
     numbers = [about.get(key, 1) for key in ("low", "high", "step")]
+    like = _values(recipe)[key]
     if isinstance(like, bool) or not {type(x) for x in numbers} <= {int, float}:
         raise TypeError("low, high and step are numbers")
     whole = isinstance(like, int)
@@ -268,14 +268,14 @@ def _with(recipe: Recipe, values: dict[str, Any]) -> Recipe:
     return with_settings(recipe, texts)
 
 
-def _kinds(recipe: Recipe) -> dict[str, Any]:
-    """What a search may change, each with a value of its type."""
+def _values(recipe: Recipe) -> dict[str, Any]:
+    """What a search may change; options with their defaults, whose types are theirs."""
     return asdict(recipe) | model_options(recipe.model)
 
 
 def _beginning(recipe: Recipe, space: Space) -> dict[str, Any]:
     """The recipe's own values, as far as the space holds them."""
-    own = _kinds(recipe) | recipe.options
+    own = _values(recipe) | recipe.options
     own = {k: ",".join(v) if isinstance(v, tuple) else v for k, v in own.items() if k in space}
     return {
         key: value
