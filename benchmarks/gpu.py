@@ -47,14 +47,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", nargs="+", default=["gpu-sprint"])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--side-by-side", type=int, default=1, metavar="K", help="seeds at a time")
     parser.add_argument("--images", type=int, help="train on so many; all without")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--rows", type=Path, default=ROWS, help="the file for the rows")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="for run folders; none without")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
-    k, count = arguments.side_by_side, arguments.images or 60_000
+    count = arguments.images or 60_000
     data = some(count)
     if arguments.profile:
         for name in arguments.recipe:
@@ -63,20 +62,16 @@ def main() -> None:
     end, longest = time.monotonic() + 60 * arguments.minutes, 0.0
     device, *rates = measure_device()
     for name in arguments.recipe:
-        for first in range(0, arguments.seeds, k):
-            seeds = range(first, min(first + k, arguments.seeds))
-            about = {"device": device, "recipe": name, "images": count, "side_by_side": k}
-            done = {
-                tuple(row[x] for x in (*about, "seed")) for row in finished_rows(arguments.rows)
-            }
-            if all((*map(str, about.values()), str(seed)) in done for seed in seeds):
+        for seed in range(arguments.seeds):
+            key = {"device": device, "recipe": name, "images": count, "seed": seed}
+            done = [[row[x] for x in key] for row in finished_rows(arguments.rows)]
+            if list(map(str, key.values())) in done:
                 continue
             began = time.monotonic()
             if not arguments.runs and began + longest > end:
                 raise SystemExit(OUT_OF_TIME)
-            found, beside = train(name, seeds, data, k, arguments.runs, end)
-            for row in measure(name, seeds, data, found, beside, *rates):
-                keep(arguments.rows, about | row)
+            trained, beside = train(name, seed, data, arguments.runs, end)
+            keep(arguments.rows, key | measure(name, data, trained, beside, *rates))
             longest = max(longest, time.monotonic() - began)
     print(table(finished_rows(arguments.rows)))
 
@@ -107,26 +102,19 @@ def seconds_of(call: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def train(
-    name: str, seeds: range, data, side_by_side: int, runs: Path | None, end: float
-) -> tuple[list, float]:
-    """Train with each seed; and how long all but the epochs took: building, compiling, saving."""
+def train(name: str, seed: int, data, runs: Path | None, end: float) -> tuple[object, float]:
+    """Train with a seed; and how long all but the epochs took: building, compiling, saving."""
     from fashion_cnn.run import read_history
-    from fashion_cnn.training.many import train_side_by_side
 
-    recipe, count = replace(recipe_of(name), validation="none"), len(data.train_labels)
-    began = time.perf_counter()
-    if side_by_side > 1:
-        found = train_side_by_side(recipe, data, seeds)
-        return found, time.perf_counter() - began - found[0].seconds
-    (seed,) = seeds
-    run = runs / f"{name}-{count}-{seed}" if runs else None
+    recipe = replace(recipe_of(name), validation="none", seed=seed)
+    run = runs / f"{name}-{len(data.train_labels)}-{seed}" if runs else None
     before = sum(read_history(run)["seconds"]) if run and (run / "history.csv").exists() else 0
-    trained = train_alone(replace(recipe, seed=seed), data, run, end)
-    return [trained], time.perf_counter() - began - (trained.seconds - before)
+    began = time.perf_counter()
+    trained = train_until(recipe, data, run, end)
+    return trained, time.perf_counter() - began - (trained.seconds - before)
 
 
-def train_alone(recipe, data, run: Path | None, end: float):
+def train_until(recipe, data, run: Path | None, end: float):
     """Train, in a run folder if there is to be one; out of time, it ends after an epoch."""
     from fashion_cnn import train as train_one
     from fashion_cnn.framework import keras
@@ -141,32 +129,26 @@ def train_alone(recipe, data, run: Path | None, end: float):
 
 
 def measure(
-    name: str,
-    seeds: range,
-    data,
-    found: list,
-    beside: float,
-    ceiling: float,
-    bandwidth: float,
-) -> list[dict[str, object]]:
-    """What each training came to."""
+    name: str, data, trained, beside: float, ceiling: float, bandwidth: float
+) -> dict[str, object]:
+    """What a training came to."""
     from frontier import flops
 
     from fashion_cnn import evaluate
     from fashion_cnn.models import build_model
 
-    recipe, seconds, rows = recipe_of(name), found[0].seconds, []
-    rate = len(found) * recipe.epochs * len(data.train_labels) / seconds
+    recipe = recipe_of(name)
+    rate = recipe.epochs * len(data.train_labels) / trained.seconds
     operations = BACKWARD * flops(build_model(recipe.model, options=recipe.options))
-    moved = bytes_an_image(recipe)
-    for seed, trained in zip(seeds, found, strict=True):
-        measured = evaluate(trained.model, data.test_images, data.test_labels)
-        rows.append({"seed": seed, "test_accuracy": round(measured["accuracy"], 4)})
-        rows[-1] |= {"seconds": round(seconds, 3), "beside": round(beside, 2)}
-        rows[-1] |= {"images_a_second": round(rate)}
-        rows[-1] |= {"of_the_matrix_rate": round(rate * operations / ceiling, 4)}
-        rows[-1] |= {"of_the_memory_rate": round(rate * moved / bandwidth, 4)}
-    return rows
+    accuracy = evaluate(trained.model, data.test_images, data.test_labels)["accuracy"]
+    return {
+        "test_accuracy": round(accuracy, 4),
+        "seconds": round(trained.seconds, 3),
+        "beside": round(beside, 2),
+        "images_a_second": round(rate),
+        "of_the_matrix_rate": round(rate * operations / ceiling, 4),
+        "of_the_memory_rate": round(rate * bytes_an_image(recipe) / bandwidth, 4),
+    }
 
 
 def some(count: int):
@@ -234,12 +216,12 @@ def profile(name: str, data) -> str:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """One line a recipe and way: mean and standard deviation over seeds."""
-    heads = ["device", "recipe", "images", "at a time", "test accuracy, %", "seconds", "beside"]
+    """One line a recipe: mean and standard deviation over seeds."""
+    heads = ["device", "recipe", "images", "test accuracy, %", "seconds", "beside"]
     heads += ["images a second", "of the matrix rate, %", "of the memory rate, %", "n"]
     lines, groups = [heads, ["---"] * len(heads)], {}
     for row in rows:
-        key = tuple(row[x] for x in ("device", "recipe", "images", "side_by_side"))
+        key = tuple(row[x] for x in ("device", "recipe", "images"))
         groups.setdefault(key, []).append(row)
     for key, group in groups.items():
         of = {

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -924,14 +925,18 @@ def main() -> None:
     _heed_signals()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains where no home is
     warnings.formatwarning = lambda message, *_, **__: f"fashion-cnn: {message}\n"
-    debug = "--debug" in sys.argv
-    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command; its exit status. An error becomes one line on standard error."""
+    words = [word for word in arguments if word != "--debug"]
     try:
-        sys.exit(app(arguments or ["--help"], standalone_mode=False))
+        return app(words or ["--help"], standalone_mode=False) or 0
     except typer.TyperException as error:  # wrong usage
         hint = "" if isinstance(error, WrongUsage) else " --help shows what there is."
         say(f"fashion-cnn: {error.format_message()}{hint}")
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (
         ValueError,
         OSError,
@@ -940,7 +945,7 @@ def main() -> None:
         RuntimeError,
         ModuleNotFoundError,
     ) as error:
-        if debug:
+        if "--debug" in arguments:
             raise
         if isinstance(error, ModuleNotFoundError):
             extra = _EXTRAS.get(error.name or "", "train")
@@ -950,7 +955,7 @@ def main() -> None:
         else:
             said = " ".join(str(error).split()) or "not enough memory"
             say(f"fashion-cnn: {said}")
-        sys.exit(1)
+        return 1
 
 
 def _heed_signals() -> None:

@@ -4,7 +4,7 @@ The images are on the device as uint8 once and for all. An epoch's order and ran
 there, a few MB; shuffling, augmentation and all steps happen there; two sums come back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from fashion_cnn.training.steps import jax_step, put_state, state_of
 
 MOST_BYTES = 4 << 30  # of images
 Epoch = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
-Epochs = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], tuple[np.ndarray, np.ndarray]]
 
 
 def is_resident(images: np.ndarray) -> bool:
@@ -49,58 +48,22 @@ def make_epoch(
 
     Returns:
         A function of `epoch_plan`'s order, int64 (count,), and noise, float32 (n, columns), that
-        trains and returns the sum of the losses and the number of right answers.
-    """
-    side_by_side = make_epochs([model], images, labels, recipe, count, class_weights)
-
-    def run(order: np.ndarray, noise: np.ndarray) -> tuple[float, int]:
-        losses, rights = side_by_side([order], [noise])
-        return float(losses[0]), int(rights[0])
-
-    return run
-
-
-def make_epochs(
-    models: Sequence[Any],
-    images: np.ndarray,
-    labels: np.ndarray,
-    recipe: Recipe,
-    count: int,
-    class_weights: np.ndarray | None = None,
-) -> Epochs:
-    """`make_epoch` for models that are alike but for their numbers, all at once (`jax.vmap`).
-
-    A small network does not fill a GPU; many of them do.
-
-    Args:
-        models: compiled alike; see `make_epoch` for the rest.
-
-    Returns:
-        A function of an order and a noise for each model that trains all of them, and returns
-        their sums of losses, float32 (models,), and numbers of right answers, int32 (models,).
+        trains and returns the sum of the losses and the number of correct predictions.
     """
     import jax
 
-    for model in models:
-        model.optimizer.build(model.trainable_variables)
-    epoch, alone = _epoch_of(models[0], recipe, class_weights), len(models) == 1
-    jitted = jax.jit(epoch if alone else jax.vmap(epoch, (0, None, None, 0, 0)))
-    there = jax.device_put((images, labels.astype(np.int32) if labels.ndim == 1 else labels))
+    model.optimizer.build(model.trainable_variables)
+    on_device = jax.device_put((images, labels.astype(np.int32) if labels.ndim == 1 else labels))
+    order = jax.ShapeDtypeStruct((count,), np.int32)
+    noise = jax.ShapeDtypeStruct((len(images), noise_columns(recipe.augment)), np.float32)
+    epoch = jax.jit(_epoch_of(model, recipe, class_weights))
+    # compiled now, so that the first epoch's seconds do not include it
+    program = epoch.lower(state_of(model), *on_device, order, noise).compile()
 
-    def stacked(values: Sequence[Any]) -> Any:
-        return values[0] if alone else jax.tree.map(lambda *x: jax.numpy.stack(x), *values)
-
-    plan = np.zeros(count, np.int32), np.zeros((len(images), noise_columns(recipe.augment)), "f4")
-    plans = (stacked([x] * len(models)) for x in plan)
-    # now, so that no epoch's seconds are the compiler's
-    program = jitted.lower(stacked([state_of(x) for x in models]), *there, *plans).compile()
-
-    def run(orders: Sequence[np.ndarray], noises: Sequence[np.ndarray]) -> Any:
-        given = stacked([order.astype(np.int32) for order in orders]), stacked(noises)
-        state, sums = program(stacked([state_of(x) for x in models]), *there, *given)
-        for i, model in enumerate(models):
-            put_state(model, state if alone else jax.tree.map(lambda x, i=i: x[i], state))
-        return tuple(np.atleast_1d(x) for x in sums)
+    def run(order: np.ndarray, noise: np.ndarray) -> tuple[float, int]:
+        state, (loss, right) = program(state_of(model), *on_device, order.astype(np.int32), noise)
+        put_state(model, state)
+        return float(loss), int(right)
 
     return run
 

@@ -113,7 +113,7 @@ def _on_tensorflow(
 
 
 def jax_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, Any], Any]:
-    """One training step as a pure function, for `jax.jit`, `jax.lax.scan` and `jax.vmap`.
+    """One training step as a pure function, for `jax.jit` and `jax.lax.scan`.
 
     Args:
         model: a compiled and built `keras.Model`; its variables are read from `state_of`, not here.

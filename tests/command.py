@@ -1,0 +1,69 @@
+"""The command line as tests call it: in this process, or in one of its own."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from unittest import mock
+
+from fashion_cnn import cli
+
+PROGRAM = str(Path(sys.executable).with_name("fashion-cnn"))
+
+
+def fashion_cnn(*words, cwd=None, status=0, **environment):
+    """Run a command in this process, where Keras is imported once for all tests.
+
+    Args:
+        words: what follows `fashion-cnn`.
+        cwd: the working directory. Default: the current one.
+        status: the exit status that is expected; None takes any. Default: 0.
+        environment: variables that are set while it runs.
+
+    Returns:
+        `subprocess.CompletedProcess` with what it printed.
+    """
+    words, out, err = [str(word) for word in words], io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, environment),  # and what the command sets is forgotten
+        contextlib.chdir(cwd or "."),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+        mock.patch("warnings.showwarning", _say),
+    ):
+        warnings.filterwarnings("default", category=UserWarning, module="fashion_cnn")
+        try:
+            returned = cli.run_command(words)
+        except SystemExit as exit:
+            returned = exit.code
+    done = subprocess.CompletedProcess(words, returned, out.getvalue(), err.getvalue())
+    assert status in (None, done.returncode), (words, done.stderr)
+    return done
+
+
+def _say(message, *_, **__):
+    print(f"fashion-cnn: {message}", file=sys.stderr)
+
+
+def fashion_cnn_process(*words, cwd=None, status=0, **environment):
+    """The same in a process of its own: for what starts, ends or reads a process."""
+    call, environment = [PROGRAM, *map(str, words)], os.environ | environment
+    pipes = {"capture_output": True, "text": True, "timeout": 900}
+    done = subprocess.run(call, cwd=cwd, env=environment, **pipes)
+    assert status in (None, done.returncode), (words, done.stderr)
+    return done
+
+
+def jax_environment(**changes):
+    """Variables of a process on JAX whose programs XLA compiles in half of the time, for a run."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+    return {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": flags, **changes}
+
+
+def die(*_):
+    """Work that ends its process; a pool's process can import it from here in no time."""
+    os._exit(1)

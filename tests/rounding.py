@@ -1,0 +1,34 @@
+"""Bounds on what rounding may do, which hold on every processor."""
+
+import math
+
+import numpy as np
+
+# Where no step is large enough to amplify it, rounding of 1e-7 stays near 1e-6 of the way that the
+# weights have moved; another order of the images, or another dropout mask, is above 0.1.
+SAME = 1e-3
+
+
+def apart(some, others, start):
+    """The distance between the ends of two trainings, as a share of the way from their start.
+
+    Args:
+        some: the weights at the end of a training, a sequence of arrays.
+        others: those of the other training, in the same order.
+        start: the weights from which both began.
+
+    Returns:
+        |some - others| / |others - start|, Euclidean norms over all weights.
+    """
+    return _distance(some, others) / _distance(others, start)
+
+
+def _distance(some, others):
+    pairs = zip(some, others, strict=True)
+    return math.sqrt(sum(np.sum((np.float64(a) - np.float64(b)) ** 2) for a, b in pairs))
+
+
+def are_clear(probabilities, by=2e-4):
+    """Which rows have a largest probability that rounding of half of `by` cannot overtake."""
+    second, first = np.sort(probabilities, axis=1)[:, -2:].T
+    return first - second > by
