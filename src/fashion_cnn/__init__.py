@@ -4,8 +4,13 @@ Every public name is imported on first use, so `import fashion_cnn` costs nothin
 deep learning framework.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime 1.29 and later would write a device id and usage events below the user's cache
+# folder and look up its maker's address. It reads this when it is imported, in child processes too.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
     from fashion_cnn.data import Data, load_data
