@@ -100,6 +100,7 @@ def embedding_map(vectors: np.ndarray) -> np.ndarray:
     """Vectors laid out so that neighbours stay neighbours (t-SNE, JMLR 9, 2008): float32 (n, 2)."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     if len(vectors) < 4 or vectors.std(0).max() < 1e-6:  # a dead network: all in one place
         return np.zeros((len(vectors), 2), np.float32)
@@ -109,7 +110,10 @@ def embedding_map(vectors: np.ndarray) -> np.ndarray:
     crowd = min(30, (len(vectors) - 1) / 3)
     # 500 rounds: the same picture as 1,000 in half of the time
     layout = TSNE(init=start, perplexity=crowd, max_iter=500, random_state=0)
-    return layout.fit_transform(vectors)
+    with threadpool_limits(
+        1
+    ):  # more threads wait for each other: 4 times as long on a busy machine
+        return layout.fit_transform(vectors)
 
 
 def _batch(images: np.ndarray) -> int:
