@@ -2,12 +2,13 @@
 RECIPE ?= standard
 SHELL := /bin/sh
 BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY := .venv/.ready
 FITTING := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c '$(FITTING)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: setup train test lint bench notebook lock
+.PHONY: setup train test test-quick test-durability lint bench notebook lock
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -30,7 +31,13 @@ train: $(READY)
 	@$(BIN)/fashion-cnn train $(RECIPE)
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST)
+
+test-quick: $(READY)
+	@$(PYTEST) -m 'not slow and not durability'
+
+test-durability: $(READY)
+	@$(PYTEST) -m durability
 
 lint: $(READY)
 	@$(BIN)/ruff format --check .

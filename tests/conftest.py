@@ -1,11 +1,13 @@
 """What tests share: small data drawn here, and the real data where it can be had."""
 
+import dataclasses
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,16 +18,60 @@ import pytest
 from fashion_cnn.data import Data, load_data
 
 os.environ.pop("FASHION_CNN_DATA", None)
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two workers share the cores; no spinning
+signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` in a script ignores it
 # a busy machine is no failure: nothing here fails for being slow
 slow = hypothesis.HealthCheck.too_slow
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[slow])
 hypothesis.settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: what takes seconds evens out the workers at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Data:
     """Fashion-MNIST itself: every machine that runs the tests can find or fetch it."""
     return load_data()
+
+
+@pytest.fixture
+def fewer_images(real_data, monkeypatch):
+    """Makes Fashion-MNIST shorter for commands in this process; its checksums stay as they are."""
+
+    def shorten(train, test):
+        held_out = real_data.validation_index
+        fewer = dataclasses.replace(
+            real_data,
+            train_images=real_data.train_images[:train],
+            train_labels=real_data.train_labels[:train],
+            test_images=real_data.test_images[:test],
+            test_labels=real_data.test_labels[:test],
+            held_out=held_out[held_out < train],
+        )
+        monkeypatch.setattr("fashion_cnn.data.load_fashion_mnist", lambda: fewer)
+
+    return shorten
+
+
+@pytest.fixture
+def tasks_here(monkeypatch):
+    """Seeds and trials are trained in this process, which has imported Keras, one by one."""
+
+    def submit(work, *arguments):
+        future = Future()
+        future.set_result(work(*arguments))
+        return future
+
+    @contextmanager
+    def tasks(*_, **__):
+        yield submit, lambda: 1
+
+    monkeypatch.setattr("fashion_cnn.scaling.seeds.tasks", tasks)
+    monkeypatch.setattr("fashion_cnn.scaling.tune.tasks", tasks)
 
 
 @pytest.fixture

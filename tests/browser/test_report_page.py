@@ -1,13 +1,10 @@
 """`report.html` of a small run, opened from disk in headless Chromium."""
 
 import dataclasses
-import os
 import re
-import shutil
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 
 from fashion_cnn import train
 from fashion_cnn.data import Data
@@ -15,6 +12,8 @@ from fashion_cnn.evaluation import explain_run, measure_run
 from fashion_cnn.recipes import RECIPES
 from fashion_cnn.report import PICTURES, draw_all
 from fashion_cnn.run import read_arrays, read_json
+
+pytestmark = pytest.mark.slow
 
 NAMES = ("<b>x</b>", "$5 & more", "Schürze", "Платье")
 WIDTHS = {"wide": 1280, "phone": 390}
@@ -41,18 +40,6 @@ def reported(tmp_path_factory):
     assert len(said) == 10 + PICTURES
     assert len(pictures) == 2 * (PICTURES - 1)
     return page
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if not program:
-        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=options)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,15 +1,15 @@
 """The page of `fashion-cnn serve` in headless Chromium: pictures in, words and bars out."""
 
 import io
-import os
 import re
-import shutil
 
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from fashion_cnn.inference import Classifier
+
+pytestmark = pytest.mark.slow
 
 SCREENS = {"wide": (1200, False), "phone": (390, True)}
 
@@ -25,18 +25,6 @@ def picture(form="PNG"):
 
 FILE = {"name": "trousers.png", "mimeType": "image/png", "buffer": picture()}
 ANSWER = Classifier.load("photo").predict(io.BytesIO(picture()))
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not found:
-        pytest.skip("no Chromium on this machine")
-    with sync_playwright() as playwright:
-        words = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=found, args=words)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

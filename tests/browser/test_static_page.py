@@ -1,7 +1,6 @@
 """The folder of `export --format web` on a plain web host, in headless Chromium."""
 
 import io
-import os
 import shutil
 import threading
 from functools import partial
@@ -10,12 +9,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from fashion_cnn.data.photo import prepare
 from fashion_cnn.inference import Classifier
 from fashion_cnn.serving import web
 from fashion_cnn.serving.web import export_web
+
+pytestmark = pytest.mark.slow
 
 NETWORK = "standard"
 
@@ -41,21 +42,9 @@ def site(folder):
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not found:
-        pytest.skip("no Chromium on this machine")
-    with sync_playwright() as playwright:
-        words = ["--no-sandbox"] if os.geteuid() == 0 else []
-        chromium = playwright.chromium.launch(executable_path=found, args=words)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(browser, site):
-    page, wrong = browser.new_page(), []
+def page(chromium, site):
+    page, wrong = chromium.new_page(), []
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on(
@@ -151,8 +140,8 @@ def test_a_file_that_is_no_picture_is_said(page):
     expect(page.locator("#status")).to_contain_text("cannot be read; JPEG, PNG and WebP are")
 
 
-def test_from_disk_it_says_what_it_needs(browser, folder):
-    page = browser.new_page()
+def test_from_disk_it_says_what_it_needs(chromium, folder):
+    page = chromium.new_page()
     page.goto(f"file://{folder}/index.html")
     expect(page.locator("#disk")).to_contain_text("has to come from a web server")
     expect(page.locator("#disk")).to_be_visible()

@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw
 
 from fashion_cnn.inference import PRESETS
 
+pytestmark = pytest.mark.slow
+
 BLOCK = """
 import importlib.abc, sys
 class Missing(importlib.abc.MetaPathFinder):

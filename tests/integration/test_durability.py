@@ -1,6 +1,6 @@
 """Runs that are killed, damaged or starved of space, resumed and compared to the last bit.
 
-A few of each here; `pytest -m durability` tries many more and prints how many.
+A few of each here; `make test-durability` tries many more and prints how many.
 """
 
 import dataclasses
@@ -17,12 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import PROGRAM
 
 from fashion_cnn import RECIPES, train
 from fashion_cnn.data import as_data
-from fashion_cnn.evaluation import load_model
-from fashion_cnn.run import damaged_files, held, read_arrays, read_history, read_json
+from fashion_cnn.evaluation import load_model, measure_run
+from fashion_cnn.run import damaged_files, held, read_arrays, read_history, read_json, seal
 from fashion_cnn.training.checkpoint import mend, newest_checkpoint
+
+pytestmark = pytest.mark.slow
 
 # All there is to resume: order, augmentation, dropout, normalisation, momentum, schedule, bfloat16.
 SMALL = {
@@ -33,8 +36,8 @@ SMALL = {
 }
 CHANGES = {"epochs": 3, "batch_size": 29, "seed": 5}
 
-# Trains the recipe in argv[1] into argv[2]. With a number it kills itself at that file operation:
-# before and after each write, flush, renaming and deletion of a run.
+# Trains the recipe in argv[1] into argv[2], and kills itself at the file operation argv[3]:
+# before or after a write, flush, renaming or deletion of a run.
 CHILD = """
 import os, signal, sys
 from pathlib import Path
@@ -65,7 +68,6 @@ with np.load("data.npz") as saved:
 train(recipe, data, run, resume=run.is_dir())
 measure_run(run, data)
 seal(run)
-print(count)
 """
 
 
@@ -84,14 +86,33 @@ def place(tmp_path_factory):
 
 def start(place, name, run, fatal=0):
     call = [sys.executable, "-c", CHILD, f"{name}.json", str(run), str(fatal)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(call, cwd=place, **pipes)
 
 
-def finish(process):
-    out, error = process.communicate(timeout=300)
-    assert process.returncode == 0, error
-    return int(out)
+def finish(place, name, run):
+    """What the child does, in this process and to the end."""
+    data = arrays(place)
+    train(str(place / f"{name}.json"), data, run, resume=run.is_dir())
+    measure_run(run, data)
+    seal(run)
+
+
+def count_operations(place, name, run):
+    """`finish`, and how often the child would pass a point at which it can be told to die."""
+    passed, named = 0, ((os, "fsync"), (os, "replace"), (Path, "unlink"), (Path, "write_bytes"))
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name_of in named:
+            act = getattr(owner, name_of)
+
+            def counted(*words, act=act, **options):
+                nonlocal passed
+                passed += 2  # before and after it
+                return act(*words, **options)
+
+            patch.setattr(owner, name_of, counted)
+        finish(place, name, run)
+    return passed
 
 
 def digest(run):
@@ -117,7 +138,7 @@ def unbroken(place):
 
     def of(name):
         if name not in found:
-            operations = finish(start(place, name, place / f"{name}-whole"))
+            operations = count_operations(place, name, place / f"{name}-whole")
             found[name] = digest(place / f"{name}-whole"), operations
         return found[name]
 
@@ -142,7 +163,7 @@ def kill_after(place, name, run, seconds):
 
 
 def resumed_is_unbroken(place, name, run, expected):
-    finish(start(place, name, run))
+    finish(place, name, run)
     assert digest(run) == expected
     assert not list(run.rglob(".*"))  # neither a lock nor what was half written
     assert not damaged_files(run)
@@ -258,7 +279,7 @@ def test_a_finished_run_is_mended(place, finished, tmp_path, unbroken, name):
     shutil.copytree(finished, run)
     (run / name).write_bytes(b"?")
     assert mend(run) == [name]
-    finish(start(place, "standard", run))
+    finish(place, "standard", run)
     assert digest(run) == unbroken("standard")[0]
     assert not damaged_files(run)
 
@@ -321,9 +342,11 @@ def test_resuming_with_another_model_is_refused(place, finished, tmp_path):
         train(place / "standard.json", arrays(place), run, model=other, scale="0..255", resume=True)
 
 
-def interrupted(folder, *numbers):
-    """Send signals to a training on the real data, in its second epoch."""
-    call = [str(Path(sys.executable).with_name("fashion-cnn")), "train", "textbook"]
+def interrupted(folder, data, *numbers):
+    """Send signals to a training on 5,000 real images, in its second epoch or later."""
+    x, y = data.train_images[:5000], data.train_labels[:5000]
+    np.savez(folder / "few.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
+    call = [PROGRAM, "train", "textbook", "--data", "few.npz", "--epochs", "1000"]
     run = folder / "run"
     options = {"cwd": folder, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([*call, "--batch-size", "1000", "--run", run], **options)
@@ -338,7 +361,7 @@ def interrupted(folder, *numbers):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_in_good_order(tmp_path, real_data, number, status):
-    returned, error, _ = interrupted(tmp_path, number)
+    returned, error, _ = interrupted(tmp_path, real_data, number)
     assert returned == status
     assert "--resume" in error.splitlines()[-1]
     assert "Traceback" not in error
@@ -347,6 +370,6 @@ def test_a_signal_ends_it_in_good_order(tmp_path, real_data, number, status):
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path, real_data):
-    returned, _, _ = interrupted(tmp_path, signal.SIGTERM, signal.SIGTERM)
+    returned, _, _ = interrupted(tmp_path, real_data, signal.SIGTERM, signal.SIGTERM)
     assert returned == 143
     assert len(newest_checkpoint(tmp_path / "run")["history"]) >= 1

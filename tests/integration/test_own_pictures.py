@@ -3,17 +3,16 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from command import fashion_cnn
 from PIL import Image, ImageDraw
 
 from fashion_cnn import Classifier, predict
 
-PROGRAM = str(Path(sys.executable).with_name("fashion-cnn"))
+pytestmark = pytest.mark.slow
+
 CLASSES = ("caf\u00e9 au lait", "ring", "\u30b7\u30e3\u30c4")
 
 
@@ -39,13 +38,6 @@ def draw(path, kind, seed):
 def width(path):
     with Image.open(path) as image:
         return image.width
-
-
-def fashion_cnn(*words, cwd, status=0):
-    call = [PROGRAM, *map(str, words)]
-    done = subprocess.run(call, cwd=cwd, capture_output=True, text=True, timeout=600)
-    assert done.returncode == status, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +152,7 @@ def test_other_runtimes_and_the_audit(place, trained):
 def test_a_source_that_has_changed_is_refused(place, trained):
     shutil.copytree(place / "mine", place / "moving")
     words = ("train", "sprint", "--data", "moving", "--run", "changed", "--no-report")
+    words += ("--epochs", "1")
     fashion_cnn(*words, cwd=place)
     draw(place / "moving" / "ring" / "photo 03.jpg", 1, 999)
     for verb in ("evaluate", "report"):

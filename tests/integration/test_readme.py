@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import fashion_cnn, fashion_cnn_process, jax_environment
 from PIL import Image
 
 from fashion_cnn import RECIPES
@@ -19,15 +20,17 @@ from fashion_cnn.recipes import measured
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHORT = ["--epochs", "1", "--batch-size", "1000"]
-OWN = ["--epochs", "1", "--no-report", "--set", "image_size=32"]  # no network, few pictures
-FEW = ["--data", "few.npz"]
-MANY = {
-    "--seeds": [*FEW, "--epochs", "1", "--batch-size", "20"],
-    "--processes": [*FEW, "--epochs", "1", "--batch-size", "20", "--no-report"],
-    "tune": [*FEW, "--set", "epochs=1", "--set", "batch_size=20", "--trials", "2"],
-}  # of more than one training
-CUT = {"train": [*SHORT, "--no-report"], "audit": ["--recipe", "short.json", "--folds", "2"]}
+SHORT = ["--epochs", "1", "--batch-size", "20"]
+FEW = ["--data", "few.npz"]  # for child processes, whose Fashion-MNIST is whole
+CUT = {
+    "train": [*SHORT, "--no-report"],
+    "--seeds": [*SHORT, "--seeds", "2"],
+    "--processes": [*FEW, *SHORT, "--no-report", "--set", "blocks=1"],
+    "photos": ["--epochs", "1", "--no-report", "--set", "image_size=32"],
+    "--resume": [],
+    "audit": ["--recipe", "short.json", "--folds", "2"],
+    "tune": ["--set", "epochs=1", "--set", "batch_size=20", "--trials", "2"],
+}  # a word of a command: what makes it short; the last word that fits counts
 
 
 def blocks(language):
@@ -44,6 +47,14 @@ COMMANDS = [
 
 def of(program):
     return [words for words in COMMANDS if words[0] == program]
+
+
+def cut(words):
+    """What is added to a command so that it takes seconds."""
+    if words[1] not in ("train", "tune", "audit"):
+        return []
+    *_, added = (more for word, more in CUT.items() if word in words)
+    return added + ["--weights", "none"] * ("mobilenet" in words)
 
 
 def test_nothing_else_is_promised():
@@ -67,7 +78,9 @@ def test_pip_lines_name_an_extra_that_exists():
     assert {"train", "heic", "serve", "scale"} <= project["optional-dependencies"].keys()
 
 
-def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
+@pytest.mark.slow
+def test_fashion_cnn_commands_in_their_order(tmp_path, real_data, fewer_images, tasks_here):
+    fewer_images(train=500, test=100)
     Image.fromarray(real_data.test_images[0]).save(tmp_path / "garment.png")
     shirt = Image.new("RGB", (400, 300), "beige")
     shirt.paste("navy", (130, 40, 270, 260))
@@ -79,20 +92,16 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data):
     few = {"x_train": real_data.train_images[:200], "y_train": real_data.train_labels[:200]}
     few |= {"x_test": real_data.test_images[:50], "y_test": real_data.test_labels[:50]}
     np.savez(tmp_path / "few.npz", **few)
-    short = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=1000)
+    short = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=20)
     (tmp_path / "short.json").write_text(short.to_json())
-    program = str(Path(sys.executable).with_name("fashion-cnn"))
     for words in of("fashion-cnn"):
         if words[1] == "serve" or ("web" in words and not shutil.which("npm")):
             continue  # the server has a test of its own; npm is not everywhere
-        cut = [] if "--resume" in words else CUT.get(words[1], [])
-        cut = next((MANY[word] for word in words if word in MANY), cut)
-        if words[1] == "train" and "photos" in words:
-            cut = OWN + ["--weights", "none"] * ("mobilenet" in words)
-        done = subprocess.run(
-            [program, *words[1:], *cut], cwd=tmp_path, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, (words, done.stderr)
+        if "--processes" in words:  # on JAX
+            flags = jax_environment()["XLA_FLAGS"]
+            fashion_cnn_process(*words[1:], *cut(words), cwd=tmp_path, XLA_FLAGS=flags)
+        else:
+            fashion_cnn(*words[1:], *cut(words), cwd=tmp_path)
     assert {p.name for p in (tmp_path / "runs").iterdir()} == {
         "mobilenet-1",
         "own",
@@ -141,9 +150,10 @@ def test_the_container_copies_what_is_there():
             assert (ROOT / name).exists() and f"!{name}" in allowed, name
 
 
-def test_the_python_example(capsys):
+def test_the_python_example(capsys, fewer_images):
+    fewer_images(train=6000, test=1000)
     code = blocks("python")[0]  # the others: test_tracking.py
-    short = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=1000)
+    short = dataclasses.replace(RECIPES["textbook"], epochs=1)
     assert 'train("textbook"' in code
     exec(code.replace('train("textbook"', "train(SHORT"), {"SHORT": short})  # noqa: S102 (ours)
     assert 0.5 < float(capsys.readouterr().out.splitlines()[-1]) < 1

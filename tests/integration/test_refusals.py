@@ -9,12 +9,12 @@ import random
 import resource
 import struct
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import PROGRAM, fashion_cnn, fashion_cnn_process
 
 from fashion_cnn.data.fashion_mnist import FILES, _file
 from fashion_cnn.data.idx import read_idx
@@ -22,14 +22,8 @@ from fashion_cnn.models import build_model
 from fashion_cnn.models.saved import read_network
 from fashion_cnn.recipes import RECIPES, find_recipe
 
-PROGRAM = str(Path(sys.executable).with_name("fashion-cnn"))
 IMAGES, LABELS = list(FILES)[:2]
 RECIPE = json.loads(RECIPES["textbook"].to_json())
-
-
-def fashion_cnn(folder, *words, **options):
-    call = [PROGRAM, *map(str, words)]
-    return subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=300, **options)
 
 
 def header(*shape, kind=8):
@@ -190,8 +184,7 @@ CASES = [(2, *row) for row in USAGE] + [(1, *row) for row in FAILURES]
 def test_bad_input_is_refused(tmp_path, real_data, status, case, message):
     words = case(tmp_path, real_data) if callable(case) else case
     before = sorted(p for p in tmp_path.rglob("*") if not p.is_dir())
-    done = fashion_cnn(tmp_path, *words)
-    assert done.returncode == status, done.stderr
+    done = fashion_cnn(*words, cwd=tmp_path, status=status)
     *progress, said = done.stderr.splitlines()
     assert said.startswith("fashion-cnn: ") and message in said
     assert not any(line.startswith(("fashion-cnn", "Traceback", "Epoch")) for line in progress)
@@ -203,7 +196,9 @@ def test_no_space_at_the_start_leaves_nothing(tmp_path, real_data):
     def no_file_may_grow():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 
-    done = fashion_cnn(tmp_path, "train", "textbook", preexec_fn=no_file_may_grow)
+    call = [PROGRAM, "train", "textbook"]
+    pipes = {"capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run(call, cwd=tmp_path, preexec_fn=no_file_may_grow, **pipes)
     assert done.returncode == 1
     assert "environment.json: could not be written (File too large)" in done.stderr
     assert not [p for p in tmp_path.rglob("*") if not p.is_dir()]
@@ -220,19 +215,20 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path, words):
     assert done.stderr == ""
 
 
-def test_it_works_without_a_home(tmp_path, real_data):
-    environment = {key: value for key, value in os.environ.items() if key != "XDG_CACHE_HOME"}
-    environment |= {"HOME": "/dev/null/home", "FASHION_CNN_DATA": real_data.found}
-    done = fashion_cnn(tmp_path, "data", env=environment)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "fashion-mnist-samples.png").exists()
+@pytest.mark.slow
+def test_data_is_shown_and_sampled_without_a_home(tmp_path, real_data):
+    environment = {"HOME": "/dev/null/home", "FASHION_CNN_DATA": real_data.found}
+    environment |= {"XDG_CACHE_HOME": ""}
+    done = fashion_cnn_process("data", cwd=tmp_path, **environment)
+    assert done.stdout.startswith(f"Source      {real_data.found}\n")
+    assert "all             55,000       5,000  10,000" in done.stdout
+    assert (tmp_path / "fashion-mnist-samples.png").stat().st_size > 10_000
     assert done.stderr == ""
 
 
 def test_a_loss_that_is_no_number_ends_training(tmp_path, real_data):
     words = ("--batch-size", "1000", "--learning-rate", "1e30", "--run", "run")
-    done = fashion_cnn(tmp_path, "train", "textbook", *words)
-    assert done.returncode == 1
+    done = fashion_cnn("train", "textbook", *words, cwd=tmp_path, status=1)
     assert "epoch 1: the loss is nan; the steps are too large: try --learning-rate" in done.stderr
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 

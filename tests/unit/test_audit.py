@@ -11,6 +11,8 @@ from fashion_cnn.recipes import Recipe
 from fashion_cnn.report import draw_audit
 from fashion_cnn.run import write_arrays
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe("textbook", epochs=6, batch_size=10)
 
 

@@ -2,17 +2,13 @@ import subprocess
 import sys
 
 import pytest
+from command import fashion_cnn, fashion_cnn_process
 
 from fashion_cnn.inference import PRESETS
 
 HEAVY = ("keras", "tensorflow", "jax", "matplotlib", "sklearn", "numpy")
 VERBS = ("data", "recipes", "presets", "train", "evaluate", "report", "compare", "audit")
 VERBS += ("predict", "export")
-
-
-def command(*words, **options):
-    call = [sys.executable, "-c", "from fashion_cnn.cli import main; main()", *words]
-    return subprocess.run(call, capture_output=True, text=True, timeout=300, **options)
 
 
 def test_importing_the_package_and_asking_for_help_load_nothing_heavy():
@@ -29,19 +25,19 @@ def test_importing_the_package_and_asking_for_help_load_nothing_heavy():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_every_verb(verb):
-    done = command(verb, "--help")
+    done = fashion_cnn(verb, "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
 
 
 def test_presets_are_listed():
-    done = command("presets")
+    done = fashion_cnn("presets")
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines()[1:5]] == list(PRESETS)
 
 
 def test_recipes_are_listed():
-    done = command("recipes")
+    done = fashion_cnn("recipes")
     assert done.returncode == 0
     assert "textbook-plus" in done.stdout
     assert "batch_norm=true dropout=0.3 augment=flip,shift" in done.stdout
@@ -76,7 +72,7 @@ def test_recipes_are_listed():
     ],
 )
 def test_refusals_are_short_and_leave_nothing(tmp_path, words, status, message):
-    done = command(*words, cwd=tmp_path)
+    done = fashion_cnn(*words, cwd=tmp_path, status=status)
     assert done.returncode == status
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -88,6 +84,5 @@ def test_refusals_are_short_and_leave_nothing(tmp_path, words, status, message):
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    done = command("evaluate", "nowhere", "--debug", cwd=tmp_path)
-    assert done.returncode == 1
+    done = fashion_cnn_process("evaluate", "nowhere", "--debug", cwd=tmp_path, status=1)
     assert "Traceback" in done.stderr

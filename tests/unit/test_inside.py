@@ -12,7 +12,7 @@ from fashion_cnn.models import build_model
 from fashion_cnn.models.forms import mirrored
 from fashion_cnn.recipes import RECIPES
 
-FEW = {"batch_size": 20, "augment": ()}
+FEW = {"batch_size": 20, "augment": (), "label_smoothing": 0.0}
 SMALL = {
     "textbook": replace(RECIPES["textbook"], epochs=3, **FEW),
     "sprint": replace(RECIPES["sprint"], epochs=8, options={"width": 8, "hidden": 16}, **FEW),
@@ -51,6 +51,7 @@ def own_network():
     return {"model": inner, "scale": "0..1"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*SMALL, "own"])
 def test_gradcam_finds_a_planted_patch(planted, kind):
     images, labels, corners = planted

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from rounding import are_clear
 
 from fashion_cnn import Classifier, inference
 from fashion_cnn.inference import PRESET_FOLDER, PRESETS, presets
@@ -14,13 +15,16 @@ from fashion_cnn.inference import PRESET_FOLDER, PRESETS, presets
 MOST_BYTES = 12_000_000  # all of them together
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_as_good_as_its_card_says(name, real_data):
-    """On all 10,000; another processor's rounding may turn a picture or two."""
+    """On all 10,000; another processor's rounding may decide where two classes are all but even."""
     classifier, card = Classifier.load(name), presets()[name]
     answers = classifier.probabilities(real_data.test_images[..., np.newaxis])
     accuracy = (answers.argmax(1) == real_data.test_labels).mean()
-    assert accuracy == pytest.approx(card["test"]["accuracy"], abs=0.0003)
+    undecided = (~are_clear(answers)).mean()
+    assert abs(accuracy - card["test"]["accuracy"]) <= undecided + 1e-9
+    assert undecided < 0.001
     low, high = card["test"]["accuracy_interval"]
     assert low < accuracy < high
     assert card["test"]["examples"] == len(answers) == 10_000

@@ -83,6 +83,7 @@ def test_the_loss_smooths_no_answers_of_a_teacher(tiny_data, taught_by):
     assert plain[0]["val_loss"] == smoothed[0]["val_loss"]
 
 
+@pytest.mark.slow
 def test_a_preset_and_a_models_file_teach_the_same(tiny_data, taught_by, tmp_path, real_data):
     by_run = targets_of(dataclasses.replace(SHORT, teacher=taught_by), tiny_data)
     file = dataclasses.replace(SHORT, teacher=f"{taught_by}/model.onnx")

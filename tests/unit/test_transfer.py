@@ -16,6 +16,8 @@ from fashion_cnn.models import build_model
 from fashion_cnn.models.transfer import BACKBONES
 from fashion_cnn.training import features
 
+pytestmark = pytest.mark.slow
+
 PRETRAINED = Path(
     os.environ.get("FASHION_CNN_WEIGHTS", Path(__file__).parents[3] / "shared/weights")
 )
