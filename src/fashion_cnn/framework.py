@@ -19,6 +19,11 @@ with silence():
     keras.ops.zeros(1)  # the second half of the messages comes with the first operation
 
 
+# Limits of oneDNN (its "CPU dispatcher control") under which it has no bfloat16 convolutions
+_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"}
+_WITHOUT_BFLOAT16 |= {"AVX512_CORE", "AVX512_CORE_VNNI"}
+
+
 def bfloat16_is_fast() -> bool:
     """Whether the device multiplies bfloat16 faster than float32."""
     if keras.backend.backend() == "jax":
@@ -29,6 +34,9 @@ def bfloat16_is_fast() -> bool:
 
     if tf.config.list_physical_devices("GPU"):
         return True
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    if limit.upper() in _WITHOUT_BFLOAT16:
+        return False
     try:
         about = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

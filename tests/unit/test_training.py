@@ -3,6 +3,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from rounding import SAME, apart
 from fashion_cnn import RECIPES, predict, train
 from fashion_cnn.data import as_data
 from fashion_cnn.evaluation import measure_run
-from fashion_cnn.framework import keras
+from fashion_cnn.framework import bfloat16_is_fast, keras
 from fashion_cnn.models import build_model
 from fashion_cnn.models.forms import for_training
 from fashion_cnn.models.forward import BATCH, make_forward
@@ -214,7 +215,7 @@ def test_jax_trains_as_tensorflow_does(tiny_data, tmp_path):
 STEPS = """
 import dataclasses
 import numpy as np
-from fashion_cnn.framework import keras
+from fashion_cnn.framework import bfloat16_is_fast, keras
 from fashion_cnn.models.forms import for_training
 from fashion_cnn.recipes import RECIPES
 from fashion_cnn.training.optimizers import make_optimizer
@@ -485,6 +486,18 @@ def test_arrays_that_do_not_fit_are_refused(tiny_data, change, message):
 def test_what_is_no_data_is_refused():
     with pytest.raises(ValueError, match=r"expected what load_data returns, or arrays"):
         as_data(np.zeros(3))
+
+
+def test_bfloat16_is_left_alone_where_onednn_may_not_use_it(monkeypatch):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("oneDNN is TensorFlow's")
+    for limit in ("AVX2", "avx512_core"):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+        assert not bfloat16_is_fast()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "ALL")
+    about = Path("/proc/cpuinfo")
+    cpu = about.read_text() if about.exists() else ""
+    assert bfloat16_is_fast() == ("avx512_bf16" in cpu or "amx_bf16" in cpu)
 
 
 def test_a_batch_larger_than_the_data_is_refused(tiny_data):
