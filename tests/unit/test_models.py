@@ -1,8 +1,10 @@
+import os
+
 import numpy as np
 import pytest
 
 from fashion_cnn import build_model
-from fashion_cnn.framework import keras
+from fashion_cnn.framework import bfloat16_is_fast, keras
 from fashion_cnn.models.forms import FusedBatchNormalization, for_training, mirrored
 
 
@@ -159,6 +161,8 @@ def test_the_form_for_training_is_the_same_network(name, precision, tolerance):
     assert dtypes == ["float32"] + [precision] * (len(dtypes) - 2) + ["float32"]
     assert {str(v.dtype) for v in model.trainable_variables} == {"float32"}
     assert [v.shape for v in model.weights] == [v.shape for v in network.weights]
+    if precision == "bfloat16" and "ONEDNN_MAX_CPU_ISA" in os.environ and not bfloat16_is_fast():
+        pytest.skip("ONEDNN_MAX_CPU_ISA leaves oneDNN no bfloat16 convolution to compare")
     answers = network.predict(images, verbose=0)
     np.testing.assert_allclose(answers, model.predict(images, verbose=0), atol=tolerance)
 
