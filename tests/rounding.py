@@ -3,7 +3,7 @@
 import numpy as np
 
 # Where no step is large enough to amplify it, rounding of 1e-7 stays near 1e-6 of the way that the
-# weights have moved; another order of the images, or another dropout mask, is above 0.1.
+# weights have moved; with other dropout masks it is 0.2 and more.
 SAME = 1e-3
 
 

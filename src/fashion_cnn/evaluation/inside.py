@@ -110,9 +110,8 @@ def embedding_map(vectors: np.ndarray) -> np.ndarray:
     crowd = min(30, (len(vectors) - 1) / 3)
     # 500 rounds: the same picture as 1,000 in half of the time
     layout = TSNE(init=start, perplexity=crowd, max_iter=500, random_state=0)
-    with threadpool_limits(
-        1
-    ):  # more threads wait for each other: 4 times as long on a busy machine
+    # where something else uses the cores, threads wait for each other: four times as long with two
+    with threadpool_limits(1):
         return layout.fit_transform(vectors)
 
 
