@@ -64,6 +64,15 @@ def jax_environment(**changes):
     return {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": flags, **changes}
 
 
+def run_on_jax(program, *arguments, cwd=None, **environment):
+    """Run Python code on JAX, which can import from `tests`; what it printed."""
+    call = [sys.executable, "-c", program, *map(str, arguments)]
+    environment = jax_environment(PYTHONPATH=str(Path(__file__).parent), **environment)
+    done = subprocess.run(call, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def die(*_):
     """Work that ends its process; a pool's process can import it from here in no time."""
     os._exit(1)

@@ -74,7 +74,7 @@ def tasks_here(monkeypatch):
     monkeypatch.setattr("fashion_cnn.scaling.tune.tasks", tasks)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_data() -> Data:
     """Four classes that a network can tell apart: a bright quarter each, and noise."""
     rng = np.random.default_rng(0)
@@ -83,6 +83,7 @@ def tiny_data() -> Data:
     for image, label in zip(images, labels, strict=True):
         row, column = divmod(int(label), 2)
         image[14 * row : 14 * row + 14, 14 * column : 14 * column + 14] += 120
+    images.flags.writeable = labels.flags.writeable = False  # nobody spoils it for the next
     names = ("north-west", "north-east", "south-west", "south-east")
     return Data(images[:180], labels[:180], images[180:], labels[180:], names)
 

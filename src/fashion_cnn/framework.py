@@ -2,7 +2,10 @@
 
 import logging
 import os
+import sys
 from pathlib import Path
+
+import numpy as np
 
 from fashion_cnn.run import cores
 from fashion_cnn.terminal import silence
@@ -18,6 +21,12 @@ with silence():
 
     keras.ops.zeros(1)  # the second half of the messages comes with the first operation
 
+if keras.backend.backend() == "jax" and "tensorflow" not in sys.modules:
+    # Keras would import TensorFlow, where it is installed, for its seed and its types: three
+    # seconds. It asks once whether there is one, and keeps the answer.
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]
+    keras.saving.serialize_keras_object(np.float32(0))
+    del sys.modules["tensorflow"]
 
 # Limits of oneDNN (its "CPU dispatcher control") under which it has no bfloat16 convolutions
 _WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"}

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import PROGRAM
+from unbroken import at_file_operations, finish, read_npz
 
 from fashion_cnn import RECIPES, train
-from fashion_cnn.data import as_data
-from fashion_cnn.evaluation import load_model, measure_run
-from fashion_cnn.run import damaged_files, held, read_arrays, read_history, read_json, seal
+from fashion_cnn.evaluation import load_model
+from fashion_cnn.run import damaged_files, held, read_arrays, read_history, read_json
 from fashion_cnn.training.checkpoint import mend, newest_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -35,40 +35,7 @@ SMALL = {
     "marathon": {"options": {"width": 8, "stem": 2, "hidden": 8}},
 }
 CHANGES = {"epochs": 3, "batch_size": 29, "seed": 5}
-
-# Trains the recipe in argv[1] into argv[2], and kills itself at the file operation argv[3]:
-# before or after a write, flush, renaming or deletion of a run.
-CHILD = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np
-from fashion_cnn import train
-from fashion_cnn.data import as_data
-from fashion_cnn.evaluation import measure_run
-from fashion_cnn.run import seal
-recipe, run, fatal = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-count = 0
-def point():
-    global count
-    count += 1
-    if count == fatal:
-        os.kill(os.getpid(), signal.SIGKILL)
-def mortal(owner, name):
-    act = getattr(owner, name)
-    def guarded(*words, **options):
-        point()
-        done = act(*words, **options)
-        point()
-        return done
-    setattr(owner, name, guarded)
-for owner, name in ((os, "fsync"), (os, "replace"), (Path, "unlink"), (Path, "write_bytes")):
-    mortal(owner, name)
-with np.load("data.npz") as saved:
-    data = as_data(((saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])))
-train(recipe, data, run, resume=run.is_dir())
-measure_run(run, data)
-seal(run)
-"""
+TESTS = str(Path(__file__).parents[1])
 
 
 @pytest.fixture(scope="module")
@@ -85,34 +52,14 @@ def place(tmp_path_factory):
 
 
 def start(place, name, run, fatal=0):
-    call = [sys.executable, "-c", CHILD, f"{name}.json", str(run), str(fatal)]
+    call = [sys.executable, f"{TESTS}/unbroken.py", f"{name}.json", str(run), str(fatal)]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(call, cwd=place, **pipes)
 
 
-def finish(place, name, run):
+def finish_here(place, name, run):
     """What the child does, in this process and to the end."""
-    data = arrays(place)
-    train(str(place / f"{name}.json"), data, run, resume=run.is_dir())
-    measure_run(run, data)
-    seal(run)
-
-
-def count_operations(place, name, run):
-    """`finish`, and how often the child would pass a point at which it can be told to die."""
-    passed, named = 0, ((os, "fsync"), (os, "replace"), (Path, "unlink"), (Path, "write_bytes"))
-    with pytest.MonkeyPatch.context() as patch:
-        for owner, name_of in named:
-            act = getattr(owner, name_of)
-
-            def counted(*words, act=act, **options):
-                nonlocal passed
-                passed += 2  # before and after it
-                return act(*words, **options)
-
-            patch.setattr(owner, name_of, counted)
-        finish(place, name, run)
-    return passed
+    finish(place / f"{name}.json", arrays(place), run)
 
 
 def digest(run):
@@ -138,8 +85,10 @@ def unbroken(place):
 
     def of(name):
         if name not in found:
-            operations = count_operations(place, name, place / f"{name}-whole")
-            found[name] = digest(place / f"{name}-whole"), operations
+            operations = []
+            with at_file_operations(lambda: operations.append(name)):
+                finish_here(place, name, place / f"{name}-whole")
+            found[name] = digest(place / f"{name}-whole"), len(operations)
         return found[name]
 
     return of
@@ -163,7 +112,7 @@ def kill_after(place, name, run, seconds):
 
 
 def resumed_is_unbroken(place, name, run, expected):
-    finish(place, name, run)
+    finish_here(place, name, run)
     assert digest(run) == expected
     assert not list(run.rglob(".*"))  # neither a lock nor what was half written
     assert not damaged_files(run)
@@ -279,35 +228,31 @@ def test_a_finished_run_is_mended(place, finished, tmp_path, unbroken, name):
     shutil.copytree(finished, run)
     (run / name).write_bytes(b"?")
     assert mend(run) == [name]
-    finish(place, "standard", run)
+    finish_here(place, "standard", run)
     assert digest(run) == unbroken("standard")[0]
     assert not damaged_files(run)
 
 
 def arrays(place):
-    with np.load(place / "data.npz") as saved:
-        return as_data(((saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])))
+    return read_npz(place / "data.npz")
 
 
 FULL = """
 import resource, sys
-import numpy as np
 from fashion_cnn import train
-from fashion_cnn.data import as_data
 from fashion_cnn.framework import keras
-with np.load("data.npz") as saved:
-    data = as_data(((saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])))
+from unbroken import read_npz
 class Fill(keras.callbacks.Callback):  # from the second epoch on no file may be longer
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 1:
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-train("textbook-plus.json", data, sys.argv[1], callbacks=[Fill()])
+train("textbook-plus.json", read_npz("data.npz"), sys.argv[1], callbacks=[Fill()])
 """
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(place, unbroken):
-    call = [sys.executable, "-c", FULL, "full"]
-    done = subprocess.run(call, cwd=place, capture_output=True, text=True, timeout=300)
+    call, tests = [sys.executable, "-c", FULL, "full"], os.environ | {"PYTHONPATH": TESTS}
+    done = subprocess.run(call, cwd=place, env=tests, capture_output=True, text=True, timeout=300)
     assert "epoch-00002.npz: could not be written (File too large)" in done.stderr
     run = place / "full"
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["epoch-00001.npz"]
@@ -343,13 +288,13 @@ def test_resuming_with_another_model_is_refused(place, finished, tmp_path):
 
 
 def interrupted(folder, data, *numbers):
-    """Send signals to a training on 5,000 real images, in its second epoch or later."""
-    x, y = data.train_images[:5000], data.train_labels[:5000]
+    """Send signals to a training in short steps, in its second epoch or later."""
+    x, y = data.train_images[:500], data.train_labels[:500]
     np.savez(folder / "few.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
-    call = [PROGRAM, "train", "textbook", "--data", "few.npz", "--epochs", "1000"]
+    call = [PROGRAM, "train", "textbook", "--data", "few.npz", "--epochs", "9999"]
     run = folder / "run"
     options = {"cwd": folder, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([*call, "--batch-size", "1000", "--run", run], **options)
+    process = subprocess.Popen([*call, "--batch-size", "50", "--run", run], **options)
     while not list(run.glob("checkpoints/epoch-*.npz")) and process.poll() is None:
         time.sleep(0.05)
     for number in numbers:
@@ -373,3 +318,19 @@ def test_a_second_signal_ends_it_at_once(tmp_path, real_data):
     returned, _, _ = interrupted(tmp_path, real_data, signal.SIGTERM, signal.SIGTERM)
     assert returned == 143
     assert len(newest_checkpoint(tmp_path / "run")["history"]) >= 1
+
+
+BUSY = """
+import hashlib, os, sys, threading
+from fashion_cnn import cli
+cli._heed_signals()
+threading.Timer(1, os.kill, (os.getpid(), int(sys.argv[1]))).start()
+hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # an hour, in which Python hears no signal
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_long_computation_too(number, status):
+    call = [sys.executable, "-c", BUSY, str(int(number))]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (status, "")

@@ -19,8 +19,8 @@ def trained(recipe, folder, *words):
 
 @pytest.mark.slow
 def test_the_textbook_lands_in_its_band(tmp_path, real_data):
-    # four standard deviations about the mean of six seeds, 87.98 ± 0.53, after 2 of 10 epochs
-    assert 85.8 <= trained("textbook", tmp_path, "--epochs", "2") <= 90.1
+    # four standard deviations about the mean of six seeds, 85.95 ± 0.63, after 1 of 10 epochs
+    assert 83.4 <= trained("textbook", tmp_path, "--epochs", "1") <= 88.5
 
 
 @pytest.mark.slow

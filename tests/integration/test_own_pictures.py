@@ -57,11 +57,11 @@ def weights(place):
     from fashion_cnn.framework import keras
 
     keras.utils.set_random_seed(0)
-    network = keras.applications.MobileNet(weights=None)
+    network = keras.applications.MobileNet(weights=None, input_shape=(48, 48, 3))
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
-    network(np.random.default_rng(0).normal(0, 0.5, (8, 224, 224, 3)), training=True)
+    network(np.random.default_rng(0).normal(0, 0.5, (8, 48, 48, 3)), training=True)
     path = place / "mobilenet.weights.h5"
     network.save_weights(path)
     return path
@@ -69,8 +69,8 @@ def weights(place):
 
 @pytest.fixture(scope="module")
 def trained(place, weights):
-    words = ("--weights", weights, "--set", "image_size=96", "--set", "head_epochs=2")
-    words += ("--epochs", "3", "--set", "class_weights=true")
+    words = ("--weights", weights, "--set", "image_size=48", "--set", "smallest=48")
+    words += ("--epochs", "3", "--set", "head_epochs=2", "--set", "class_weights=true")
     return fashion_cnn("train", "mobilenet", "--data", "mine", *words, cwd=place)
 
 
@@ -125,7 +125,7 @@ def test_photos_of_any_size_are_prepared_as_they_were_for_training(place, traine
     run, photo = place / "runs" / "mobilenet-1", place / "mine" / "ring" / "photo 00.jpg"
     with Image.open(photo) as file:
         image = file.convert("RGB")
-    small = image.resize((96, 96), Image.Resampling.BICUBIC)
+    small = image.resize((48, 48), Image.Resampling.BICUBIC)
     expected = predict(run, np.asarray(small)[np.newaxis])[0].argmax()
     classifier = Classifier.load(run)
     np.testing.assert_array_equal(classifier.see(str(photo)).pixels, np.asarray(small))

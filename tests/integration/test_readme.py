@@ -21,11 +21,12 @@ from fashion_cnn.recipes import measured
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = ["--epochs", "1", "--batch-size", "20"]
+SMALL = [word for pair in ("stem=2", "width=4", "blocks=1", "hidden=8") for word in ("--set", pair)]
 FEW = ["--data", "few.npz"]  # for child processes, whose Fashion-MNIST is whole
 CUT = {
     "train": [*SHORT, "--no-report"],
-    "--seeds": [*SHORT, "--seeds", "2"],
-    "--processes": [*FEW, *SHORT, "--no-report", "--set", "blocks=1"],
+    "--seeds": [*SHORT, "--seeds", "2", *SMALL],
+    "--processes": [*FEW, *SHORT, "--no-report", *SMALL],
     "photos": ["--epochs", "1", "--no-report", "--set", "image_size=32"],
     "--resume": [],
     "audit": ["--recipe", "short.json", "--folds", "2"],
@@ -150,6 +151,7 @@ def test_the_container_copies_what_is_there():
             assert (ROOT / name).exists() and f"!{name}" in allowed, name
 
 
+@pytest.mark.slow
 def test_the_python_example(capsys, fewer_images):
     fewer_images(train=6000, test=1000)
     code = blocks("python")[0]  # the others: test_tracking.py

@@ -550,6 +550,7 @@ def wait_for(condition):
     raise AssertionError("waited in vain")
 
 
+@pytest.mark.slow
 def test_workers_count_together(serving):
     with serving("textbook", "--workers", 2) as (_, port, _):
         for _ in range(20):
@@ -560,8 +561,8 @@ def test_workers_count_together(serving):
 
 @pytest.mark.slow
 def test_what_comes_to_a_full_line_is_told_at_once(serving):
-    """5 s of work are in line; the process goes on answering, and says when to come again."""
-    many = np.broadcast_to(IMAGES[:1], (10_000, 28, 28, 1))
+    """Seconds of work are in line; the process goes on answering, and says when to come again."""
+    many = np.broadcast_to(IMAGES[:1], (5_000, 28, 28, 1))
     path = "/v2/models/thorough/infer"
     tensor = {"name": "pixels", "datatype": "UINT8", "shape": list(many.shape)}
     head = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": many.size}}]})
@@ -589,6 +590,7 @@ def refused_start(*words):
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 def test_a_start_that_cannot_be_is_refused_in_a_line(tmp_path, server, model):
     whole = model.read_bytes()
     model.write_bytes(whole[: len(whole) // 2])

@@ -62,6 +62,7 @@ def test_erase_paints_one_rectangle_on_half_of_the_images():
     assert white.mean(0)[4:-4, 4:-4].min() > 0.02 and white.mean(0)[12:16, 12:16].max() < 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_the_same_code_runs_on_jax(name):
     jnp = pytest.importorskip("jax.numpy")

@@ -144,6 +144,7 @@ def test_good_mirror_fills_the_cache(empty_machine, monkeypatch, real_data):
     np.testing.assert_array_equal(again.test_images, real_data.test_images)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="apt-get is not here"
 )

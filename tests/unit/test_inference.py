@@ -54,7 +54,10 @@ def run(data, tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("name", KINDS)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in KINDS if name != "textbook"]
+
+
+@pytest.mark.parametrize("name", ["textbook", *SLOW])
 def test_onnx_answers_as_keras_at_its_temperature(data, tmp_path, name):
     run = make_run(data, name, tmp_path / "run")
     path = export_here(run, data, "onnx", tmp_path / "model.onnx")
@@ -69,6 +72,7 @@ def test_onnx_answers_as_keras_at_its_temperature(data, tmp_path, name):
     assert card["temperature_folded"] and card["class_names"] == list(data.class_names)
 
 
+@pytest.mark.slow
 def test_int8_is_as_accurate_and_a_third_of_the_size(tiny_data, tmp_path):
     run = make_run(tiny_data, "textbook", tmp_path / "run", epochs=10)
     export_here(run, tiny_data, "onnx", run / "model.onnx")

@@ -117,6 +117,7 @@ def test_pictures_like_fashion_mnist_are_left_alone():
         np.testing.assert_array_equal(prepared.pixels[..., 0], small)
 
 
+@pytest.mark.slow
 def test_a_large_photo_is_made_smaller_in_the_reading():
     image, mask = draw("#202028", "#e8e4dc")
     large = image.resize((2100, 2600))

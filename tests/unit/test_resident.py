@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import jax_environment
+from command import jax_environment, run_on_jax
 from rounding import SAME
 
 from fashion_cnn.run import read_history
@@ -105,15 +105,8 @@ def on_jax(tiny_data, tmp_path):
     arrays |= {"x_test": tiny_data.test_images, "y_test": tiny_data.test_labels}
     np.savez(tmp_path / "data.npz", **arrays)
 
-    def run(program):
-        changes = {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
-        environment = jax_environment(**changes)
-        call = [sys.executable, "-c", program]
-        done = subprocess.run(call, env=environment, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return run
+    cache = {"XDG_CACHE_HOME": str(tmp_path)}
+    return lambda program: json.loads(run_on_jax(program, cwd=tmp_path, **cache))
 
 
 def test_an_epoch_on_the_device_is_fits_epoch(on_jax):

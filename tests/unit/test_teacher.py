@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -28,10 +29,10 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-@pytest.fixture
-def taught_by(tiny_data, tmp_path, cache):
+@pytest.fixture(scope="module")
+def taught_by(tiny_data, tmp_path_factory):
     """A run that knows the tiny data."""
-    return make_teacher(SHORT, tiny_data, tmp_path / "teacher")
+    return make_teacher(SHORT, tiny_data, tmp_path_factory.mktemp("teacher") / "run")
 
 
 def make_teacher(recipe, data, run):
@@ -46,7 +47,8 @@ def misled(data):
     return dataclasses.replace(data, train_labels=(data.train_labels + 1) % 4)
 
 
-def test_what_is_learnt_is_what_the_teacher_says(tiny_data, tmp_path, taught_by):
+@pytest.mark.slow
+def test_what_is_learnt_is_what_the_teacher_says(tiny_data, tmp_path, taught_by, cache):
     recipe = dataclasses.replace(SHORT, teacher=taught_by, teaching=1.0, epochs=6)
     for size in (15, 32):  # the halves of 32 are worked on at the same time
         run = tmp_path / f"by-{size}"
@@ -74,7 +76,7 @@ def test_targets_are_the_weighted_mean_and_asked_for_once(tiny_data, taught_by, 
     assert targets_of(SHORT, tiny_data) is tiny_data.train_labels
 
 
-def test_the_loss_smooths_no_answers_of_a_teacher(tiny_data, taught_by):
+def test_the_loss_smooths_no_answers_of_a_teacher(tiny_data, taught_by, cache):
     recipe = dataclasses.replace(SHORT, epochs=1, teacher=taught_by, teaching=1.0)
     plain, smoothed = (
         train(dataclasses.replace(recipe, label_smoothing=s), tiny_data).history for s in (0.0, 0.3)
@@ -84,7 +86,7 @@ def test_the_loss_smooths_no_answers_of_a_teacher(tiny_data, taught_by):
 
 
 @pytest.mark.slow
-def test_a_preset_and_a_models_file_teach_the_same(tiny_data, taught_by, tmp_path, real_data):
+def test_a_preset_and_a_models_file_teach_the_same(tiny_data, taught_by, cache, real_data):
     by_run = targets_of(dataclasses.replace(SHORT, teacher=taught_by), tiny_data)
     file = dataclasses.replace(SHORT, teacher=f"{taught_by}/model.onnx")
     np.testing.assert_array_equal(targets_of(file, tiny_data), by_run)
@@ -113,6 +115,7 @@ def test_who_cannot_teach_is_refused_before_anything(tiny_data, real_data, tmp_p
         dataclasses.replace(SHORT, teacher="textbook", class_weights=True)
 
 
+@pytest.mark.slow
 def test_who_has_learnt_from_the_held_out_images_does_not_teach(tiny_data, tmp_path, cache):
     all_of_it = dataclasses.replace(SHORT, validation="none")
     recipe = dataclasses.replace(
@@ -123,8 +126,10 @@ def test_who_has_learnt_from_the_held_out_images_does_not_teach(tiny_data, tmp_p
     assert train(dataclasses.replace(recipe, validation="none"), tiny_data).history
 
 
-def test_a_run_goes_on_with_its_teacher_and_with_no_other(tiny_data, taught_by, tmp_path):
-    recipe = dataclasses.replace(SHORT, teacher=taught_by)
+@pytest.mark.slow
+def test_a_run_goes_on_with_its_teacher_and_with_no_other(tiny_data, taught_by, tmp_path, cache):
+    shutil.copytree(taught_by, tmp_path / "teacher")
+    recipe = dataclasses.replace(SHORT, teacher=str(tmp_path / "teacher"))
     whole = train(recipe, tiny_data, tmp_path / "whole")
 
     class Break(Exception):

@@ -1,14 +1,12 @@
 import dataclasses
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
-from command import jax_environment
+from command import run_on_jax
 from rounding import SAME, apart
 
 from fashion_cnn import RECIPES, predict, train
@@ -71,6 +69,7 @@ def test_a_run_broken_off_and_resumed_is_the_run_never_broken(recipe, tiny_data,
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tiny_data, tmp_path):
     whole = train(PLUS, tiny_data, tmp_path / "run")
     newest = tmp_path / "run" / "checkpoints" / "epoch-00003.npz"
@@ -199,10 +198,8 @@ def test_jax_trains_as_tensorflow_does(tiny_data, tmp_path):
     np.savez(tmp_path / "data.npz", **arrays, y_test=tiny_data.test_labels)
     recipe = dataclasses.replace(SHORT, epochs=8)
     (tmp_path / "recipe.json").write_text(recipe.to_json())
-    call = [sys.executable, "-c", JAX, tmp_path / "recipe.json", tmp_path / "data.npz"]
-    done = subprocess.run(call, env=jax_environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    history, answers = json.loads(done.stdout)
+    said = run_on_jax(JAX, tmp_path / "recipe.json", tmp_path / "data.npz")
+    history, answers = json.loads(said)
     ours = train(recipe, tiny_data)
     for row, other in zip(ours.history, history, strict=True):
         assert row.keys() == other.keys()
@@ -244,9 +241,7 @@ def test_steps_on_jax_are_tensorflows(tiny_data, tmp_path, monkeypatch):
     images, labels = tiny_data.train_images[:180, ..., None], tiny_data.train_labels[:180]
     np.savez("data.npz", images=images, labels=labels.astype(np.int32))
     exec(STEPS, {})  # noqa: S102 (ours)
-    call = [sys.executable, "-c", STEPS]
-    done = subprocess.run(call, env=jax_environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_on_jax(STEPS)
     (sums, *ours), (other_sums, *theirs) = (
         list(np.load(f"{backend}.npz").values()) for backend in ("tensorflow", "jax")
     )
@@ -418,6 +413,7 @@ def test_weight_decay_spares_biases_and_normalisations(tiny_data):
     assert spared == {"bias", "beta", "gamma"}
 
 
+@pytest.mark.slow
 def test_compact_learns_in_bfloat16_and_without_validation(tiny_data, run_folder):
     recipe = dataclasses.replace(SPRINT, validation="none", epochs=8, mirror=False)
     trained = train(recipe, tiny_data, run_folder)

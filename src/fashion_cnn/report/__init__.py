@@ -65,7 +65,9 @@ def draw_all(run: Path, data: Data, tick: Callable[[str], Any] = lambda what: No
     for name, draw in pictures.items():
         tick(name)
         figure = draw()
-        paths += [save(figure, run / f"{name}.png"), save(figure, run / "svg" / f"{name}.svg")]
+        paths.append(save(figure, run / f"{name}.png"))
+        figure.set_layout_engine("none")  # it is laid out
+        paths.append(save(figure, run / "svg" / f"{name}.svg"))
     tick("report.html")
     return [*paths, write_page(run, data, list(pictures))]
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,6 @@ from fashion_cnn.run import (
     write_text,
     write_whole,
 )
-from fashion_cnn.terminal import silence
 from fashion_cnn.training.batches import Look, chunks, epoch_plan, training_index
 from fashion_cnn.training.checkpoint import (
     KEEP,
@@ -164,8 +163,6 @@ def train(
             network.set_weights(model.get_weights())
         network = to_keep(network, own_model, recipe.mirror)
         if run:
-            with silence(), suppress(ImportError):
-                import tensorflow  # noqa: F401 (Keras's saving does on JAX too, and it greets)
             write_whole(run / "model.keras", network.save)
             seal(run, *BEGUN, "history.csv", "model.keras", "checkpoints/*.npz")
     return Trained(network, history, run)

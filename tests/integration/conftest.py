@@ -1,0 +1,104 @@
+"""What more than one file of tests works on; made once for all workers."""
+
+import fcntl
+
+import numpy as np
+import pytest
+from command import jax_environment, run_on_jax
+from PIL import Image
+from scaling import IMAGES, STEADY
+
+from fashion_cnn.data import as_data
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """`made_once("name", make)`: a folder that `make(folder)` fills, once for all workers."""
+    root = tmp_path_factory.getbasetemp()
+    root = root if root.name.startswith("pytest-") else root.parent  # above the workers' folders
+
+    def folder(name, make):
+        place = root / f"once-{name}"
+        with (root / f"once-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (place / "made").exists():
+                place.mkdir()
+                make(place)
+                (place / "made").touch()
+        return place
+
+    return folder
+
+
+@pytest.fixture
+def quickly_compiled(monkeypatch):
+    """Processes on JAX that a test starts compile quickly."""
+    monkeypatch.setenv("XLA_FLAGS", jax_environment()["XLA_FLAGS"])
+
+
+@pytest.fixture(scope="session")
+def data(real_data):
+    """What `STEADY` is trained on."""
+    x, y = real_data.train_images[:IMAGES], real_data.train_labels[:IMAGES]
+    return as_data(((x, y), (real_data.test_images[:20], real_data.test_labels[:20])))
+
+
+ALONE = """
+import json, numpy as np
+from fashion_cnn import build_model, train
+from fashion_cnn.data import as_data
+from fashion_cnn.framework import keras
+from fashion_cnn.recipes import find_recipe
+recipe = find_recipe("recipe.json")
+with np.load("data.npz") as saved:
+    data = as_data(((saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])))
+keras.utils.set_random_seed(recipe.seed)
+start = build_model(recipe.model, (28, 28, 1), 10, recipe.options).get_weights()
+end = train(recipe, data).model.get_weights()
+np.savez("start.npz", *start)
+np.savez("end.npz", *end)
+"""
+
+
+@pytest.fixture(scope="session")
+def alone(data, made_once):
+    """The weights before and after a training that nobody shared, on the same backend."""
+
+    def make(folder):
+        (folder / "recipe.json").write_text(STEADY.to_json())
+        arrays = {"x": data.train_images, "y": data.train_labels}
+        arrays |= {"x_test": data.test_images, "y_test": data.test_labels}
+        np.savez(folder / "data.npz", **arrays)
+        run_on_jax(ALONE, cwd=folder)
+
+    folder = made_once("alone", make)
+    start, end = (list(np.load(folder / f"{name}.npz").values()) for name in ("start", "end"))
+    assert min(np.abs(a - b).max() for a, b in zip(start, end, strict=True)) > 5e-4
+    return start, end
+
+
+@pytest.fixture(scope="session")
+def few(real_data, tmp_path_factory):
+    """A source of 600 images."""
+    path = tmp_path_factory.mktemp("few") / "few.npz"
+    np.savez(
+        path,
+        x_train=real_data.train_images[:500],
+        y_train=real_data.train_labels[:500],
+        x_test=real_data.test_images[:100],
+        y_test=real_data.test_labels[:100],
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def drawn(made_once, real_data):
+    """4,200 pictures in folders, named in their order."""
+
+    def make(root):
+        for i in range(4200):
+            folder = root / "drawn" / f"{i // 1000}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(real_data.test_images[i]).save(folder / f"{i:05d}.png")
+
+    return made_once("pictures", make) / "drawn"

@@ -1,0 +1,74 @@
+"""What the tests of several processes and machines share."""
+
+import csv
+from contextlib import suppress
+
+import pyarrow.parquet as pq
+from rounding import SAME, apart
+
+from fashion_cnn.evaluation import load_model
+from fashion_cnn.recipes import Recipe
+
+# A small network, and steps that do not amplify rounding (docs/decisions/0009).
+STEADY = Recipe(
+    "steady",
+    model="compact",
+    options={"stem": 2, "width": 2, "blocks": 1, "hidden": 4, "dropout": 0.3},
+    optimizer="sgd",
+    learning_rate=0.0001,
+    batch_size=36,
+    epochs=2,
+    augment=("flip", "shift"),
+    validation="none",
+)
+IMAGES = 49 * 36 + 17  # 50 steps an epoch; the last batch cannot be shared
+
+# A search on `few_images`.
+SMALL = {"stem": 4, "width": 4, "blocks": 1, "hidden": 8}
+QUICK = Recipe("quick", model="compact", options=SMALL, epochs=3, batch_size=32)
+SPACE = {"learning_rate": {"low": 0.001, "high": 0.01, "log": True}, "dropout": [0.0, 0.2]}
+
+
+def weights(run):
+    return load_model(run).get_weights()
+
+
+def assert_same(run, alone):
+    """A run's weights are those of the training that nobody shared, but for rounding."""
+    start, end = alone
+    assert apart(weights(run), end, start) < SAME
+
+
+class AfterAnEpoch:
+    """A callback that does something once, after the first epoch, and counts epochs."""
+
+    def __init__(self, do):
+        self.do, self.ends = do, []
+
+    def set_params(self, params):
+        pass
+
+    def on_epoch_begin(self, epoch):
+        pass
+
+    def on_train_batch_end(self, batch, logs):
+        pass
+
+    def on_epoch_end(self, epoch, logs):
+        self.ends.append(epoch)
+        if self.do:
+            self.do, do = None, self.do
+            do()
+
+
+def read_csv(path):
+    with suppress(FileNotFoundError), open(path, newline="") as file:
+        return list(csv.DictReader(file))
+    return []
+
+
+def assert_each_once(output, drawn):
+    rows = pq.read_table(output).to_pylist()
+    paths = [row["path"] for row in rows]
+    assert paths == sorted(map(str, drawn.rglob("*.png")))
+    assert all(row["label"] and row["error"] is None for row in rows)
