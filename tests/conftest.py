@@ -38,13 +38,13 @@ def real_data() -> Data:
     return load_data()
 
 
-@pytest.fixture
-def fewer_images(real_data, monkeypatch):
-    """Makes Fashion-MNIST shorter for commands in this process; its checksums stay as they are."""
+@pytest.fixture(scope="session")
+def first_images(real_data):
+    """`first_images(train, test)`: Fashion-MNIST's first images; its checksums as they are."""
 
     def shorten(train, test):
         held_out = real_data.validation_index
-        fewer = dataclasses.replace(
+        return dataclasses.replace(
             real_data,
             train_images=real_data.train_images[:train],
             train_labels=real_data.train_labels[:train],
@@ -52,6 +52,16 @@ def fewer_images(real_data, monkeypatch):
             test_labels=real_data.test_labels[:test],
             held_out=held_out[held_out < train],
         )
+
+    return shorten
+
+
+@pytest.fixture
+def fewer_images(first_images, monkeypatch):
+    """Makes Fashion-MNIST shorter for commands in this process."""
+
+    def shorten(train, test):
+        fewer = first_images(train, test)
         monkeypatch.setattr("fashion_cnn.data.load_fashion_mnist", lambda: fewer)
 
     return shorten

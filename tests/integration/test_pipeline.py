@@ -53,15 +53,23 @@ FILES = PICTURES | {
 }
 
 
-QUICK = ("--epochs", "1", "--batch-size", "1000")
+QUICK = ("--epochs", "1", "--batch-size", "200")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, real_data):
+def data(first_images):
+    """A fifth of Fashion-MNIST."""
+    return first_images(train=12_000, test=2_000)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data):
     """One epoch with few, large steps; everything after training is as ever."""
     folder = tmp_path_factory.mktemp("project")
     words = ("train", "textbook", *QUICK, "--set", "dropout=0.1")
-    return folder, fashion_cnn(*words, cwd=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fashion_cnn.data.load_fashion_mnist", lambda: data)
+        yield folder, fashion_cnn(*words, cwd=folder)
 
 
 def test_the_eight_steps_are_shown(trained):
@@ -83,7 +91,7 @@ def test_results_are_on_standard_output(trained):
     assert lines[-2:] == ["Run: runs/textbook-1", "Report: runs/textbook-1/report.html"]
 
 
-def test_the_run_folder_is_whole(trained):
+def test_the_run_folder_is_whole(trained, data):
     folder, _ = trained
     run = folder / "runs" / "textbook-1"
     assert {p.name for p in run.iterdir()} == FILES | {"checkpoints", "svg"}
@@ -91,8 +99,10 @@ def test_the_run_folder_is_whole(trained):
     check = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
     assert subprocess.run(check, cwd=run, capture_output=True).returncode == 0
     metrics = json.loads((run / "metrics.json").read_text())
-    assert (metrics["test_examples"], metrics["validation_examples"]) == (10_000, 5_000)
-    assert (metrics["train_examples"], metrics["parameters"]) == (55_000, 241_546)
+    examples = [metrics[f"{split}_examples"] for split in ("train", "validation", "test")]
+    held_out = len(data.validation_index)
+    assert examples == [12_000 - held_out, held_out, 2_000]
+    assert metrics["parameters"] == 241_546
     explained = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     for key in metrics:
         assert f"`{re.sub('^(test|validation)_', '', key)}`" in explained, key
@@ -117,11 +127,11 @@ def test_evaluate_gives_the_same_number_to_the_last_digit(trained):
     assert "test_accuracy" in again and "test_loss" in again
 
 
-def test_predict_on_a_file(trained, real_data):
+def test_predict_on_a_file(trained, data):
     folder, _ = trained
     names = []
     for i in range(3):
-        Image.fromarray(real_data.test_images[i]).save(folder / f"{i}.png")
+        Image.fromarray(data.test_images[i]).save(folder / f"{i}.png")
         names.append(f"{i}.png")
     words = (*names, "--model", "runs/textbook-1", "--format", "jsonl", "--top", "2")
     done = fashion_cnn("predict", *words, cwd=folder)
@@ -132,23 +142,23 @@ def test_predict_on_a_file(trained, real_data):
     temperature = json.loads((folder / "runs/textbook-1/metrics.json").read_text())["temperature"]
     expected = at_temperature(expected, temperature)
     for row, probabilities in zip(rows, expected[:3], strict=True):
-        assert row["label"] == real_data.class_names[probabilities.argmax()]
+        assert row["label"] == data.class_names[probabilities.argmax()]
         assert row["probability"] == pytest.approx(probabilities.max(), abs=1e-4)
         assert len(row["top"]) == 2
     classifier = Classifier.load(folder / "runs/textbook-1")
-    found = classifier.probabilities(real_data.test_images[..., np.newaxis])
-    np.testing.assert_allclose(found, expected, atol=1e-4)  # all 10,000
+    found = classifier.probabilities(data.test_images[..., np.newaxis])
+    np.testing.assert_allclose(found, expected, atol=1e-4)  # all 2,000
     clear = are_clear(expected)
     assert (found.argmax(1) == expected.argmax(1))[clear].all()
     assert clear.mean() > 0.99
 
 
-def test_what_cannot_be_read_is_said_in_its_place(trained, real_data):
+def test_what_cannot_be_read_is_said_in_its_place(trained, data):
     folder, _ = trained
     (folder / "mixed").mkdir()
-    Image.fromarray(real_data.test_images[0]).save(folder / "mixed" / "a.png")
+    Image.fromarray(data.test_images[0]).save(folder / "mixed" / "a.png")
     (folder / "mixed" / "b.png").write_text("no picture")
-    Image.fromarray(real_data.test_images[1]).save(folder / "mixed" / "c.png")
+    Image.fromarray(data.test_images[1]).save(folder / "mixed" / "c.png")
     words = ("predict", "mixed", "none.png", "--format", "jsonl", "--unsure", "ask.csv")
     done = fashion_cnn(*words, cwd=folder, status=1)
     assert "2 of 4 pictures could not be read" in done.stderr
@@ -202,9 +212,8 @@ def test_a_run_broken_off_is_resumed_to_the_same_end(trained):
         assert (broken / name).read_text() == (run / name).read_text()
 
 
-def test_runs_are_compared(trained, fewer_images):
+def test_runs_are_compared(trained):
     folder, _ = trained
-    fewer_images(train=5000, test=10_000)
     words = ("train", "textbook", *QUICK, "--seed", "1", "--no-report")
     fashion_cnn(*words, cwd=folder)
     assert not (folder / "runs/textbook-2/report.html").exists()
@@ -213,7 +222,7 @@ def test_runs_are_compared(trained, fewer_images):
     found = json.loads(fashion_cnn("compare", *runs, "--json", cwd=folder).stdout)
     (pair,) = found["pairs"]
     accuracy = [found["runs"][run]["test_accuracy"] for run in runs]
-    assert pair["only_first"] - pair["only_second"] == round(1e4 * (accuracy[0] - accuracy[1]))
+    assert pair["only_first"] - pair["only_second"] == round(2000 * (accuracy[0] - accuracy[1]))
     assert f"{100 * accuracy[0]:.2f} (" in shown and f"{pair['p_value']:.2g}" in shown
     assert (folder / "comparison.png").stat().st_size > 10_000
 

@@ -55,7 +55,8 @@ def cut(words):
     if words[1] not in ("train", "tune", "audit"):
         return []
     *_, added = (more for word, more in CUT.items() if word in words)
-    return added + ["--weights", "none"] * ("mobilenet" in words)
+    scratch = ["--weights", "none", "--set", "smallest=32"]
+    return added + scratch * ("mobilenet" in words)
 
 
 def test_nothing_else_is_promised():
