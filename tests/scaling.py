@@ -23,7 +23,7 @@ STEADY = Recipe(
 )
 IMAGES = 49 * 36 + 17  # 50 steps an epoch; the last batch cannot be shared
 
-# A search on `few_images`.
+# What searches train on the fixture `few`.
 SMALL = {"stem": 4, "width": 4, "blocks": 1, "hidden": 8}
 QUICK = Recipe("quick", model="compact", options=SMALL, epochs=3, batch_size=32)
 SPACE = {"learning_rate": {"low": 0.001, "high": 0.01, "log": True}, "dropout": [0.0, 0.2]}

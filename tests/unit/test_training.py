@@ -183,7 +183,8 @@ from fashion_cnn import predict, train
 from fashion_cnn.recipes import find_recipe
 with np.load(sys.argv[2]) as saved:
     train_set, test_set = (saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])
-trained = train(find_recipe(sys.argv[1]), (train_set, test_set))
+trained = train(find_recipe(sys.argv[1]), (train_set, test_set), "run")
+assert "tensorflow" not in sys.modules  # which takes seconds to import
 answers = predict(trained.model, test_set[0])
 print(json.dumps([trained.history, answers.tolist()]))
 """
@@ -198,7 +199,7 @@ def test_jax_trains_as_tensorflow_does(tiny_data, tmp_path):
     np.savez(tmp_path / "data.npz", **arrays, y_test=tiny_data.test_labels)
     recipe = dataclasses.replace(SHORT, epochs=8)
     (tmp_path / "recipe.json").write_text(recipe.to_json())
-    said = run_on_jax(JAX, tmp_path / "recipe.json", tmp_path / "data.npz")
+    said = run_on_jax(JAX, "recipe.json", "data.npz", cwd=tmp_path)
     history, answers = json.loads(said)
     ours = train(recipe, tiny_data)
     for row, other in zip(ours.history, history, strict=True):
