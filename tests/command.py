@@ -9,9 +9,14 @@ import warnings
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
+
 from fashion_cnn import cli
 
 PROGRAM = str(Path(sys.executable).with_name("fashion-cnn"))
+# XLA compiles in half of the time without optimizing
+_FLAGS = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+QUICK_XLA = {"XLA_FLAGS": _FLAGS.strip()}
 
 
 def fashion_cnn(*words, cwd=None, status=0, **environment):
@@ -59,9 +64,8 @@ def fashion_cnn_process(*words, cwd=None, status=0, **environment):
 
 
 def jax_environment(**changes):
-    """Variables of a process on JAX whose programs XLA compiles in half of the time, for a run."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
-    return {**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": flags, **changes}
+    """The environment of a process on JAX that compiles quickly."""
+    return {**os.environ, "KERAS_BACKEND": "jax", **QUICK_XLA, **changes}
 
 
 def run_on_jax(program, *arguments, cwd=None, **environment):
@@ -71,6 +75,12 @@ def run_on_jax(program, *arguments, cwd=None, **environment):
     done = subprocess.run(call, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def write_npz(path, data):
+    """Write the images and labels of a `Data` as a file that `--data` and `load_data` read."""
+    arrays = {"x_train": data.train_images, "y_train": data.train_labels}
+    np.savez(path, **arrays, x_test=data.test_images, y_test=data.test_labels)
 
 
 def die(*_):

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+from command import PROGRAM
 
 from fashion_cnn.data import Data, load_data
 
@@ -110,8 +110,7 @@ def serving(tmp_path_factory):
     @contextmanager
     def start(*words):
         log = tmp_path_factory.mktemp("serving") / "log"
-        program = Path(sys.executable).with_name("fashion-cnn")
-        call = [str(program), "serve", "--port", "0", *map(str, words)]
+        call = [PROGRAM, "serve", "--port", "0", *map(str, words)]
         with log.open("w") as output, subprocess.Popen(call, stderr=output) as process:
             try:
                 for _ in range(600):

@@ -12,10 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
-
 from fashion_cnn import train
-from fashion_cnn.data import as_data
+from fashion_cnn.data import load_data
 from fashion_cnn.evaluation import measure_run
 from fashion_cnn.run import seal
 
@@ -41,14 +39,9 @@ def at_file_operations(do):
         yield
 
 
-def read_npz(path):
-    """The arrays of a file as data of classes without names."""
-    with np.load(path) as saved:
-        return as_data(((saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])))
-
-
-def finish(recipe, data, run):
-    """Train, or go on; measure and seal."""
+def finish(recipe, source, run):
+    """Train, or resume; evaluate and write the checksums."""
+    data = load_data(source)
     train(str(recipe), data, run, resume=run.is_dir())
     measure_run(run, data)
     seal(run)
@@ -62,4 +55,4 @@ if __name__ == "__main__":
             os.kill(os.getpid(), signal.SIGKILL)
 
     with at_file_operations(die):
-        finish(sys.argv[1], read_npz("data.npz"), Path(sys.argv[2]))
+        finish(sys.argv[1], "data.npz", Path(sys.argv[2]))

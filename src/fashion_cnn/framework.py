@@ -22,8 +22,8 @@ with silence():
     keras.ops.zeros(1)  # the second half of the messages comes with the first operation
 
 if keras.backend.backend() == "jax" and "tensorflow" not in sys.modules:
-    # Keras would import TensorFlow, where it is installed, for its seed and its types: three
-    # seconds. It asks once whether there is one, and keeps the answer.
+    # Keras would import TensorFlow, where it is installed, to set its seed and to compare types,
+    # which takes three seconds. It checks once whether it can, and keeps the result: make it fail.
     sys.modules["tensorflow"] = None  # type: ignore[assignment]
     keras.saving.serialize_keras_object(np.float32(0))
     del sys.modules["tensorflow"]

@@ -4,7 +4,7 @@ import fcntl
 
 import numpy as np
 import pytest
-from command import jax_environment, run_on_jax
+from command import QUICK_XLA, run_on_jax, write_npz
 from PIL import Image
 from scaling import IMAGES, STEADY
 
@@ -33,7 +33,8 @@ def made_once(tmp_path_factory):
 @pytest.fixture
 def quickly_compiled(monkeypatch):
     """Processes on JAX that a test starts compile quickly."""
-    monkeypatch.setenv("XLA_FLAGS", jax_environment()["XLA_FLAGS"])
+    for name, flags in QUICK_XLA.items():
+        monkeypatch.setenv(name, flags)
 
 
 @pytest.fixture(scope="session")
@@ -44,17 +45,14 @@ def data(real_data):
 
 
 ALONE = """
-import json, numpy as np
+import numpy as np
 from fashion_cnn import build_model, train
-from fashion_cnn.data import as_data
 from fashion_cnn.framework import keras
 from fashion_cnn.recipes import find_recipe
 recipe = find_recipe("recipe.json")
-with np.load("data.npz") as saved:
-    data = as_data(((saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])))
 keras.utils.set_random_seed(recipe.seed)
 start = build_model(recipe.model, (28, 28, 1), 10, recipe.options).get_weights()
-end = train(recipe, data).model.get_weights()
+end = train(recipe, "data.npz").model.get_weights()
 np.savez("start.npz", *start)
 np.savez("end.npz", *end)
 """
@@ -66,9 +64,7 @@ def alone(data, made_once):
 
     def make(folder):
         (folder / "recipe.json").write_text(STEADY.to_json())
-        arrays = {"x": data.train_images, "y": data.train_labels}
-        arrays |= {"x_test": data.test_images, "y_test": data.test_labels}
-        np.savez(folder / "data.npz", **arrays)
+        write_npz(folder / "data.npz", data)
         run_on_jax(ALONE, cwd=folder)
 
     folder = made_once("alone", make)
@@ -78,16 +74,10 @@ def alone(data, made_once):
 
 
 @pytest.fixture(scope="session")
-def few(real_data, tmp_path_factory):
+def few(first_images, tmp_path_factory):
     """A source of 600 images."""
     path = tmp_path_factory.mktemp("few") / "few.npz"
-    np.savez(
-        path,
-        x_train=real_data.train_images[:500],
-        y_train=real_data.train_labels[:500],
-        x_test=real_data.test_images[:100],
-        y_test=real_data.test_labels[:100],
-    )
+    write_npz(path, first_images(train=500, test=100))
     return path
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
-from command import PROGRAM, fashion_cnn_process, jax_environment
+from command import PROGRAM, QUICK_XLA, fashion_cnn_process
 from scaling import QUICK, SPACE, STEADY, AfterAnEpoch, assert_each_once, assert_same
 
 from fashion_cnn.inference import Classifier
@@ -37,7 +37,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def cluster_of_two():
     """One core each; their address, and how to end one of them and to bring it back."""
-    settings = {**SETTINGS, "XLA_FLAGS": jax_environment()["XLA_FLAGS"]}
+    settings = SETTINGS | QUICK_XLA
     before = {name: os.environ.get(name) for name in settings}
     os.environ |= settings
     from ray.cluster_utils import Cluster

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import PROGRAM
-from unbroken import at_file_operations, finish, read_npz
+from command import PROGRAM, write_npz
+from unbroken import at_file_operations, finish
 
 from fashion_cnn import RECIPES, train
+from fashion_cnn.data import as_data
 from fashion_cnn.evaluation import load_model
 from fashion_cnn.run import damaged_files, held, read_arrays, read_history, read_json
 from fashion_cnn.training.checkpoint import mend, newest_checkpoint
@@ -44,7 +45,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("durability")
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (180, 28, 28), dtype=np.uint8), np.arange(180) % 4
-    np.savez(folder / "data.npz", x=x, y=y, x_test=x[:40], y_test=y[:40])
+    write_npz(folder / "data.npz", as_data(((x, y), (x[:40], y[:40]))))
     for name, small in SMALL.items():
         recipe = dataclasses.replace(RECIPES[name], **CHANGES, **small)
         (folder / f"{name}.json").write_text(recipe.to_json())
@@ -55,11 +56,6 @@ def start(place, name, run, fatal=0):
     call = [sys.executable, f"{TESTS}/unbroken.py", f"{name}.json", str(run), str(fatal)]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(call, cwd=place, **pipes)
-
-
-def finish_here(place, name, run):
-    """What the child does, in this process and to the end."""
-    finish(place / f"{name}.json", arrays(place), run)
 
 
 def digest(run):
@@ -87,7 +83,7 @@ def unbroken(place):
         if name not in found:
             operations = []
             with at_file_operations(lambda: operations.append(name)):
-                finish_here(place, name, place / f"{name}-whole")
+                finish(place / f"{name}.json", place / "data.npz", place / f"{name}-whole")
             found[name] = digest(place / f"{name}-whole"), len(operations)
         return found[name]
 
@@ -112,7 +108,7 @@ def kill_after(place, name, run, seconds):
 
 
 def resumed_is_unbroken(place, name, run, expected):
-    finish_here(place, name, run)
+    finish(place / f"{name}.json", place / "data.npz", run)
     assert digest(run) == expected
     assert not list(run.rglob(".*"))  # neither a lock nor what was half written
     assert not damaged_files(run)
@@ -228,31 +224,26 @@ def test_a_finished_run_is_mended(place, finished, tmp_path, unbroken, name):
     shutil.copytree(finished, run)
     (run / name).write_bytes(b"?")
     assert mend(run) == [name]
-    finish_here(place, "standard", run)
+    finish(place / "standard.json", place / "data.npz", run)
     assert digest(run) == unbroken("standard")[0]
     assert not damaged_files(run)
-
-
-def arrays(place):
-    return read_npz(place / "data.npz")
 
 
 FULL = """
 import resource, sys
 from fashion_cnn import train
 from fashion_cnn.framework import keras
-from unbroken import read_npz
 class Fill(keras.callbacks.Callback):  # from the second epoch on no file may be longer
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 1:
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-train("textbook-plus.json", read_npz("data.npz"), sys.argv[1], callbacks=[Fill()])
+train("textbook-plus.json", "data.npz", sys.argv[1], callbacks=[Fill()])
 """
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(place, unbroken):
-    call, tests = [sys.executable, "-c", FULL, "full"], os.environ | {"PYTHONPATH": TESTS}
-    done = subprocess.run(call, cwd=place, env=tests, capture_output=True, text=True, timeout=300)
+    call = [sys.executable, "-c", FULL, "full"]
+    done = subprocess.run(call, cwd=place, capture_output=True, text=True, timeout=300)
     assert "epoch-00002.npz: could not be written (File too large)" in done.stderr
     run = place / "full"
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["epoch-00001.npz"]
@@ -264,12 +255,12 @@ def test_no_space_is_said_before_training(place, tmp_path, monkeypatch):
     usage = shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match=r"run: 1 MB free; a run of this model needs 1\d MB"):
-        train(str(place / "sprint.json"), arrays(place), tmp_path / "run")
+        train(str(place / "sprint.json"), place / "data.npz", tmp_path / "run")
     assert not list((tmp_path / "run").iterdir())
 
 
 def test_two_trainings_of_one_run_are_kept_apart(place, tmp_path):
-    recipe, data, run = str(place / "sprint.json"), arrays(place), tmp_path / "run"
+    recipe, data, run = str(place / "sprint.json"), place / "data.npz", tmp_path / "run"
     run.mkdir()
     with held(run), pytest.raises(ValueError, match=f"process {os.getpid()} is at work there"):
         train(recipe, data, run)
@@ -284,13 +275,19 @@ def test_resuming_with_another_model_is_refused(place, finished, tmp_path):
 
     other = build_model("textbook", (28, 28, 1), 4)
     with pytest.raises(ValueError, match=r"started with another model, of \d+ variables"):
-        train(place / "standard.json", arrays(place), run, model=other, scale="0..255", resume=True)
+        train(
+            place / "standard.json",
+            place / "data.npz",
+            run,
+            model=other,
+            scale="0..255",
+            resume=True,
+        )
 
 
-def interrupted(folder, data, *numbers):
+def interrupted(folder, first_images, *numbers):
     """Send signals to a training in short steps, in its second epoch or later."""
-    x, y = data.train_images[:500], data.train_labels[:500]
-    np.savez(folder / "few.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
+    write_npz(folder / "few.npz", first_images(train=500, test=9))
     call = [PROGRAM, "train", "textbook", "--data", "few.npz", "--epochs", "9999"]
     run = folder / "run"
     options = {"cwd": folder, "stderr": subprocess.PIPE, "text": True}
@@ -305,8 +302,8 @@ def interrupted(folder, data, *numbers):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_in_good_order(tmp_path, real_data, number, status):
-    returned, error, _ = interrupted(tmp_path, real_data, number)
+def test_a_signal_ends_it_in_good_order(tmp_path, first_images, number, status):
+    returned, error, _ = interrupted(tmp_path, first_images, number)
     assert returned == status
     assert "--resume" in error.splitlines()[-1]
     assert "Traceback" not in error
@@ -314,8 +311,8 @@ def test_a_signal_ends_it_in_good_order(tmp_path, real_data, number, status):
     assert not list((tmp_path / "run").rglob(".*"))
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path, real_data):
-    returned, _, _ = interrupted(tmp_path, real_data, signal.SIGTERM, signal.SIGTERM)
+def test_a_second_signal_ends_it_at_once(tmp_path, first_images):
+    returned, _, _ = interrupted(tmp_path, first_images, signal.SIGTERM, signal.SIGTERM)
     assert returned == 143
     assert len(newest_checkpoint(tmp_path / "run")["history"]) >= 1
 

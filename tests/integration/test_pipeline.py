@@ -1,4 +1,4 @@
-"""The command line on the real data, in a process of its own, for a few steps."""
+"""The command line on real images, from a training of a few steps to all that reads its run."""
 
 import csv
 import json

@@ -10,9 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from command import fashion_cnn, fashion_cnn_process, jax_environment
+from command import QUICK_XLA, fashion_cnn, fashion_cnn_process, write_npz
 from PIL import Image
 
 from fashion_cnn import RECIPES
@@ -81,7 +80,9 @@ def test_pip_lines_name_an_extra_that_exists():
 
 
 @pytest.mark.slow
-def test_fashion_cnn_commands_in_their_order(tmp_path, real_data, fewer_images, tasks_here):
+def test_fashion_cnn_commands_in_their_order(
+    tmp_path, real_data, first_images, fewer_images, tasks_here
+):
     fewer_images(train=500, test=100)
     Image.fromarray(real_data.test_images[0]).save(tmp_path / "garment.png")
     shirt = Image.new("RGB", (400, 300), "beige")
@@ -91,17 +92,14 @@ def test_fashion_cnn_commands_in_their_order(tmp_path, real_data, fewer_images, 
         folder = tmp_path / "photos" / ("coat", "hat")[k % 2]
         folder.mkdir(parents=True, exist_ok=True)
         shirt.rotate(9 * k).save(folder / f"{k}.jpg")
-    few = {"x_train": real_data.train_images[:200], "y_train": real_data.train_labels[:200]}
-    few |= {"x_test": real_data.test_images[:50], "y_test": real_data.test_labels[:50]}
-    np.savez(tmp_path / "few.npz", **few)
+    write_npz(tmp_path / "few.npz", first_images(train=200, test=50))
     short = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=20)
     (tmp_path / "short.json").write_text(short.to_json())
     for words in of("fashion-cnn"):
         if words[1] == "serve" or ("web" in words and not shutil.which("npm")):
             continue  # the server has a test of its own; npm is not everywhere
         if "--processes" in words:  # on JAX
-            flags = jax_environment()["XLA_FLAGS"]
-            fashion_cnn_process(*words[1:], *cut(words), cwd=tmp_path, XLA_FLAGS=flags)
+            fashion_cnn_process(*words[1:], *cut(words), cwd=tmp_path, **QUICK_XLA)
         else:
             fashion_cnn(*words[1:], *cut(words), cwd=tmp_path)
     assert {p.name for p in (tmp_path / "runs").iterdir()} == {

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.http as protocol
+from command import PROGRAM
 from PIL import Image, ImageDraw
 
 from fashion_cnn.inference import PRESET_FOLDER, Classifier
@@ -584,7 +585,7 @@ def test_what_comes_to_a_full_line_is_told_at_once(serving):
 
 
 def refused_start(*words):
-    call = [str(Path(sys.executable).with_name("fashion-cnn")), "serve", *map(str, words)]
+    call = [PROGRAM, "serve", *map(str, words)]
     done = subprocess.run(call, capture_output=True, text=True, timeout=60)
     assert done.stdout == ""
     return done.returncode, done.stderr

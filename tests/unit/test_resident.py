@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import jax_environment, run_on_jax
+from command import jax_environment, run_on_jax, write_npz
 from rounding import SAME
 
 from fashion_cnn.run import read_history
@@ -20,7 +20,7 @@ FIT = """
 import dataclasses, json
 import numpy as np
 from fashion_cnn import train
-from fashion_cnn.data import as_data
+from fashion_cnn.data import load_data
 from fashion_cnn.framework import keras
 from fashion_cnn.models.forms import for_training
 from fashion_cnn.recipes import RECIPES
@@ -29,8 +29,7 @@ from fashion_cnn.training.optimizers import make_optimizer
 from rounding import apart
 import fashion_cnn.training as training
 
-with np.load("data.npz") as saved:
-    data = as_data(((saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])))
+data = load_data("data.npz")
 recipe = dataclasses.replace(
     RECIPES["sprint"], augment=("flip", "shift", "erase"), label_smoothing=0.1, epochs=3,
     batch_size=29, validation="none", precision="float32", learning_rate=0.3,
@@ -101,9 +100,7 @@ def on_jax(tiny_data, tmp_path):
     """Runs a program on JAX where the data is; what it prints, as JSON."""
     if not importlib.util.find_spec("jax"):
         pytest.skip("needs JAX")
-    arrays = {"x": tiny_data.train_images, "y": tiny_data.train_labels}
-    arrays |= {"x_test": tiny_data.test_images, "y_test": tiny_data.test_labels}
-    np.savez(tmp_path / "data.npz", **arrays)
+    write_npz(tmp_path / "data.npz", tiny_data)
 
     cache = {"XDG_CACHE_HOME": str(tmp_path)}
     return lambda program: json.loads(run_on_jax(program, cwd=tmp_path, **cache))

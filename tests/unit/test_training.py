@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from command import run_on_jax
+from command import run_on_jax, write_npz
 from rounding import SAME, apart
 
 from fashion_cnn import RECIPES, predict, train
@@ -178,14 +178,12 @@ def test_steps_do_what_fit_does(tiny_data):
 
 JAX = """
 import json, sys
-import numpy as np
-from fashion_cnn import predict, train
+from fashion_cnn import load_data, predict, train
 from fashion_cnn.recipes import find_recipe
-with np.load(sys.argv[2]) as saved:
-    train_set, test_set = (saved["x"], saved["y"]), (saved["x_test"], saved["y_test"])
-trained = train(find_recipe(sys.argv[1]), (train_set, test_set), "run")
+data = load_data("data.npz")
+trained = train(find_recipe("recipe.json"), data, "run")
 assert "tensorflow" not in sys.modules  # which takes seconds to import
-answers = predict(trained.model, test_set[0])
+answers = predict(trained.model, data.test_images)
 print(json.dumps([trained.history, answers.tolist()]))
 """
 
@@ -194,12 +192,10 @@ print(json.dumps([trained.history, answers.tolist()]))
 def test_jax_trains_as_tensorflow_does(tiny_data, tmp_path):
     if keras.backend.backend() != "tensorflow" or not importlib.util.find_spec("jax"):
         pytest.skip("compares TensorFlow with JAX; needs both")
-    splits = {"x": "train_images", "y": "train_labels", "x_test": "test_images"}
-    arrays = {key: getattr(tiny_data, name) for key, name in splits.items()}
-    np.savez(tmp_path / "data.npz", **arrays, y_test=tiny_data.test_labels)
+    write_npz(tmp_path / "data.npz", tiny_data)
     recipe = dataclasses.replace(SHORT, epochs=8)
     (tmp_path / "recipe.json").write_text(recipe.to_json())
-    said = run_on_jax(JAX, "recipe.json", "data.npz", cwd=tmp_path)
+    said = run_on_jax(JAX, cwd=tmp_path)
     history, answers = json.loads(said)
     ours = train(recipe, tiny_data)
     for row, other in zip(ours.history, history, strict=True):
@@ -213,7 +209,7 @@ def test_jax_trains_as_tensorflow_does(tiny_data, tmp_path):
 STEPS = """
 import dataclasses
 import numpy as np
-from fashion_cnn.framework import bfloat16_is_fast, keras
+from fashion_cnn.framework import keras
 from fashion_cnn.models.forms import for_training
 from fashion_cnn.recipes import RECIPES
 from fashion_cnn.training.optimizers import make_optimizer
