@@ -47,7 +47,7 @@ RUNS = HERE.parent / "runs" / "frontier"
 def one_run(name: str, seed: int) -> dict[str, float]:
     """Train in this process and measure on the test images, once."""
     from fashion_cnn import RECIPES, evaluate, load_data
-    from fashion_cnn.training import train
+    from fashion_cnn.training.loop import train
 
     data = load_data()
     recipe = dataclasses.replace(RECIPES[name], seed=seed)
@@ -81,7 +81,7 @@ def in_a_process(name: str, seed: int) -> dict[str, float]:
 
 def measure(recipes: list[str], seeds: int) -> None:
     """Run what has no row yet. Each round of a seed begins with the plain script."""
-    from fashion_cnn.run import environment
+    from fashion_cnn.machine import environment
 
     about = environment("tensorflow")
     versions = f"Python {platform.python_version()}"
@@ -168,8 +168,8 @@ def flops(model) -> int:
 def inference_table(recipes: list[str]) -> str:
     """Parameters, arithmetic and time of each recipe's network, untrained."""
     from fashion_cnn import RECIPES, build_model, load_data
-    from fashion_cnn.models.forms import mirrored
-    from fashion_cnn.models.forward import make_forward
+    from fashion_cnn.models.forward import compile_forward
+    from fashion_cnn.models.wrappers import flip_averaged
 
     images = load_data().test_images[..., None]
     lines = [
@@ -179,8 +179,8 @@ def inference_table(recipes: list[str]) -> str:
     for name in recipes:
         recipe = RECIPES[name]
         network = build_model(recipe.model, options=recipe.options)
-        arithmetic = flops(network) * (2 if recipe.mirror else 1) / 1e6
-        forward = make_forward(mirrored(network) if recipe.mirror else network)
+        arithmetic = flops(network) * (2 if recipe.flip_average else 1) / 1e6
+        forward = compile_forward(flip_averaged(network) if recipe.flip_average else network)
         one = median_seconds(lambda: forward(images[:1]), 200)  # noqa: B023 (called at once)
         bulk = median_seconds(lambda: forward(images), 7)  # noqa: B023
         lines.append(

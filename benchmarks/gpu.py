@@ -104,11 +104,11 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 def train(name: str, seed: int, data, runs: Path | None, end: float) -> tuple[object, float]:
     """Train with a seed; and how long all but the epochs took: building, compiling, saving."""
-    from fashion_cnn.run import read_history
+    from fashion_cnn.run import Run
 
     recipe = replace(recipe_of(name), validation="none", seed=seed)
     run = runs / f"{name}-{len(data.train_labels)}-{seed}" if runs else None
-    before = sum(read_history(run)["seconds"]) if run and (run / "history.csv").exists() else 0
+    before = sum(Run(run).history()["seconds"]) if run and (run / "history.csv").exists() else 0
     began = time.perf_counter()
     trained = train_until(recipe, data, run, end)
     return trained, time.perf_counter() - began - (trained.seconds - before)
@@ -117,7 +117,7 @@ def train(name: str, seed: int, data, runs: Path | None, end: float) -> tuple[ob
 def train_until(recipe, data, run: Path | None, end: float):
     """Train, in a run folder if there is to be one; out of time, it ends after an epoch."""
     from fashion_cnn import train as train_one
-    from fashion_cnn.framework import keras
+    from fashion_cnn.keras_setup import keras
 
     def stop(epoch: int, logs) -> None:
         if run and time.monotonic() > end:
@@ -166,17 +166,17 @@ def bytes_an_image(recipe) -> float:
     import jax
 
     from fashion_cnn.models import build_model
-    from fashion_cnn.models.forms import for_training
-    from fashion_cnn.training import compiled, precision_here
-    from fashion_cnn.training.steps import jax_step, state_of
+    from fashion_cnn.models.wrappers import training_copy
+    from fashion_cnn.training.loop import available_precision, compiled
+    from fashion_cnn.training.steps import get_state, jax_step
 
-    network = for_training(
-        build_model(recipe.model, options=recipe.options), precision_here(recipe)
+    network = training_copy(
+        build_model(recipe.model, options=recipe.options), available_precision(recipe)
     )
     model, size = compiled(network, recipe, recipe.learning_rate, 1), recipe.batch_size
     model.optimizer.build(model.trainable_variables)
     batch = np.zeros((size, 28, 28, 1), np.uint8), np.zeros(size, np.int32)
-    program = jax.jit(jax_step(model, None)).lower(state_of(model), batch).compile()
+    program = jax.jit(jax_step(model, None)).lower(get_state(model), batch).compile()
     return program.cost_analysis()["bytes accessed"] / size
 
 
@@ -185,7 +185,7 @@ def profile(name: str, data) -> str:
     import jax
 
     from fashion_cnn import train as train_one
-    from fashion_cnn.framework import keras
+    from fashion_cnn.keras_setup import keras
 
     times: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -93,16 +93,16 @@ def part_of(folder: Path, size: tuple[int, int], count: int) -> list[dict[str, o
 
 def one_core(folder: Path, size: tuple[int, int]) -> dict[str, object]:
     """What a core does, files already in memory; the median of five times."""
-    from fashion_cnn.inference import Classifier
-    from fashion_cnn.scaling.predict import answers_of
+    from fashion_cnn.inference.batch import predict_part
+    from fashion_cnn.inference.classifier import Classifier
 
     part = part_of(folder / "{}x{}".format(*size), size, SIZES[size])
     content = Classifier.load("photo").content
-    answers_of(part[:10], content)
+    predict_part(part[:10], content)
     seconds = []
     for _ in range(5):
         began = time.process_time()
-        answers = answers_of(part, content)
+        answers = predict_part(part, content)
         seconds.append(time.process_time() - began)
     held = sum(Path(str(item["name"])).stat().st_size for item in part)
     return {
@@ -113,16 +113,16 @@ def one_core(folder: Path, size: tuple[int, int]) -> dict[str, object]:
 
 
 def rehearse(folder: Path, cores: int, seconds: float) -> dict[str, object]:
-    """Answer parts on a cluster whose cores wait for `seconds` a part; what comes out a second."""
+    """Predict parts on a cluster whose cores wait for `seconds` a part; what comes out a second."""
     os.environ |= CLOSED
     from ray.cluster_utils import Cluster
 
-    from fashion_cnn.inference import Classifier
-    from fashion_cnn.scaling import predict
+    from fashion_cnn.inference import batch as predict
+    from fashion_cnn.inference.classifier import Classifier
 
     classifier = Classifier.load("photo")
     part = part_of(folder / "part", (96, 96), PART)
-    answers = predict.answers_of(part, classifier.content)
+    answers = predict.predict_part(part, classifier.content)
 
     def wait(part: list[dict[str, object]], content: bytes) -> bytes:
         time.sleep(seconds)
@@ -130,7 +130,7 @@ def rehearse(folder: Path, cores: int, seconds: float) -> dict[str, object]:
 
     size = {"num_cpus": cores, "object_store_memory": 500_000_000, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=size)
-    real, predict.answers_of = predict.answers_of, wait
+    real, predict.predict_part = predict.predict_part, wait
     try:
         parts = ROUNDS * cores if seconds else 2000
         output = folder / f"{cores} cores"
@@ -138,14 +138,14 @@ def rehearse(folder: Path, cores: int, seconds: float) -> dict[str, object]:
         times, busy = [], []
         with predict.begin([str(folder / "part")] * parts, classifier, output) as (todo, _):
             planned = time.monotonic() - began
-            for _ in predict.answer_parts(todo, classifier, output, cluster.address):
+            for _ in predict.predict_parts(todo, classifier, output, cluster.address):
                 times.append(time.monotonic())
                 busy.append(time.process_time())
         began = time.monotonic()
         predict.count(output, parts)
         counted = time.monotonic() - began
     finally:
-        predict.answers_of = real
+        predict.predict_part = real
         cluster.shutdown()
     # all are there (to start 128 processes takes 140 s on two cores), and none has ended
     first, last = len(times) * 3 // 4, len(times) - cores
@@ -198,8 +198,9 @@ def simulate(workers: int, pieces: Iterable[list[Stage]]) -> float:
 
 def search_costs(folder: Path) -> dict[str, object]:
     """What a search does for a trial, once it has seen many; medians, in ms."""
-    from fashion_cnn.recipes import find_recipe
     from fashion_cnn.scaling import tune
+
+    from fashion_cnn.recipes import find_recipe
 
     recipe = find_recipe("sprint")
     space = tune.default_space(recipe)

@@ -27,7 +27,7 @@ VARIANTS = {
 
 def one_run(variant: str, seed: int, data) -> dict[str, object]:
     from fashion_cnn import RECIPES, evaluate, train
-    from fashion_cnn.recipes import with_settings
+    from fashion_cnn.recipe import with_settings
 
     name, settings = VARIANTS[variant]
     recipe = dataclasses.replace(with_settings(RECIPES[name], settings), seed=seed)

@@ -48,9 +48,9 @@ def whole_program(rounds: int) -> None:
         call = ["-c", "from fashion_cnn.cli import main; main()", "predict", str(path)]
         runs = [_run(call) for _ in range(rounds)]
         classifier = Classifier.load()
-        seen = [_timed(lambda: classifier.see(path)) for _ in range(rounds)]
+        seen = [_timed(lambda: classifier.prepare(path)) for _ in range(rounds)]
         small = np.asarray(photo.resize((256, 192)))
-        prepared = [_timed(lambda: classifier.see(small)) for _ in range(rounds)]
+        prepared = [_timed(lambda: classifier.prepare(small)) for _ in range(rounds)]
     seconds, memory = zip(*runs, strict=True)
     print(f"fashion-cnn predict, 12 megapixels: {_spread(seconds, 's')}; {max(memory):.0f} MB")
     print(f"of that reading and preparing:      {_spread([1e3 * x for x in seen], 'ms')}")
@@ -73,11 +73,11 @@ def _run(call: list[str]) -> tuple[float, float]:
 def side_by_side(name: str, rounds: int) -> None:
     """One and many pictures, by the preset and by Keras, in turns."""
     from fashion_cnn import RECIPES, Classifier, build_model
-    from fashion_cnn.models.forms import mirrored
+    from fashion_cnn.models.wrappers import flip_averaged
 
     recipe = RECIPES[name]
     network = build_model(recipe.model, (28, 28, 1), 10, recipe.options)
-    network = mirrored(network) if recipe.mirror else network
+    network = flip_averaged(network) if recipe.flip_average else network
     classifier = Classifier.load(name)
     images = np.random.default_rng(0).integers(0, 256, (MANY, 28, 28, 1), np.uint8)
     ways: dict[str, Callable[[np.ndarray], object]] = {

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from fashion_cnn import Classifier
-from fashion_cnn.data.photo import SIDE, Prepared, prepare, shrink
+from fashion_cnn.data.photo import SIDE, PreparedImage, prepare_photo, shrink
 from fashion_cnn.data.pictures import find_pictures, read_rgba
 
 # folder -> what Fashion-MNIST calls it; the data set does not tell kinds of shoes apart
@@ -80,13 +80,13 @@ def answers_to(answers: np.ndarray, folders: Sequence[str]) -> np.ndarray:
     ])  # fmt: skip
 
 
-def read_photos(folder: Path) -> tuple[list[str], list[str], list[Prepared]]:
+def read_photos(folder: Path) -> tuple[list[str], list[str], list[PreparedImage]]:
     """The photos' paths, the names of their class folders, and what was made of them."""
     paths = find_pictures([str(folder)])
     if not paths:
         raise SystemExit(f"{folder}: no photos there")
     folders = [Path(path).parent.name for path in paths]
-    return paths, folders, [prepare(read_rgba(path)) for path in paths]
+    return paths, folders, [prepare_photo(read_rgba(path)) for path in paths]
 
 
 def shrunk(path: str) -> np.ndarray:

@@ -17,14 +17,14 @@ from photos import CLASSES, answers_to, read_photos
 
 from fashion_cnn import load_data
 from fashion_cnn.evaluation.calibration import (
-    at_temperature,
+    apply_temperature,
     calibration_error,
     fit_temperature,
     fit_threshold,
 )
-from fashion_cnn.export import export_here
-from fashion_cnn.inference import PRESET_FOLDER, PRESETS
-from fashion_cnn.run import read_arrays, read_json
+from fashion_cnn.export import export_in_process
+from fashion_cnn.inference.classifier import PRESET_FOLDER, PRESETS
+from fashion_cnn.run import Run
 
 PURPOSE = {
     "photo": "photos of garments; the default",
@@ -56,7 +56,7 @@ def main() -> None:
             about |= fit_on_photos(run, arguments.photos / "train")
         about["test"] = tested(run, about.get("temperature"))
         path = PRESET_FOLDER / f"{name}.onnx"
-        export_here(run, data, "onnx", path, about)
+        export_in_process(Run(run), data, "onnx", path, about)
         print(f"{path}: {path.stat().st_size:,} bytes, {json.dumps(about['test'])}")
 
 
@@ -69,7 +69,7 @@ def fit_on_photos(run: Path, folder: Path) -> dict[str, Any]:
     known = np.array([name in CLASSES for name in folders])
     labels = answers_to(answers, folders)
     temperature = fit_temperature(answers[known], labels[known])
-    threshold = fit_threshold(at_temperature(answers, temperature), labels, SURE)
+    threshold = fit_threshold(apply_temperature(answers, temperature), labels, SURE)
     return {
         "temperature": temperature,
         "threshold": threshold,
@@ -79,9 +79,9 @@ def fit_on_photos(run: Path, folder: Path) -> dict[str, Any]:
 
 def tested(run: Path, temperature: float | None) -> dict[str, Any]:
     """The test figures of a run's card, at another temperature if one is given."""
-    metrics = read_json(run, "metrics.json")
-    saved = read_arrays(run, "predictions.npz")
-    answers = at_temperature(saved["test_probabilities"], temperature or metrics["temperature"])
+    metrics = Run(run).metrics()
+    saved = Run(run).predictions()
+    answers = apply_temperature(saved["test_probabilities"], temperature or metrics["temperature"])
     return {
         "accuracy": metrics["test_accuracy"],
         "accuracy_interval": metrics["test_accuracy_interval"],

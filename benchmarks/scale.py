@@ -78,13 +78,13 @@ def tables(rows: list[dict[str, str]]) -> list[str]:
 
 def train(processes: int, run: Path) -> dict[str, object]:
     """Train by so many processes, and read what came out."""
-    from fashion_cnn.run import read_history, read_json
+    from fashion_cnn.run import Run
 
     call = [PROGRAM, "train", "sprint", "--processes", str(processes), "--no-report"]
     began = time.monotonic()
     subprocess.run([*call, "--run", str(run)], check=True, stderr=subprocess.DEVNULL)
-    seconds, history = time.monotonic() - began, read_history(run)
-    accuracy = {"test_accuracy": read_json(run, "metrics.json")["test_accuracy"]}
+    seconds, history = time.monotonic() - began, Run(run).history()
+    accuracy = {"test_accuracy": Run(run).metrics()["test_accuracy"]}
     curve = " ".join(f"{x:.4f}" for x in history["val_accuracy"])
     return {"seconds": round(seconds, 1), **accuracy, "val_accuracy": curve}
 
@@ -110,7 +110,7 @@ def draw(folder: Path, count: int, size: tuple[int, int] = (SIDE, SIDE)) -> Path
 def predict(
     pictures: Path, count: int, words: tuple[str, ...] = (), half_way=lambda: None, root: int = 0
 ) -> dict[str, object]:
-    """Answer all of them, and count the rows; calls `half_way` when half of the parts are there."""
+    """Predict all of them and count the rows; calls `half_way` when half of the parts exist."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "answers"
         call = [PROGRAM, "predict", str(pictures), "--output", str(output), *words]

@@ -55,7 +55,7 @@ def one_run(words: list[str], seed: int) -> dict[str, object]:
         if "--data" not in words:  # do not download it anew
             from fashion_cnn import load_data
 
-            settings["FASHION_CNN_DATA"] = load_data().found
+            settings["FASHION_CNN_DATA"] = load_data().location
         program = str(Path(sys.executable).with_name("fashion-cnn"))
         call = [program, "train", *words, "--seed", str(seed), "--run", str(run), "--no-report"]
         began = time.perf_counter()

@@ -34,19 +34,20 @@ KINDS = (
 def one_run(name: str, seed: int, data) -> dict[str, object]:
     from fashion_cnn import RECIPES, predict, train
     from fashion_cnn.evaluation import measure_run
-    from fashion_cnn.evaluation.audit import without_suspects
     from fashion_cnn.evaluation.robustness import robustness
+    from fashion_cnn.experiments.audit import accuracy_without_suspects
+    from fashion_cnn.run import Run
 
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         model = train(dataclasses.replace(RECIPES[name], seed=seed), data, run).model
-        metrics = measure_run(run, data)
-        without = without_suspects(run, AUDIT)
+        metrics = measure_run(Run(run), data)
+        without = accuracy_without_suspects(Run(run), AUDIT)
     found = robustness(lambda images: predict(model, images), *data.split("test"))
     keys = ("accuracy", "ece", "calibrated_ece", "loss", "calibrated_loss")
     row = {"recipe": name, "seed": seed, "temperature": round(metrics["temperature"], 4)}
     row |= {key: round(metrics[f"test_{key}"], 5) for key in keys}
-    row["without_suspects"] = round(without["without"], 5)
+    row["accuracy_without_suspects"] = round(without["without"], 5)
     row |= {kind: round(found["corruptions"][kind]["accuracy"][1], 4) for kind in KINDS}
     return row
 
@@ -58,7 +59,7 @@ def table(rows: list[dict[str, str]]) -> str:
         "calibration error, %": ("ece", 100),
         "at the temperature, %": ("calibrated_ece", 100),
         "test accuracy, %": ("accuracy", 100),
-        "without suspects, %": ("without_suspects", 100),
+        "without suspects, %": ("accuracy_without_suspects", 100),
     }
     harm = {kind: (kind, 100) for kind in KINDS}
     return "\n\n".join(_table(rows, part) for part in (columns, harm))
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--recipes", default=RECIPES_SHOWN)
     arguments = parser.parse_args()
     from fashion_cnn import RECIPES, load_data
-    from fashion_cnn.evaluation.audit import audit
+    from fashion_cnn.experiments.audit import audit
 
     data = load_data()
     print(audit(data, RECIPES["quick"], AUDIT))

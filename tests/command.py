@@ -77,7 +77,7 @@ def run_on_jax(program, *arguments, cwd=None, **environment):
     return done.stdout
 
 
-def write_npz(path, data):
+def write_data_npz(path, data):
     """Write the images and labels of a `Data` as a file that `--data` and `load_data` read."""
     arrays = {"x_train": data.train_images, "y_train": data.train_labels}
     np.savez(path, **arrays, x_test=data.test_images, y_test=data.test_labels)

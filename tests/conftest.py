@@ -80,8 +80,8 @@ def tasks_here(monkeypatch):
     def tasks(*_, **__):
         yield submit, lambda: 1
 
-    monkeypatch.setattr("fashion_cnn.scaling.seeds.tasks", tasks)
-    monkeypatch.setattr("fashion_cnn.scaling.tune.tasks", tasks)
+    monkeypatch.setattr("fashion_cnn.experiments.seeds.tasks", tasks)
+    monkeypatch.setattr("fashion_cnn.experiments.tune.tasks", tasks)
 
 
 @pytest.fixture(scope="session")

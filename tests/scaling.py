@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from rounding import SAME, apart
 
 from fashion_cnn.evaluation import load_model
-from fashion_cnn.recipes import Recipe
+from fashion_cnn.recipe import Recipe
 
 # A small network, and steps that do not amplify rounding (docs/decisions/0009).
 STEADY = Recipe(

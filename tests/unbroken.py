@@ -15,7 +15,7 @@ from unittest import mock
 from fashion_cnn import train
 from fashion_cnn.data import load_data
 from fashion_cnn.evaluation import measure_run
-from fashion_cnn.run import seal
+from fashion_cnn.run import Run
 
 OPERATIONS = ((os, "fsync"), (os, "replace"), (Path, "unlink"), (Path, "write_bytes"))
 
@@ -43,8 +43,8 @@ def finish(recipe, source, run):
     """Train, or resume; evaluate and write the checksums."""
     data = load_data(source)
     train(str(recipe), data, run, resume=run.is_dir())
-    measure_run(run, data)
-    seal(run)
+    measure_run(Run(run), data)
+    Run(run).write_checksums()
 
 
 if __name__ == "__main__":

@@ -15,19 +15,20 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 if TYPE_CHECKING:
     from fashion_cnn.data import Data, load_data
     from fashion_cnn.evaluation import evaluate, predict
-    from fashion_cnn.inference import Classifier
+    from fashion_cnn.inference.classifier import Classifier
     from fashion_cnn.models import build_model
-    from fashion_cnn.recipes import RECIPES, Recipe
-    from fashion_cnn.training import train
+    from fashion_cnn.recipe import Recipe
+    from fashion_cnn.recipes import RECIPES
+    from fashion_cnn.training.loop import train
 
 _HOME = {
     "Data": "data",
     "load_data": "data",
     "build_model": "models",
     "RECIPES": "recipes",
-    "Recipe": "recipes",
-    "train": "training",
-    "Classifier": "inference",
+    "Recipe": "recipe",
+    "train": "training.loop",
+    "Classifier": "inference.classifier",
     "evaluate": "evaluation",
     "predict": "evaluation",
 }

@@ -1,24 +1,27 @@
-"""The run folder: the names in it, and files that appear whole or not at all."""
+"""`Run`: one training and its folder. No other module knows the names of the files in it."""
 
-import csv
 import hashlib
-import io
-import json
 import math
 import os
-import platform
 import re
 import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from importlib import metadata
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+
+from fashion_cnn.files import (
+    file_sha256,
+    is_unused,
+    lock_folder,
+    read_csv,
+    read_json,
+    read_npz,
+    write_csv,
+    write_json,
+    write_npz,
+    write_text,
+)
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -29,332 +32,300 @@ HISTORY_COLUMNS = (
     "learning_rate",
     "seconds",
 )
-_SUMS = "SHA256SUMS"
-_OF_SUMS = "# SHA-256 of the lines above: "
-UNFINISHED = ".writing-"
-_LOCK = ".lock"
-_VERSIONS = ("fashion-cnn", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy")
+_RECIPE, _ENVIRONMENT, _HISTORY = "recipe.json", "environment.json", "history.csv"
+_KERAS, _METRICS, _PREDICTIONS = "model.keras", "metrics.json", "predictions.npz"
+_ROBUSTNESS, _EXPLANATIONS = "robustness.json", "explanations.npz"
+_CHECKSUMS = "SHA256SUMS"
+_CHECKSUM_OF_CHECKSUMS = "# SHA-256 of the lines above: "
+STARTED = (_RECIPE, _ENVIRONMENT)  # files of a run that has not finished an epoch
+TRAINED = (*STARTED, _HISTORY, _KERAS, "checkpoints/*.npz")
 
 
-def new_run_folder(recipe_name: str, parent: Path = Path("runs")) -> Path:
-    """Make `parent/<recipe>-<n>` with the first free n, from 1, and return it."""
-    parent.mkdir(parents=True, exist_ok=True)
-    taken = [re.fullmatch(re.escape(recipe_name) + r"-(\d+)", p.name) for p in parent.iterdir()]
-    n = 1 + max((int(match[1]) for match in taken if match), default=0)
-    while True:
-        try:
-            (parent / f"{recipe_name}-{n}").mkdir()
-            return parent / f"{recipe_name}-{n}"
-        except FileExistsError:  # another process was faster
-            n += 1
+class Run(os.PathLike[str]):
+    """The folder of one training run.
 
-
-def is_used(run: Path) -> bool:
-    """Whether a folder holds more than what a run leaves that was killed as it began."""
-    own = ("environment.json", _LOCK)
-    names = (path.name for path in run.iterdir())
-    return any(name not in own and not name.startswith(UNFINISHED) for name in names)
-
-
-@contextmanager
-def held(run: Path) -> Iterator[None]:
-    """Keep a run folder to this process; the lock goes with the process, however it ends.
-
-    Raises:
-        ValueError: another process has it.
+    Attributes:
+        folder: where its files are; it need not exist yet.
     """
-    path = run / _LOCK
-    with open(path, "a+", encoding="utf-8") as file:
-        if not _lock(file):
-            file.seek(0)
-            raise ValueError(
-                f"{run}: process {file.read() or '?'} is at work there; wait for it to end, or "
-                "give another folder"
+
+    def __init__(self, folder: "Path | str | Run") -> None:
+        self.folder = Path(folder)
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @classmethod
+    def create(cls, name: str, parent: Path = Path("runs")) -> "Run":
+        """Make `parent/<name>-<n>` with the first free n, from 1."""
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = [re.fullmatch(re.escape(name) + r"-(\d+)", p.name) for p in parent.iterdir()]
+        n = 1 + max((int(match[1]) for match in taken if match), default=0)
+        while True:
+            try:
+                (parent / f"{name}-{n}").mkdir()
+                return cls(parent / f"{name}-{n}")
+            except FileExistsError:  # another process was faster
+                n += 1
+
+    # State
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether the folder holds no run, or only what one leaves that was killed at its start."""
+        return is_unused(self.folder, (_ENVIRONMENT,))
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there is a run to resume."""
+        return self.recipe_path.is_file()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether all epochs are done and the model is saved."""
+        return self.keras_path.is_file()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the model has been evaluated."""
+        return (self.folder / _METRICS).is_file()
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether robustness and explanations have been computed."""
+        return all((self.folder / name).is_file() for name in (_ROBUSTNESS, _EXPLANATIONS))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether everything is done: the checksums cover the metrics.
+
+        Raises:
+            ValueError: the checksum file is damaged.
+        """
+        return _METRICS in self.read_checksums()
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep the folder to this process; see `files.lock_folder`."""
+        return lock_folder(self.folder)
+
+    def require_space(self, size: int) -> None:
+        """Raise OSError unless `size` more bytes fit on the disk of the folder."""
+        free = shutil.disk_usage(self.folder).free
+        if free < size:
+            raise OSError(
+                f"{self}: {free / 1e6:.0f} MB free; a run of this model needs {size / 1e6:.0f} MB: "
+                "make room, or give another --run"
             )
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        for left in list(run.rglob(f"{UNFINISHED}*")):  # of a process that was killed
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+    # Paths
+
+    @property
+    def recipe_path(self) -> Path:
+        """`recipe.json`, which `train` takes to train in the same way again."""
+        return self.folder / _RECIPE
+
+    @property
+    def keras_path(self) -> Path:
+        """The trained Keras model; it is never rewritten."""
+        return self.folder / _KERAS
+
+    @property
+    def onnx_path(self) -> Path:
+        """The exported model, which `Classifier.load` reads."""
+        return self.folder / "model.onnx"
+
+    @property
+    def report_path(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The files of the checkpoints, oldest first."""
+        return sorted((self.folder / "checkpoints").glob("epoch-*.npz"))
+
+    def checkpoint_path(self, epoch: int) -> Path:
+        """The checkpoint after `epoch`, counted from 1; makes the folder for it."""
+        folder = self.folder / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        return folder / f"epoch-{epoch:05d}.npz"
+
+    def plot_path(self, name: str, kind: str = "png") -> Path:
+        """A plot, as `png` or as `svg` in a folder of its own."""
+        if kind == "png":
+            return self.folder / f"{name}.png"
+        (self.folder / "svg").mkdir(exist_ok=True)
+        return self.folder / "svg" / f"{name}.svg"
+
+    # Contents
+
+    def recipe_values(self) -> Any:
+        """What `recipe.json` holds; `recipe.read_recipe` makes a `Recipe` of it."""
+        return self._read_json(_RECIPE)
+
+    def write_recipe(self, text: str) -> None:
+        """Write `recipe.json`."""
+        write_text(self.recipe_path, text)
+
+    def environment(self) -> dict[str, Any]:
+        """What the run was trained on and with: machine, versions, data."""
+        return self._read_json(_ENVIRONMENT)
+
+    def write_environment(self, values: dict[str, Any]) -> None:
+        """Write `environment.json`."""
+        write_json(self.folder / _ENVIRONMENT, values)
+
+    def data_source(self) -> dict[str, Any]:
+        """The data it was trained on: `source`, `location`, `sha256` and `class_names`.
+
+        Raises:
+            FileNotFoundError: there is no run.
+            ValueError: `environment.json` is damaged.
+        """
+        values = self.environment()
+        data = values.get("data") if isinstance(values, dict) else None
+        if not isinstance(data, dict) or not {"source", "sha256", "class_names"} <= data.keys():
+            path = self.folder / _ENVIRONMENT
+            raise ValueError(f"{path}: damaged (no data, or no class names in it)")
+        return data
+
+    def started_texts(self) -> dict[str, str]:
+        """The texts of `recipe.json` and `environment.json`, which a checkpoint keeps as well."""
+        return {name: (self.folder / name).read_text(encoding="utf-8") for name in STARTED}
+
+    def restore_started_texts(self, texts: dict[str, str]) -> None:
+        """Write back what `started_texts` returned, and drop the checksums."""
+        for name in STARTED:
+            write_text(self.folder / name, texts[name])
+        (self.folder / _CHECKSUMS).unlink(missing_ok=True)
+
+    def history(self) -> dict[str, list[float]]:
+        """`history.csv` as column -> values, in the order of epochs."""
+        path = self._existing(_HISTORY)
         try:
-            yield
-        finally:
-            with suppress(PermissionError):  # Windows: not while it is open; it does no harm
-                path.unlink(missing_ok=True)
+            rows = read_csv(path)
+            return {key: [float(row[key] or "nan") for row in rows] for key in HISTORY_COLUMNS}
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{path}: damaged ({error})") from None
 
+    def write_history(self, rows: Sequence[dict[str, float]]) -> None:
+        """Write one row an epoch, `HISTORY_COLUMNS`; NaN becomes an empty cell."""
+        cells = [{key: "" if math.isnan(x) else x for key, x in row.items()} for row in rows]
+        cells = [{**row, "epoch": int(row["epoch"])} for row in cells]
+        write_csv(self.folder / _HISTORY, HISTORY_COLUMNS, cells)
 
-def _lock(file: Any) -> bool:
-    """Whether this process has the file now, and it is still the one in the folder."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: no two trainings are kept apart
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
-    except (BlockingIOError, FileNotFoundError):
-        return False
+    def train_seconds(self) -> float:
+        """How long the epochs took so far."""
+        return sum(self.history()["seconds"]) if (self.folder / _HISTORY).exists() else 0.0
 
+    def metrics(self) -> dict[str, Any]:
+        """What `evaluation.measure_run` wrote into `metrics.json`."""
+        return self._read_json(_METRICS)
 
-def require_space(run: Path, size: int) -> None:
-    """Raise OSError unless `size` more bytes fit where the run is."""
-    free = shutil.disk_usage(run).free
-    if free < size:
-        raise OSError(
-            f"{run}: {free / 1e6:.0f} MB free; a run of this model needs {size / 1e6:.0f} MB: make "
-            "room, or give another --run"
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write `metrics.json`."""
+        write_json(self.folder / _METRICS, metrics)
+
+    def predictions(self) -> dict[str, Any]:
+        """The arrays `<split>_probabilities` and `<split>_labels` of the measured splits."""
+        return read_npz(self._existing(_PREDICTIONS))
+
+    def write_predictions(self, arrays: dict[str, Any]) -> None:
+        """Write `predictions.npz`."""
+        write_npz(self.folder / _PREDICTIONS, arrays)
+
+    def robustness(self) -> dict[str, Any]:
+        """What `evaluation.explain_run` wrote into `robustness.json`."""
+        return self._read_json(_ROBUSTNESS)
+
+    def explanations(self) -> dict[str, Any]:
+        """The arrays that `evaluation.explain_run` wrote into `explanations.npz`."""
+        return read_npz(self._existing(_EXPLANATIONS))
+
+    def write_explanations(self, robustness: dict[str, Any], arrays: dict[str, Any]) -> None:
+        """Write `robustness.json` and `explanations.npz`."""
+        write_json(self.folder / _ROBUSTNESS, robustness)
+        write_npz(self.folder / _EXPLANATIONS, arrays)
+
+    def remove_explanations(self) -> None:
+        """Delete what `write_explanations` wrote, for example before measuring another model."""
+        for name in (_ROBUSTNESS, _EXPLANATIONS):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _read_json(self, name: str) -> Any:
+        return read_json(self._existing(name))
+
+    def _existing(self, name: str) -> Path:
+        path = self.verified_path(name)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{self}: has no {name}; expected the folder of a finished run, such as "
+                "runs/textbook-1"
+            )
+        return path
+
+    # Checksums
+
+    def write_checksums(self, *patterns: str) -> None:
+        """Write `SHA256SUMS` over the files that match, or all (`sha256sum -c` reads it)."""
+        paths = {path for pattern in patterns or ("**/*",) for path in self.folder.glob(pattern)}
+        files = (p for p in paths if p.is_file() and p.name[0] != "." and p.name != _CHECKSUMS)
+        lines = "".join(
+            f"{file_sha256(path)}  {path.relative_to(self.folder).as_posix()}\n"
+            for path in sorted(files)
         )
+        digest = hashlib.sha256(lines.encode()).hexdigest()
+        write_text(self.folder / _CHECKSUMS, f"{lines}{_CHECKSUM_OF_CHECKSUMS}{digest}\n")
 
+    def read_checksums(self) -> dict[str, str]:
+        """File name -> SHA-256, from `SHA256SUMS`; empty where there is none.
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let `write` fill a temporary file beside `path`, then move it into place.
+        Raises:
+            ValueError: the checksum file is damaged.
+        """
+        path = self.folder / _CHECKSUMS
+        if not path.exists():
+            return {}
+        body, _, digest = path.read_bytes().rpartition(_CHECKSUM_OF_CHECKSUMS.encode())
+        if hashlib.sha256(body).hexdigest().encode() + b"\n" != digest:
+            raise ValueError(f"{path}: damaged; {self._how_to_repair()}")
+        checksums = {}
+        for line in body.decode().splitlines():
+            sha256, _, name = line.partition("  ")
+            if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(
+                    f"{path}: damaged ({name!r} is not a file of a run); {self._how_to_repair()}"
+                )
+            checksums[name] = sha256
+        return checksums
 
-    Args:
-        path: where the file shall appear; its ending is kept, since savers look at it.
-        write: given the temporary path, writes the file and closes it.
+    def verified_path(self, name: str) -> Path:
+        """The path of a file, after comparing it with its checksum if it has one.
 
-    Returns:
-        `path`.
+        Raises:
+            ValueError: the file differs, or `SHA256SUMS` is damaged.
+        """
+        path = self.folder / name
+        expected = self.read_checksums().get(name)
+        if expected and path.is_file() and file_sha256(path) != expected:
+            raise ValueError(
+                f"{path}: damaged, or changed since the run ended; {self._how_to_repair()}"
+            )
+        return path
 
-    Raises:
-        OSError: it could not be written; what was there before is untouched.
-    """
-    temporary: Path | None = None
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED, suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        write(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-        if os.name == "posix":  # the new name, too, shall outlive a power cut
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
-    except OSError as error:
-        raise OSError(f"{path}: could not be written ({error.strerror or error})") from error
-    finally:
-        if temporary:
-            temporary.unlink(missing_ok=True)
-    return path
+    def damaged_files(self) -> list[str]:
+        """The names of files that are missing or differ from their checksums."""
+        try:
+            checksums = self.read_checksums()
+        except ValueError:
+            return [_CHECKSUMS]
+        return [
+            name
+            for name, digest in checksums.items()
+            if not (self.folder / name).is_file() or file_sha256(self.folder / name) != digest
+        ]
 
-
-def copy_whole(folder: Path, output: Path) -> Path:
-    """Copy a folder so that it appears whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=UNFINISHED) as beside:
-        shutil.copytree(folder, Path(beside) / "copy")
-        (Path(beside) / "copy").rename(output)
-    return output
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write `text` as UTF-8, whole or not at all."""
-    return write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def write_json(path: Path, value: Any) -> Path:
-    """Write `value` as indented JSON, whole or not at all."""
-    return write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def read_json(run: Path, name: str) -> Any:
-    """Read `name` of a run folder.
-
-    Raises:
-        FileNotFoundError: `run` is no run folder.
-    """
-    path = _existing(run, name)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: damaged ({error})") from None
-
-
-def _existing(run: Path, name: str) -> Path:
-    path = whole(run, name)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{run}: has no {name}; expected the folder of a finished run, such as runs/textbook-1"
-        )
-    return path
-
-
-def read_source(run: Path) -> dict[str, Any]:
-    """What a run was trained on: `source`, `found`, `sha256` and `class_names`.
-
-    Raises:
-        FileNotFoundError: `run` is no run folder.
-        ValueError: its `environment.json` is damaged.
-    """
-    about = read_json(run, "environment.json")
-    data = about.get("data") if isinstance(about, dict) else None
-    if not isinstance(data, dict) or not {"source", "sha256", "class_names"} <= data.keys():
-        raise ValueError(f"{run / 'environment.json'}: damaged (no data, or no class names in it)")
-    return data
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> Path:
-    """Write rows of `columns` under their names, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return write_text(path, text.getvalue())
-
-
-def write_history(run: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Write `history.csv`: one row an epoch, `HISTORY_COLUMNS`; what is not a number is blank."""
-    shown = [{key: "" if math.isnan(x) else x for key, x in row.items()} for row in rows]
-    write_csv(
-        run / "history.csv", HISTORY_COLUMNS, [{**r, "epoch": int(r["epoch"])} for r in shown]
-    )
-
-
-def read_history(run: Path) -> dict[str, list[float]]:
-    """`history.csv` as column -> values, in the order of epochs."""
-    path = _existing(run, "history.csv")
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    try:
-        return {key: [float(row[key] or "nan") for row in rows] for key in HISTORY_COLUMNS}
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: damaged ({error})") from None
-
-
-def write_arrays(path: Path, arrays: dict[str, Any]) -> Path:
-    """Write NumPy arrays as a compressed `.npz`, whole or not at all."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return write_whole(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
-
-
-def read_arrays(run: Path, name: str) -> dict[str, Any]:
-    """The arrays of a `.npz` of the run folder; no pickles.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    import numpy as np
-
-    path = _existing(run, name)
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: damaged ({error})") from None
-
-
-def environment(backend: str) -> dict[str, Any]:
-    """What a run ran on: versions, processor, cores, platform and the code's commit."""
-    return {
-        "python": platform.python_version(),
-        "versions": {name: found for name in _VERSIONS if (found := _version(name))},
-        "backend": backend,
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": cores(),
-        "commit": _commit(),
-    }
-
-
-def cores() -> int:
-    """The processors that this process may use: what the system and `OMP_NUM_THREADS` allow."""
-    there = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2
-    allowed = os.environ.get("OMP_NUM_THREADS", "")
-    return min(there, int(allowed)) if allowed.isdecimal() and int(allowed) else there
-
-
-def seal(run: Path, *patterns: str) -> None:
-    """Write `SHA256SUMS` over the run's files that match, or all (`sha256sum -c` reads it)."""
-    paths = {path for pattern in patterns or ("**/*",) for path in run.glob(pattern)}
-    found = (p for p in paths if p.is_file() and p.name[0] != "." and p.name != _SUMS)
-    lines = "".join(f"{file_sha256(p)}  {p.relative_to(run).as_posix()}\n" for p in sorted(found))
-    digest = hashlib.sha256(lines.encode()).hexdigest()
-    write_text(run / _SUMS, f"{lines}{_OF_SUMS}{digest}\n")
-
-
-def sums(run: Path) -> dict[str, str]:
-    """What `SHA256SUMS` holds, name -> SHA-256; nothing where there is none.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    path = run / _SUMS
-    if not path.exists():
-        return {}
-    body, _, digest = path.read_bytes().rpartition(_OF_SUMS.encode())
-    if hashlib.sha256(body).hexdigest().encode() + b"\n" != digest:
-        raise ValueError(f"{path}: damaged; {_how_to_mend(run)}")
-    found = {}
-    for line in body.decode().splitlines():
-        sha256, _, name = line.partition("  ")
-        if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(f"{path}: damaged ({name!r} is no file of a run); {_how_to_mend(run)}")
-        found[name] = sha256
-    return found
-
-
-def whole(run: Path, name: str) -> Path:
-    """The path of a file of the run, which is as it was sealed.
-
-    Raises:
-        ValueError: it is not, or `SHA256SUMS` is damaged.
-    """
-    path = run / name
-    expected = sums(run).get(name)
-    if expected and path.is_file() and file_sha256(path) != expected:
-        raise ValueError(f"{path}: damaged, or changed since the run ended; {_how_to_mend(run)}")
-    return path
-
-
-def damaged_files(run: Path) -> list[str]:
-    """The names in `SHA256SUMS` whose files are gone or not as they were; or its own name."""
-    try:
-        expected = sums(run)
-    except ValueError:
-        return [_SUMS]
-    return [
-        name
-        for name, digest in expected.items()
-        if not (run / name).is_file() or file_sha256(run / name) != digest
-    ]
-
-
-def _how_to_mend(run: Path) -> str:
-    return f"`fashion-cnn train --run {run} --resume` makes it again from the last checkpoint"
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
-
-
-def _commit() -> str | None:
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
-    if not (here.parents[1] / ".git").exists():  # installed, not a checkout
-        return None
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    def _how_to_repair(self) -> str:
+        return f"`fashion-cnn train --run {self} --resume` makes it again from the last checkpoint"

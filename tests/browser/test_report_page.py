@@ -10,8 +10,8 @@ from fashion_cnn import train
 from fashion_cnn.data import Data
 from fashion_cnn.evaluation import explain_run, measure_run
 from fashion_cnn.recipes import RECIPES
-from fashion_cnn.report import PICTURES, draw_all
-from fashion_cnn.run import read_arrays, read_json
+from fashion_cnn.report import PICTURES, draw_report
+from fashion_cnn.run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -32,11 +32,11 @@ def reported(tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "small<i>"
     recipe = dataclasses.replace(RECIPES["textbook"], epochs=2, batch_size=30, seed=3)
     train(recipe, data, run)
-    measure_run(run, data)
+    measure_run(Run(run), data)
     said = []
-    explain_run(run, data, said.append)
+    explain_run(Run(run), data, said.append)
     assert len(said) == 10
-    *pictures, page = draw_all(run, data, said.append)
+    *pictures, page = draw_report(Run(run), data, said.append)
     assert len(said) == 10 + PICTURES
     assert len(pictures) == 2 * (PICTURES - 1)
     return page
@@ -79,7 +79,7 @@ def test_it_fits_the_window_and_all_pictures_show(opened, width, scheme):
 
 
 def test_the_headline_is_the_measured_accuracy(opened, reported):
-    metrics = read_json(reported.parent, "metrics.json")
+    metrics = Run(reported.parent).metrics()
     shown = opened(1280).locator(".score").inner_text().replace("\u202f", "")
     assert shown.startswith(f"{metrics['test_accuracy']:.2%}")
     low, high = metrics["test_accuracy_interval"]
@@ -87,12 +87,12 @@ def test_the_headline_is_the_measured_accuracy(opened, reported):
 
 
 def test_the_gallery_is_filtered_by_truth_and_answer(opened, reported):
-    arrays = read_arrays(reported.parent, "predictions.npz")
+    arrays = Run(reported.parent).predictions()
     truth, answers = arrays["test_labels"], arrays["test_probabilities"].argmax(1)
     page = opened(1280)
     visible = page.locator(".gallery figure:visible")
     assert visible.count() == (answers != truth).sum() > 0
-    pair = read_json(reported.parent, "metrics.json")["test_most_confused"][0]
+    pair = Run(reported.parent).metrics()["test_most_confused"][0]
     k = NAMES.index(pair["true"])
     page.select_option("#true", str(k))
     assert visible.count() == ((truth == k) & (answers != k)).sum()
@@ -107,7 +107,7 @@ def test_the_gallery_is_filtered_by_truth_and_answer(opened, reported):
 
 
 def test_classes_are_sorted_by_a_press(opened, reported):
-    page, rows = opened(1280), read_json(reported.parent, "metrics.json")["test_per_class"]
+    page, rows = opened(1280), Run(reported.parent).metrics()["test_per_class"]
     heading = page.locator("#per-class th button", has_text="Recall")
     for expected in ("descending", "ascending"):
         heading.click()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
-from fashion_cnn.inference import Classifier
+from fashion_cnn.inference.classifier import Classifier
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
-from fashion_cnn.data.photo import prepare
-from fashion_cnn.inference import Classifier
+from fashion_cnn.data.photo import prepare_photo
+from fashion_cnn.export.web import export_web
+from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.serving import web
-from fashion_cnn.serving.web import export_web
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +100,7 @@ def test_photos_become_the_same_pixels(page, form):
         rgba = drawn(seed, form)
         text = base64.b64encode(rgba.tobytes()).decode()
         pixels, note = page.evaluate(PREPARE, [rgba.shape[1], rgba.shape[0], text])
-        expected = prepare(rgba)
+        expected = prepare_photo(rgba)
         found = np.array(pixels, int).reshape(28, 28)
         assert np.abs(found - expected.pixels[..., 0]).max() <= 1
         assert note == expected.note

@@ -4,7 +4,7 @@ import fcntl
 
 import numpy as np
 import pytest
-from command import QUICK_XLA, run_on_jax, write_npz
+from command import QUICK_XLA, run_on_jax, write_data_npz
 from PIL import Image
 from scaling import IMAGES, STEADY
 
@@ -47,7 +47,7 @@ def data(real_data):
 ALONE = """
 import numpy as np
 from fashion_cnn import build_model, train
-from fashion_cnn.framework import keras
+from fashion_cnn.keras_setup import keras
 from fashion_cnn.recipes import find_recipe
 recipe = find_recipe("recipe.json")
 keras.utils.set_random_seed(recipe.seed)
@@ -64,7 +64,7 @@ def alone(data, made_once):
 
     def make(folder):
         (folder / "recipe.json").write_text(STEADY.to_json())
-        write_npz(folder / "data.npz", data)
+        write_data_npz(folder / "data.npz", data)
         run_on_jax(ALONE, cwd=folder)
 
     folder = made_once("alone", make)
@@ -77,7 +77,7 @@ def alone(data, made_once):
 def few(first_images, tmp_path_factory):
     """A source of 600 images."""
     path = tmp_path_factory.mktemp("few") / "few.npz"
-    write_npz(path, first_images(train=500, test=100))
+    write_data_npz(path, first_images(train=500, test=100))
     return path
 
 

@@ -16,12 +16,12 @@ import pytest
 from command import PROGRAM, QUICK_XLA, fashion_cnn_process
 from scaling import QUICK, SPACE, STEADY, AfterAnEpoch, assert_each_once, assert_same
 
-from fashion_cnn.inference import Classifier
-from fashion_cnn.run import read_history, read_json
-from fashion_cnn.scaling.places import free_port
-from fashion_cnn.scaling.predict import answer_parts, begin, count
-from fashion_cnn.scaling.train import train_together
-from fashion_cnn.scaling.tune import tune
+from fashion_cnn.experiments.tune import tune
+from fashion_cnn.inference.batch import begin, count, predict_parts
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.parallel.cluster import free_port
+from fashion_cnn.run import Run
+from fashion_cnn.training.distributed import train_distributed
 
 pytestmark = pytest.mark.slow
 
@@ -74,12 +74,12 @@ def test_a_cluster_that_loses_a_machine_trains_to_the_end(data, alone, machines,
     address, kill = machines
     capfd.readouterr()
     run, heard = tmp_path / "run", AfterAnEpoch(kill)
-    train_together(STEADY, data, run, 2, address, [heard])  # one is left for the second epoch
+    train_distributed(STEADY, data, run, 2, address, [heard])  # one is left for the second epoch
     assert heard.ends == [0, 1]
-    assert read_history(run)["epoch"] == [1, 2]
+    assert Run(run).history()["epoch"] == [1, 2]
     assert_same(run, alone)
     with pytest.raises(ValueError, match="1 free; 2 processes need as many"):
-        train_together(STEADY, data, tmp_path / "late", 2, address)
+        train_distributed(STEADY, data, tmp_path / "late", 2, address)
     assert capfd.readouterr().out == ""  # that is for answers
 
 
@@ -89,7 +89,7 @@ def test_a_cluster_that_loses_a_machine_predicts_each_picture_once(drawn, machin
     seen = []
     with begin([str(drawn)], classifier, output) as (todo, parts):
         assert len(todo) == parts == 9
-        for part in answer_parts(todo, classifier, output, address):
+        for part in predict_parts(todo, classifier, output, address):
             seen.append(part)
             if len(seen) == 1:
                 kill()
@@ -102,12 +102,12 @@ def test_a_cluster_that_loses_a_machine_tries_every_trial_once(few, machines, tm
     address, kill = machines
     ticks = []
 
-    def tick(what):
+    def advance(what):
         ticks.append(what)
         if len(ticks) == 2:  # a trial has ended, others run
             kill()
 
-    rows = tune(QUICK, str(few), SPACE, 4, tmp_path / "search", address, tick=tick)
+    rows = tune(QUICK, str(few), SPACE, 4, tmp_path / "search", address, advance=advance)
     assert sorted(row["trial"] for row in rows) == [0, 1, 2, 3]
     assert len(ticks) == 5
     assert {row["state"] for row in rows} <= {"COMPLETE", "PRUNED"}
@@ -128,7 +128,7 @@ def test_a_cluster_is_given_names_that_hold_anywhere(drawn, few, machines, tmp_p
     assert errors == 200 * [None]
     assert "Best: fashion-cnn train tune-quick/best.json --data few.npz" in said.stdout
     assert (tmp_path / "tune-quick" / "best.json").exists()
-    about = read_json(tmp_path / "tune-quick" / "trial-0", "environment.json")
+    about = Run(tmp_path / "tune-quick" / "trial-0").environment()
     assert about["backend"] == "jax"  # as here
 
 

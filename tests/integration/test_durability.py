@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import PROGRAM, write_npz
+from command import PROGRAM, write_data_npz
 from unbroken import at_file_operations, finish
 
 from fashion_cnn import RECIPES, train
 from fashion_cnn.data import as_data
 from fashion_cnn.evaluation import load_model
-from fashion_cnn.run import damaged_files, held, read_arrays, read_history, read_json
+from fashion_cnn.files import read_json, read_npz
+from fashion_cnn.run import Run
 from fashion_cnn.training.checkpoint import mend, newest_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -45,7 +46,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("durability")
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (180, 28, 28), dtype=np.uint8), np.arange(180) % 4
-    write_npz(folder / "data.npz", as_data(((x, y), (x[:40], y[:40]))))
+    write_data_npz(folder / "data.npz", as_data(((x, y), (x[:40], y[:40]))))
     for name, small in SMALL.items():
         recipe = dataclasses.replace(RECIPES[name], **CHANGES, **small)
         (folder / f"{name}.json").write_text(recipe.to_json())
@@ -61,14 +62,14 @@ def start(place, name, run, fatal=0):
 def digest(run):
     """SHA-256 over all that a run ends with, but for seconds and dates."""
     found = hashlib.sha256()
-    arrays = newest_checkpoint(run)
+    arrays = newest_checkpoint(Run(run))
     for name in sorted(set(arrays) - {"history", "environment"}):
         found.update(name.encode() + arrays[name].tobytes())
     for weight in load_model(run).get_weights():
         found.update(weight.tobytes())
-    history = {**read_history(run), "seconds": None}
-    metrics = {**read_json(run, "metrics.json"), "train_seconds": None}
-    answers = read_arrays(run, "predictions.npz")
+    history = {**Run(run).history(), "seconds": None}
+    metrics = {**Run(run).metrics(), "train_seconds": None}
+    answers = Run(run).predictions()
     found.update(json.dumps([history, metrics]).encode())
     found.update(b"".join(answers[name].tobytes() for name in sorted(answers)))
     return found.hexdigest()
@@ -111,7 +112,7 @@ def resumed_is_unbroken(place, name, run, expected):
     finish(place / f"{name}.json", place / "data.npz", run)
     assert digest(run) == expected
     assert not list(run.rglob(".*"))  # neither a lock nor what was half written
-    assert not damaged_files(run)
+    assert not Run(run).damaged_files()
     shutil.rmtree(run)
 
 
@@ -163,15 +164,15 @@ def damages(content, flips, rng):
 def read_again(run, name):
     """What reads the file, as the verbs do."""
     if name == "SHA256SUMS":
-        read_json(run, "recipe.json")
+        Run(run).recipe_values()
     elif name.endswith(".json"):
         read_json(run, name)
     elif name == "history.csv":
-        read_history(run)
+        Run(run).history()
     elif name == "model.keras":
         load_model(run)
     else:
-        read_arrays(run, name)
+        read_npz(run / name)
 
 
 def damage_all(run, copy, flips):
@@ -182,12 +183,12 @@ def damage_all(run, copy, flips):
         name, content = path.relative_to(copy).as_posix(), path.read_bytes()
         for damaged in damages(content, flips, rng):
             path.write_bytes(damaged)
-            assert damaged_files(copy) == [name]
+            assert Run(copy).damaged_files() == [name]
             with pytest.raises(ValueError, match=f"{path.name}: damaged"):
                 read_again(copy, name)
             tried += 1
         path.write_bytes(content)
-    assert not damaged_files(copy)
+    assert not Run(copy).damaged_files()
     return tried
 
 
@@ -213,7 +214,7 @@ def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path):
     for damaged in damages(content, 8, random.Random(0)):  # noqa: S311 (no secret)
         newest.write_bytes(damaged)
         with pytest.warns(UserWarning, match=r"epoch-00003\.npz: damaged"):
-            assert len(newest_checkpoint(run)["history"]) == 2
+            assert len(newest_checkpoint(Run(run))["history"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -223,16 +224,16 @@ def test_a_finished_run_is_mended(place, finished, tmp_path, unbroken, name):
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     (run / name).write_bytes(b"?")
-    assert mend(run) == [name]
+    assert mend(Run(run)) == [name]
     finish(place / "standard.json", place / "data.npz", run)
     assert digest(run) == unbroken("standard")[0]
-    assert not damaged_files(run)
+    assert not Run(run).damaged_files()
 
 
 FULL = """
 import resource, sys
 from fashion_cnn import train
-from fashion_cnn.framework import keras
+from fashion_cnn.keras_setup import keras
 class Fill(keras.callbacks.Callback):  # from the second epoch on no file may be longer
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 1:
@@ -262,7 +263,7 @@ def test_no_space_is_said_before_training(place, tmp_path, monkeypatch):
 def test_two_trainings_of_one_run_are_kept_apart(place, tmp_path):
     recipe, data, run = str(place / "sprint.json"), place / "data.npz", tmp_path / "run"
     run.mkdir()
-    with held(run), pytest.raises(ValueError, match=f"process {os.getpid()} is at work there"):
+    with run.lock(), pytest.raises(ValueError, match=f"process {os.getpid()} is at work there"):
         train(recipe, data, run)
     train(recipe, data, run)
     assert not (run / ".lock").exists()
@@ -287,7 +288,7 @@ def test_resuming_with_another_model_is_refused(place, finished, tmp_path):
 
 def interrupted(folder, first_images, *numbers):
     """Send signals to a training in short steps, in its second epoch or later."""
-    write_npz(folder / "few.npz", first_images(train=500, test=9))
+    write_data_npz(folder / "few.npz", first_images(train=500, test=9))
     call = [PROGRAM, "train", "textbook", "--data", "few.npz", "--epochs", "9999"]
     run = folder / "run"
     options = {"cwd": folder, "stderr": subprocess.PIPE, "text": True}
@@ -307,14 +308,14 @@ def test_a_signal_ends_it_in_good_order(tmp_path, first_images, number, status):
     assert returned == status
     assert "--resume" in error.splitlines()[-1]
     assert "Traceback" not in error
-    assert len(newest_checkpoint(tmp_path / "run")["history"]) >= 1
+    assert len(newest_checkpoint(Run(tmp_path / "run"))["history"]) >= 1
     assert not list((tmp_path / "run").rglob(".*"))
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path, first_images):
     returned, _, _ = interrupted(tmp_path, first_images, signal.SIGTERM, signal.SIGTERM)
     assert returned == 143
-    assert len(newest_checkpoint(tmp_path / "run")["history"]) >= 1
+    assert len(newest_checkpoint(Run(tmp_path / "run"))["history"]) >= 1
 
 
 BUSY = """

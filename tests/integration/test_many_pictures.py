@@ -16,12 +16,12 @@ import pytest
 from command import PROGRAM, die, fashion_cnn, fashion_cnn_process
 from scaling import assert_each_once
 
-from fashion_cnn.inference import Classifier
-from fashion_cnn.scaling.pictures import pictures_of
-from fashion_cnn.scaling.places import free_port
-from fashion_cnn.scaling.plan import read_plan, write_plan
-from fashion_cnn.scaling.predict import answer_parts, begin, count
-from fashion_cnn.scaling.tasks import tasks, work_off
+from fashion_cnn.inference.batch import begin, count, predict_parts
+from fashion_cnn.inference.batch_plan import read_plan, write_plan
+from fashion_cnn.inference.batch_sources import pictures_of
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.parallel.cluster import free_port
+from fashion_cnn.parallel.pool import run_tasks, tasks
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +117,7 @@ def test_a_part_whose_process_dies_is_tried_again_and_then_named(drawn, tmp_path
     classifier, output = Classifier.load("textbook"), tmp_path / "out.parquet"
     seen = []
     with begin([str(drawn / "0")], classifier, output) as (todo, parts):
-        for part in answer_parts(todo, classifier, output):
+        for part in predict_parts(todo, classifier, output):
             seen.append(part)
             if len(seen) == 1:
                 for process in multiprocessing.active_children():
@@ -129,9 +129,9 @@ def test_a_part_whose_process_dies_is_tried_again_and_then_named(drawn, tmp_path
                     pass
     assert sorted(seen) == todo
     assert count(output, parts) == (1000, 0)
-    monkeypatch.setattr("fashion_cnn.scaling.predict.answers_of", die)
+    monkeypatch.setattr("fashion_cnn.inference.batch.predict_part", die)
     with pytest.raises(RuntimeError, match=r"part 0, from .*00000\.png on: its process died 3 ti"):
-        list(answer_parts([0], classifier, output))
+        list(predict_parts([0], classifier, output))
 
 
 def test_a_file_out_of_reach_is_tried_again_by_the_same_command(drawn, tmp_path):
@@ -146,14 +146,14 @@ def test_a_file_out_of_reach_is_tried_again_by_the_same_command(drawn, tmp_path)
         with pytest.raises(
             RuntimeError, match=r"1 parts are missing .part 0, from .*2\.parquet on"
         ):
-            list(answer_parts(todo, classifier, output))
+            list(predict_parts(todo, classifier, output))
     away.rename(folder / "2.parquet")
     folder.rename(away)
     with pytest.raises(RuntimeError, match="no such folder on this machine"):
-        list(answer_parts([1], classifier, output))
+        list(predict_parts([1], classifier, output))
     away.rename(folder)
     with begin([str(folder)], classifier, output) as (todo, parts):
-        assert list(answer_parts(todo, classifier, output)) == [0]
+        assert list(predict_parts(todo, classifier, output)) == [0]
         assert count(output, parts) == (2, 0)
 
 
@@ -165,8 +165,8 @@ def test_an_address_that_does_not_answer_is_out_of_reach_and_not_spoilt():
 
 
 def test_a_plan_of_very_many_parts_is_read_by_their_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr("fashion_cnn.scaling.plan.PART", 2)
-    monkeypatch.setattr("fashion_cnn.scaling.plan.TOGETHER", 3)
+    monkeypatch.setattr("fashion_cnn.inference.batch_plan.PART", 2)
+    monkeypatch.setattr("fashion_cnn.inference.batch_plan.TOGETHER", 3)
     names = [str(tmp_path / f"{i}.png") for i in range(15)]
     assert write_plan(names, tmp_path / "plan.parquet", {"model": "m"}) == 8
     assert pq.read_metadata(tmp_path / "plan.parquet").num_row_groups == 3
@@ -180,7 +180,7 @@ def test_a_plan_of_very_many_parts_is_read_by_their_numbers(tmp_path, monkeypatc
 def test_a_process_that_dies_with_nothing_to_do_is_replaced():
     seen = []
     with tasks(None, 1) as (submit, room):
-        for _, future in work_off([(0, ()), (1, ())], os.getpid, submit, room):
+        for _, future in run_tasks([(0, ()), (1, ())], os.getpid, submit, room):
             seen.append(future.result())
             os.kill(seen[-1], signal.SIGKILL)
             time.sleep(0.5)  # until its pool knows

@@ -54,7 +54,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def weights(place):
     """MobileNet's, as random numbers with statistics that fit."""
-    from fashion_cnn.framework import keras
+    from fashion_cnn.keras_setup import keras
 
     keras.utils.set_random_seed(0)
     network = keras.applications.MobileNet(weights=None, input_shape=(48, 48, 3))
@@ -128,7 +128,7 @@ def test_photos_of_any_size_are_prepared_as_they_were_for_training(place, traine
     small = image.resize((48, 48), Image.Resampling.BICUBIC)
     expected = predict(run, np.asarray(small)[np.newaxis])[0].argmax()
     classifier = Classifier.load(run)
-    np.testing.assert_array_equal(classifier.see(str(photo)).pixels, np.asarray(small))
+    np.testing.assert_array_equal(classifier.prepare(str(photo)).pixels, np.asarray(small))
     assert classifier.predict(str(photo)).label == CLASSES[expected]
     image.resize((900, 1200)).save(place / "large.png")
     words = ("--model", run, "--explain", "why.png", "--show", "all.png", "--format", "jsonl")

@@ -14,7 +14,7 @@ from PIL import Image
 from rounding import are_clear
 
 from fashion_cnn import Classifier
-from fashion_cnn.evaluation.calibration import at_temperature
+from fashion_cnn.evaluation.calibration import apply_temperature
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +140,7 @@ def test_predict_on_a_file(trained, data):
     with np.load(folder / "runs/textbook-1/predictions.npz", allow_pickle=False) as saved:
         expected = saved["test_probabilities"]
     temperature = json.loads((folder / "runs/textbook-1/metrics.json").read_text())["temperature"]
-    expected = at_temperature(expected, temperature)
+    expected = apply_temperature(expected, temperature)
     for row, probabilities in zip(rows, expected[:3], strict=True):
         assert row["label"] == data.class_names[probabilities.argmax()]
         assert row["probability"] == pytest.approx(probabilities.max(), abs=1e-4)

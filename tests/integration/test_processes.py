@@ -19,10 +19,10 @@ from scaling import STEADY, AfterAnEpoch, assert_same, weights
 
 from fashion_cnn.data import as_data
 from fashion_cnn.evaluation import measure_run
-from fashion_cnn.export import export_here
-from fashion_cnn.run import read_history, read_json
-from fashion_cnn.scaling.train import _Ear, train_together
-from fashion_cnn.training import train
+from fashion_cnn.export import export_in_process
+from fashion_cnn.run import Run
+from fashion_cnn.training.distributed import _Ear, train_distributed
+from fashion_cnn.training.loop import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quickly_compiled")]
 
@@ -30,11 +30,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quickly_compiled")]
 def test_two_processes_train_like_one(data, alone, tmp_path):
     run, addresses = tmp_path / "run", []
     callback = AfterAnEpoch(lambda: addresses.extend(listening()))
-    train_together(STEADY, data, run, 2, callbacks=[callback])
+    train_distributed(STEADY, data, run, 2, callbacks=[callback])
     assert len(addresses) >= 3  # each process, and where they meet
     assert all(address.is_loopback for address in addresses), addresses
     assert_same(run, alone)
-    about = read_json(run, "environment.json")
+    about = Run(run).environment()
     assert (about["processes"], about["backend"]) == (2, "jax")
 
 
@@ -61,12 +61,12 @@ def test_a_teacher_teaches_several_processes_alike(data, alone, tmp_path, monkey
     )
     recipe = replace(STEADY, epochs=1, learning_rate=0.03)  # 3 batches and 17 images
     train(recipe, some, tmp_path / "teacher")
-    measure_run(tmp_path / "teacher", some)
-    export_here(tmp_path / "teacher", some, "onnx", tmp_path / "teacher" / "model.onnx")
+    measure_run(Run(tmp_path / "teacher"), some)
+    export_in_process(Run(tmp_path / "teacher"), some, "onnx", tmp_path / "teacher" / "model.onnx")
     taught = replace(recipe, teacher=str(tmp_path / "teacher"))
     ends = []
     for name, processes, chosen in (("1", 1, taught), ("2", 2, taught), ("labels", 1, recipe)):
-        train_together(chosen, some, tmp_path / name, processes)
+        train_distributed(chosen, some, tmp_path / name, processes)
         ends.append(weights(tmp_path / name))
     start = alone[0]
     assert apart(ends[1], ends[0], start) < SAME
@@ -82,10 +82,10 @@ def test_a_process_that_is_killed_is_replaced(data, alone, tmp_path):
         victim.kill()
 
     callback = AfterAnEpoch(kill)
-    train_together(STEADY, data, run, 2, callbacks=[callback])
+    train_distributed(STEADY, data, run, 2, callbacks=[callback])
     assert len(died) == 1
     assert callback.ends == [0, 1]  # none twice
-    assert read_history(run)["epoch"] == [1, 2]
+    assert Run(run).history()["epoch"] == [1, 2]
     assert_same(run, alone)
 
 
@@ -97,18 +97,18 @@ def test_no_more_processes_go_on_than_were_asked_for(data, tmp_path, monkeypatch
         if len(seen) == 1:
             raise BrokenExecutor("killed")
 
-    monkeypatch.setattr("fashion_cnn.scaling.train._attempt", attempt)
-    monkeypatch.setattr("fashion_cnn.scaling.places.Here.room", lambda *_: 64)
-    train_together(STEADY, data, tmp_path / "run", 2)
+    monkeypatch.setattr("fashion_cnn.training.distributed._attempt", attempt)
+    monkeypatch.setattr("fashion_cnn.parallel.cluster.Here.room", lambda *_: 64)
+    train_distributed(STEADY, data, tmp_path / "run", 2)
     assert seen == [2, 2]
 
 
 def test_what_goes_wrong_in_a_process_is_said_here(data, tmp_path):
     steep = replace(STEADY, learning_rate=1e30)
     with pytest.raises(FloatingPointError, match="--learning-rate"):
-        train_together(steep, data, tmp_path / "run", 2)
+        train_distributed(steep, data, tmp_path / "run", 2)
     with pytest.raises(ValueError, match=r"batch_size: got 36; 5 processes .* --processes 4"):
-        train_together(STEADY, data, tmp_path / "other", 5)
+        train_distributed(STEADY, data, tmp_path / "other", 5)
 
 
 def test_whoever_hangs_up_does_not_stop_the_ear(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import QUICK_XLA, fashion_cnn, fashion_cnn_process, write_npz
+from command import QUICK_XLA, fashion_cnn, fashion_cnn_process, write_data_npz
 from PIL import Image
 
 from fashion_cnn import RECIPES
@@ -92,7 +92,7 @@ def test_fashion_cnn_commands_in_their_order(
         folder = tmp_path / "photos" / ("coat", "hat")[k % 2]
         folder.mkdir(parents=True, exist_ok=True)
         shirt.rotate(9 * k).save(folder / f"{k}.jpg")
-    write_npz(tmp_path / "few.npz", first_images(train=200, test=50))
+    write_data_npz(tmp_path / "few.npz", first_images(train=200, test=50))
     short = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=20)
     (tmp_path / "short.json").write_text(short.to_json())
     for words in of("fashion-cnn"):

@@ -19,7 +19,7 @@ from command import PROGRAM, fashion_cnn, fashion_cnn_process
 from fashion_cnn.data.fashion_mnist import FILES, _file
 from fashion_cnn.data.idx import read_idx
 from fashion_cnn.models import build_model
-from fashion_cnn.models.saved import read_network
+from fashion_cnn.models.loading import load_keras_file
 from fashion_cnn.recipes import RECIPES, find_recipe
 
 IMAGES, LABELS = list(FILES)[:2]
@@ -34,7 +34,7 @@ def idx_folder(folder, real, **changed):
     """Links to the real files, but for those that are given."""
     (folder / "data").mkdir()
     for name in FILES:
-        path = _file(Path(real.found), name)
+        path = _file(Path(real.location), name)
         (folder / "data" / path.name).symlink_to(path.resolve())
     for name, content in changed.items():
         name = name.replace("_", "-")
@@ -307,7 +307,7 @@ def test_nonsense_is_refused_by_every_reader(tmp_path, capsys):
             (tmp_path / "bad-idx").write_bytes(bad)
             yield tmp_path / "bad-idx"
 
-    readers = ((find_recipe, recipes), (read_network, networks), (read_idx, images))
+    readers = ((find_recipe, recipes), (load_keras_file, networks), (read_idx, images))
     found = [refusals(read, cases()) for read, cases in readers]
     with capsys.disabled():
         print("\nrefused: {} recipes, {} networks, {} IDX files".format(*found))

@@ -11,11 +11,11 @@ import pytest
 from command import PROGRAM, die, fashion_cnn
 from scaling import QUICK, SPACE, read_csv
 
-from fashion_cnn.inference import Classifier
+from fashion_cnn.experiments.tune import _study, read_space, tune
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.parallel.pool import tasks
 from fashion_cnn.recipes import find_recipe
-from fashion_cnn.run import read_arrays, read_history, read_json
-from fashion_cnn.scaling.tasks import tasks
-from fashion_cnn.scaling.tune import _study, read_space, tune
+from fashion_cnn.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quickly_compiled")]
 
@@ -44,7 +44,7 @@ def test_a_search_that_was_killed_goes_on_and_tries_each_trial_once(few, tmp_pat
     recipe = find_recipe(str(folder / "best.json"))
     assert recipe.learning_rate == float(best["learning_rate"])
     assert recipe == find_recipe(str(folder / f"trial-{best['trial']}" / "recipe.json"))
-    history = read_history(folder / f"trial-{best['trial']}")
+    history = Run(folder / f"trial-{best['trial']}").history()
     assert history["val_accuracy"][-1] == float(best["val_accuracy"])  # its end, not its best
     first = find_recipe(str(folder / "trial-0" / "recipe.json"))
     assert (first.learning_rate, first.options["dropout"]) == (0.001, 0.0)  # the recipe itself
@@ -73,8 +73,8 @@ def test_a_trial_that_cannot_be_is_a_row(few, tmp_path, tasks_here):
 
 def test_a_trial_whose_process_dies_is_a_row(few, tmp_path, monkeypatch, tasks_here):
     with monkeypatch.context() as patch:
-        patch.setattr("fashion_cnn.scaling.tune.tasks", tasks)
-        patch.setattr("fashion_cnn.scaling.tune._try", die)
+        patch.setattr("fashion_cnn.experiments.tune.tasks", tasks)
+        patch.setattr("fashion_cnn.experiments.tune._try", die)
         with pytest.raises(ValueError, match=r"no trial came to its end .its process died 3 ti"):
             tune(QUICK, str(few), SPACE, 1, tmp_path / "dead")
     rows = tune(QUICK, str(few), SPACE, 2, tmp_path / "dead")  # goes on all the same
@@ -97,7 +97,7 @@ def test_a_wrong_space_is_refused(few, tmp_path):
         "[]",
         '{"epochs": {"low": 1, "high": 3, "step": 0}}',
         '{"dropout": {"low": "0.1", "high": "0.5"}}',
-        '{"mirror": {"low": false, "high": true}}',
+        '{"flip_average": {"low": false, "high": true}}',
         '{"validation": ["test"]}',
         '{"colour": [1]}',
         '{"dropout": {"low": 0.1}}',
@@ -110,18 +110,18 @@ def test_a_wrong_space_is_refused(few, tmp_path):
 
 def test_seeds_are_runs_whose_mean_is_one_model(few, tmp_path):
     folder = tmp_path / "seeds"
-    (tmp_path / "quick.json").write_text(replace(QUICK, mirror=True).to_json())
+    (tmp_path / "quick.json").write_text(replace(QUICK, flip_average=True).to_json())
     call = ("train", tmp_path / "quick.json", "--data", few, "--seeds", "2", "--run", folder)
     said = fashion_cnn(*call, "--ensemble")
-    assert read_json(folder / "seed-0", "recipe.json")["batch_size"] == 32  # as the file says
+    assert Run(folder / "seed-0").recipe_values()["batch_size"] == 32  # as the file says
     rows = read_csv(folder / "seeds.csv")
     assert [row["seed"] for row in rows] == ["0", "1"]
-    found = [read_json(folder / f"seed-{i}", "metrics.json")["test_accuracy"] for i in (0, 1)]
+    found = [Run(folder / f"seed-{i}").metrics()["test_accuracy"] for i in (0, 1)]
     assert [float(row["test_accuracy"]) for row in rows] == found
     mean, sd = 100 * statistics.mean(found), 100 * statistics.stdev(found)
     assert f"Test accuracy: {mean:.2f} ± {sd:.2f} % (mean and sd of 2 seeds)" in said.stdout
-    each = [read_arrays(folder / f"seed-{i}", "predictions.npz") for i in (0, 1)]
-    together = read_arrays(folder / "ensemble", "predictions.npz")["test_probabilities"]
+    each = [Run(folder / f"seed-{i}").predictions() for i in (0, 1)]
+    together = Run(folder / "ensemble").predictions()["test_probabilities"]
     expected = sum(one["test_probabilities"] for one in each) / 2
     np.testing.assert_allclose(together, expected, atol=1e-6)
     assert np.abs(each[0]["test_probabilities"] - expected).max() > 0.001

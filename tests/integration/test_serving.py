@@ -23,9 +23,9 @@ import tritonclient.http as protocol
 from command import PROGRAM
 from PIL import Image, ImageDraw
 
-from fashion_cnn.inference import PRESET_FOLDER, Classifier
-from fashion_cnn.serving.guard import MOST_BODY
-from fashion_cnn.serving.server import MOST_HEAD
+from fashion_cnn.inference.classifier import PRESET_FOLDER, Classifier
+from fashion_cnn.serving.limits import MAX_BODY_BYTES
+from fashion_cnn.serving.server import MAX_HEAD_BYTES
 
 INFER = "/v2/models/textbook/infer"
 IMAGES = np.random.default_rng(0).integers(0, 256, (1000, 28, 28, 1), dtype=np.uint8)
@@ -225,7 +225,7 @@ def test_photos_get_the_command_lines_answers(server, classifier, content):
         assert told["version"] == classifier.sha256
         assert set(told["milliseconds"]) == {"prepare", "model"}
         seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(told["seen"]))))
-        np.testing.assert_array_equal(seen, classifier.see(io.BytesIO(content)).pixels[..., 0])
+        np.testing.assert_array_equal(seen, classifier.prepare(io.BytesIO(content)).pixels[..., 0])
 
 
 def test_an_explanation_shows_every_step(server):
@@ -272,7 +272,7 @@ FILES = form_of(*[("file", f"{k}.jpg", b"x") for k in range(100)])
         (photo()[:2000], JPEG, 400, "truncated"),
         (photo("PNG")[:300], JPEG, 400, ""),
         (b"\xff\xd8\xff" + b"\0" * 100, JPEG, 400, ""),
-        (b"x" * (MOST_BODY + 1), JPEG, 413, "more than 16,777,216 bytes"),
+        (b"x" * (MAX_BODY_BYTES + 1), JPEG, 413, "more than 16,777,216 bytes"),
         (photo(), {"Content-Encoding": "gzip"}, 415, "Content-Encoding"),
         (*form_of(("file", None, b"text")), 400, "no file; expected one, named 'file'"),
         (*form_of(("picture", "x.jpg", photo())), 400, "no file; expected one, named 'file'"),
@@ -350,7 +350,7 @@ def test_slow_clients_are_sent_away(server):
 
 
 def test_a_head_is_bounded(server):
-    answer = raw(server, b"GET / HTTP/1.1\r\nX: " + b"x" * (MOST_HEAD + 1000))
+    answer = raw(server, b"GET / HTTP/1.1\r\nX: " + b"x" * (MAX_HEAD_BYTES + 1000))
     assert answer.startswith(b"HTTP/1.1 431 ")
 
 

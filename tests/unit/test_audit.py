@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from fashion_cnn.evaluation import audit as room
-from fashion_cnn.evaluation.audit import audit, without_suspects
-from fashion_cnn.recipes import Recipe
+from fashion_cnn.experiments import audit as audit_module
+from fashion_cnn.experiments.audit import accuracy_without_suspects, audit
+from fashion_cnn.recipe import Recipe
 from fashion_cnn.report import draw_audit
-from fashion_cnn.run import write_arrays
+from fashion_cnn.run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ def test_turned_labels_and_a_twin_are_found(spoilt, tmp_path):
 
 def test_finished_folds_are_not_trained_again(spoilt, tmp_path, monkeypatch):
     first = audit(spoilt, RECIPE, tmp_path, 2)
-    monkeypatch.setattr(room, "_train_without", lambda *words: pytest.fail("trained again"))
+    monkeypatch.setattr(audit_module, "_train_without", lambda *words: pytest.fail("trained again"))
     assert audit(spoilt, RECIPE, tmp_path, 2) == first
     taught = dataclasses.replace(RECIPE, teacher="thorough")  # who may know the labels
     assert audit(spoilt, taught, tmp_path, 2) == first
@@ -63,14 +63,14 @@ def test_finished_folds_are_not_trained_again(spoilt, tmp_path, monkeypatch):
 def test_no_network_judges_what_it_learnt_from(spoilt, tmp_path, monkeypatch):
     judged = []
 
-    def remember(data, fold, recipe, tick):
+    def remember(data, fold, recipe, advance):
         assert len(np.unique(data.train_labels[fold])) == 4
         judged.extend(fold.tolist())
         chance = np.full((len(data.train_labels), 4), 0.25, np.float32)
         return {"train": chance[: len(fold)], "test": chance[: len(data.test_labels)]}
 
-    monkeypatch.setattr(room, "_train_without", remember)
-    room.out_of_fold(spoilt, RECIPE, tmp_path, 4, lambda what: None)
+    monkeypatch.setattr(audit_module, "_train_without", remember)
+    audit_module.out_of_fold(spoilt, RECIPE, tmp_path, 4, lambda what: None)
     assert sorted(judged) == list(range(180))
 
 
@@ -79,8 +79,8 @@ def test_accuracy_without_suspects(tmp_path):
     labels = np.array([0, 0, 1, 1])
     probabilities = np.eye(2)[[1, 0, 1, 0]]
     arrays = {"test_probabilities": probabilities, "test_labels": labels}
-    write_arrays(tmp_path / "predictions.npz", arrays)
-    found = without_suspects(tmp_path, tmp_path)
+    Run(tmp_path).write_predictions(arrays)
+    found = accuracy_without_suspects(Run(tmp_path), tmp_path)
     assert found == {"all": 0.5, "without": 0.5, "left_out": 2}
 
 

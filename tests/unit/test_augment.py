@@ -8,11 +8,11 @@ from fashion_cnn.data.augment import (
     erase,
     flip,
     noise_columns,
-    nudge,
     shift,
+    shift1,
     zoom,
 )
-from fashion_cnn.data.imitate import CLEAN, photograph
+from fashion_cnn.data.photo_augment import CLEAN, photo
 
 SHIFT = 2
 
@@ -40,7 +40,7 @@ def test_shift_moves_and_fills_with_black(down, right):
 
 def test_nudge_is_a_shift_by_one():
     noise = np.random.default_rng(2).random((50, 2))
-    nudged = nudge(IMAGES, noise)
+    nudged = shift1(IMAGES, noise)
     for image, moved, (down, right) in zip(
         IMAGES, nudged, 1 - (3 * noise).astype(int), strict=True
     ):
@@ -86,7 +86,7 @@ def test_nothing_named_changes_nothing():
 
 
 def garments():
-    """What of Fashion-MNIST `photograph` tells apart: sleeved, narrow, and flat."""
+    """What of Fashion-MNIST `photo` tells apart: sleeved, narrow, and flat."""
     images = np.zeros((3, 28, 28, 1), np.uint8)
     images[0, 2:26, 3:25] = images[1, :, 9:19] = images[2, 9:19, :] = 180
     return images
@@ -95,9 +95,9 @@ def garments():
 @pytest.mark.parametrize("which", range(3))
 def test_photographed_garments_fill_the_picture_and_differ(which):
     images = np.repeat(garments()[which : which + 1], 400, 0)
-    noise = np.random.default_rng(which).random((400, noise_columns(["photograph"])), np.float32)
+    noise = np.random.default_rng(which).random((400, noise_columns(["photo"])), np.float32)
     noise[:, 0] = 0.99
-    found = photograph(images, noise)
+    found = photo(images, noise)
     assert (found.shape, found.dtype) == (images.shape, np.uint8)
     seen = found[..., 0] > 8
     longest = np.maximum(seen.any(1).sum(1), seen.any(2).sum(1))
@@ -108,18 +108,18 @@ def test_photographed_garments_fill_the_picture_and_differ(which):
 
 def test_some_photographed_images_are_left_as_they_are():
     images = np.random.default_rng(0).integers(0, 256, (2000, 28, 28, 1), dtype=np.uint8)
-    noise = np.random.default_rng(1).random((2000, noise_columns(["photograph"])), np.float32)
-    same = (photograph(images, noise) == images).all((1, 2, 3))
+    noise = np.random.default_rng(1).random((2000, noise_columns(["photo"])), np.float32)
+    same = (photo(images, noise) == images).all((1, 2, 3))
     np.testing.assert_array_equal(same, noise[:, 0] < CLEAN)
 
 
 def test_each_photograph_depends_on_its_own_numbers_alone():
     images = np.repeat(garments(), 4, 0)
-    noise = np.random.default_rng(2).random((12, noise_columns(["photograph"])), np.float32)
-    whole = photograph(images, noise)
+    noise = np.random.default_rng(2).random((12, noise_columns(["photo"])), np.float32)
+    whole = photo(images, noise)
     for k in range(12):
-        np.testing.assert_array_equal(photograph(images[k : k + 1], noise[k : k + 1])[0], whole[k])
-    again = photograph(np.zeros_like(images), noise)  # nothing to see is no failure
+        np.testing.assert_array_equal(photo(images[k : k + 1], noise[k : k + 1])[0], whole[k])
+    again = photo(np.zeros_like(images), noise)  # nothing to see is no failure
     assert again.shape == images.shape
 
 

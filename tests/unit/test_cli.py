@@ -4,7 +4,7 @@ import sys
 import pytest
 from command import fashion_cnn, fashion_cnn_process
 
-from fashion_cnn.inference import PRESETS
+from fashion_cnn.inference.classifier import PRESETS
 
 HEAVY = ("keras", "tensorflow", "jax", "matplotlib", "sklearn", "numpy")
 VERBS = ("data", "recipes", "presets", "train", "evaluate", "report", "compare", "audit")

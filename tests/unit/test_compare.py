@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fashion_cnn.evaluation.compare import compare_runs, mcnemar
-from fashion_cnn.run import write_arrays, write_json
+from fashion_cnn.run import Run
 
 LABELS = np.arange(100) % 2
 
@@ -14,19 +14,17 @@ def make_run(folder, wrong, labels=LABELS, sha="one"):
     guesses = labels.copy()
     guesses[list(wrong)] ^= 1
     probabilities = np.eye(2)[guesses]
-    write_arrays(
-        folder / "predictions.npz", {"test_probabilities": probabilities, "test_labels": labels}
-    )
+    Run(folder).write_predictions({"test_probabilities": probabilities, "test_labels": labels})
     data = {"source": "fashion-mnist", "sha256": {"x_test": sha}, "class_names": ["a", "b"]}
-    write_json(folder / "environment.json", {"data": data})
-    write_json(folder / "metrics.json", {"test_accuracy": 1 - len(wrong) / 100})
+    Run(folder).write_environment({"data": data})
+    Run(folder).write_metrics({"test_accuracy": 1 - len(wrong) / 100})
     return folder
 
 
 def test_runs_side_by_side(tmp_path):
     a = make_run(tmp_path / "a", range(10))
     b = make_run(tmp_path / "b", range(8, 12))
-    found = compare_runs([a, b])
+    found = compare_runs([Run(run) for run in (a, b)])
     assert found["runs"][str(a)]["test_accuracy"] == pytest.approx(0.9)
     (pair,) = found["pairs"]
     assert (pair["only_first"], pair["only_second"]) == (2, 8)
@@ -47,8 +45,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     other = make_run(tmp_path / "other", range(10), sha="two")
     shorter = make_run(tmp_path / "shorter", range(10), LABELS[:50])
     with pytest.raises(ValueError, match="tested on different images"):
-        compare_runs([a, other])
+        compare_runs([Run(run) for run in (a, other)])
     with pytest.raises(ValueError, match="tested on different images"):
-        compare_runs([a, shorter])
+        compare_runs([Run(run) for run in (a, shorter)])
     with pytest.raises(FileNotFoundError, match=r"nowhere: has no metrics\.json"):
-        compare_runs([a, tmp_path / "nowhere"])
+        compare_runs([Run(run) for run in (a, tmp_path / "nowhere")])

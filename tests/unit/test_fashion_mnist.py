@@ -65,7 +65,7 @@ def test_no_such_folder(tmp_path, monkeypatch):
 
 def test_a_folder_with_one_file_that_is_not_as_it_was_is_refused(tmp_path, real_data):
     for name in FILES:
-        path = fashion_mnist._file(fashion_mnist.Path(real_data.found), name)
+        path = fashion_mnist._file(fashion_mnist.Path(real_data.location), name)
         shutil.copy(path, tmp_path / path.name)
     assert load_data(str(tmp_path)).class_names == CLASS_NAMES
     images, _ = fashion_mnist.read_idx(tmp_path / path.with_name("t10k-images-idx3-ubyte.gz").name)
@@ -121,16 +121,16 @@ def test_bad_file_from_a_mirror_is_not_kept(empty_machine, monkeypatch):
 
 def test_bad_cache_is_named_and_passed_over(empty_machine, monkeypatch, real_data):
     write_files(empty_machine / "keras" / "datasets" / "fashion-mnist")
-    found = fashion_mnist.Path(real_data.found)
+    found = fashion_mnist.Path(real_data.location)
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", found.resolve().relative_to("/"))
     with pytest.warns(UserWarning, match=r"keras.*not Fashion-MNIST.*looking elsewhere"):
-        assert load_data().found == str(found)
+        assert load_data().location == str(found)
 
 
 def test_good_mirror_fills_the_cache(empty_machine, monkeypatch, real_data):
     def good_mirror(mirror, scratch):
         for name in FILES:
-            path = fashion_mnist._file(fashion_mnist.Path(real_data.found), name)
+            path = fashion_mnist._file(fashion_mnist.Path(real_data.location), name)
             content = path.read_bytes()
             packed = content if path.suffix == ".gz" else gzip.compress(content, 1)
             (scratch / f"{name}.gz").write_bytes(packed)
@@ -140,7 +140,7 @@ def test_good_mirror_fills_the_cache(empty_machine, monkeypatch, real_data):
     first = load_data()
     monkeypatch.setattr(fashion_mnist, "_from_mirror", None)
     again = load_data()
-    assert first.found == again.found == str(fashion_mnist.cache_folder())
+    assert first.location == again.location == str(fashion_mnist.cache_folder())
     np.testing.assert_array_equal(again.test_images, real_data.test_images)
 
 

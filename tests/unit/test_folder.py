@@ -186,11 +186,11 @@ def test_the_cache_is_used_and_notices_changes(tmp_path, monkeypatch):
 def test_the_cache_is_bounded(tmp_path, monkeypatch):
     fill(tmp_path, size=(200, 100))
     size = 40 * 32 * 32 * 3 + 128
-    monkeypatch.setattr(cache, "MOST_BYTES", 2 * size + 1000)
+    monkeypatch.setattr(cache, "MAX_BYTES", 2 * size + 1000)
     arrays = cache.cache_root() / "arrays"
     for edge in (32, 31, 30):
         load_data(tmp_path, edge)
-        assert sum(p.stat().st_size for p in arrays.iterdir()) <= cache.MOST_BYTES
+        assert sum(p.stat().st_size for p in arrays.iterdir()) <= cache.MAX_BYTES
     load_data(tmp_path, 30)
     with pytest.raises(
         ValueError, match=r"40 pictures of 200x200x3 take 4,800,000 bytes.*image_size"

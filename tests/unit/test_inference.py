@@ -11,17 +11,18 @@ import onnx
 import pytest
 
 from fashion_cnn import train
-from fashion_cnn.card import card_of
 from fashion_cnn.data import Data
 from fashion_cnn.data.fashion_mnist import CLASS_NAMES
 from fashion_cnn.evaluation import measure_run, predict
-from fashion_cnn.evaluation.calibration import at_temperature
-from fashion_cnn.export import export_here, export_run
-from fashion_cnn.inference import Classifier, refuse_external_data
+from fashion_cnn.evaluation.calibration import apply_temperature
+from fashion_cnn.export import export_in_process, export_run
+from fashion_cnn.export.card import make_card
+from fashion_cnn.files import file_sha256
+from fashion_cnn.inference.classifier import Classifier, reject_external_data
 from fashion_cnn.models import build_model
-from fashion_cnn.models.forms import mirrored, tempered
+from fashion_cnn.models.wrappers import flip_averaged, with_temperature
 from fashion_cnn.recipes import RECIPES
-from fashion_cnn.run import file_sha256, read_json, write_json
+from fashion_cnn.run import Run
 
 KINDS = {
     "textbook": {"options": {"dropout": 0.2}},
@@ -34,8 +35,8 @@ def make_run(data, name, run, epochs=1, **options):
     changes = {"epochs": epochs, "batch_size": 30}
     changes["options"] = {**KINDS[name]["options"], **options}
     train(dataclasses.replace(RECIPES[name], **changes), data, run)
-    measure_run(run, data)
-    write_json(run / "metrics.json", {**read_json(run, "metrics.json"), "temperature": 1.7})
+    measure_run(Run(run), data)
+    Run(run).write_metrics({**Run(run).metrics(), "temperature": 1.7})
     return run
 
 
@@ -50,7 +51,7 @@ def data():
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     run = make_run(data, "textbook", tmp_path_factory.mktemp("runs") / "run")
-    export_here(run, data, "onnx", run / "model.onnx")
+    export_in_process(Run(run), data, "onnx", run / "model.onnx")
     return run
 
 
@@ -60,8 +61,8 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in KINDS if name != 
 @pytest.mark.parametrize("name", ["textbook", *SLOW])
 def test_onnx_answers_as_keras_at_its_temperature(data, tmp_path, name):
     run = make_run(data, name, tmp_path / "run")
-    path = export_here(run, data, "onnx", tmp_path / "model.onnx")
-    expected = at_temperature(predict(run, data.test_images), 1.7)
+    path = export_in_process(Run(run), data, "onnx", tmp_path / "model.onnx")
+    expected = apply_temperature(predict(run, data.test_images), 1.7)
     classifier = Classifier.load(path)
     found = classifier.probabilities(data.test_images[..., np.newaxis])
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -75,8 +76,8 @@ def test_onnx_answers_as_keras_at_its_temperature(data, tmp_path, name):
 @pytest.mark.slow
 def test_int8_is_as_accurate_and_a_third_of_the_size(tiny_data, tmp_path):
     run = make_run(tiny_data, "textbook", tmp_path / "run", epochs=10)
-    export_here(run, tiny_data, "onnx", run / "model.onnx")
-    path = export_here(run, tiny_data, "onnx-int8", tmp_path / "small.onnx")
+    export_in_process(Run(run), tiny_data, "onnx", run / "model.onnx")
+    path = export_in_process(Run(run), tiny_data, "onnx-int8", tmp_path / "small.onnx")
     assert path.stat().st_size < (run / "model.onnx").stat().st_size / 2.5
     classifier = Classifier.load(path)
     found = classifier.probabilities(tiny_data.test_images[..., np.newaxis])
@@ -94,14 +95,14 @@ def test_an_int8_export_that_is_less_accurate_is_not_written(data, run, tmp_path
         export._WRITERS, "onnx-int8", lambda *_: lambda x: np.eye(4)[wrong[: len(x)]]
     )
     with pytest.raises(ValueError, match=r"its accuracy is 0\.00%"):
-        export_here(run, data, "onnx-int8", tmp_path / "model.onnx")
+        export_in_process(Run(run), data, "onnx-int8", tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_what_would_be_too_large_to_be_read_is_not_written(data, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("fashion_cnn.export.MOST_BYTES", 1000)
+    monkeypatch.setattr("fashion_cnn.export.MAX_BYTES", 1000)
     with pytest.raises(ValueError, match=r"bytes; at most 1,000 are read"):
-        export_here(run, data, "onnx", tmp_path / "model.onnx")
+        export_in_process(Run(run), data, "onnx", tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -109,7 +110,7 @@ def test_litert_is_proved_in_its_own_runtime(data, run, tmp_path):
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     from ai_edge_litert.interpreter import Interpreter
 
-    path = export_here(run, data, "litert", tmp_path / "model.tflite")
+    path = export_in_process(Run(run), data, "litert", tmp_path / "model.tflite")
     card = json.loads((tmp_path / "model.tflite.json").read_text())
     assert card["parity"]["largest_difference"] <= 1e-4 and card["sha256"] == file_sha256(path)
     interpreter = Interpreter(str(path))
@@ -124,7 +125,7 @@ def test_litert_is_proved_in_its_own_runtime(data, run, tmp_path):
 
 
 def test_savedmodel_is_proved_too(data, run, tmp_path):
-    path = export_here(run, data, "savedmodel", tmp_path / "saved")
+    path = export_in_process(Run(run), data, "savedmodel", tmp_path / "saved")
     assert (path / "saved_model.pb").is_file()
     card = json.loads((tmp_path / "saved.json").read_text())
     assert card["parity"]["largest_difference"] <= 1e-4
@@ -135,25 +136,25 @@ def test_an_export_that_is_not_equal_is_not_written(data, run, tmp_path, monkeyp
 
     monkeypatch.setitem(export._WRITERS, "onnx", lambda *_: lambda x: np.zeros((len(x), 4)))
     with pytest.raises(ValueError, match="differ by up to"):
-        export_here(run, data, "onnx", tmp_path / "model.onnx")
+        export_in_process(Run(run), data, "onnx", tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_there_is_not_overwritten(run, tmp_path):
     (tmp_path / "thesis.onnx").write_text("dear")
     with pytest.raises(ValueError, match="there already"):
-        export_run(run, "onnx", tmp_path / "thesis.onnx")
+        export_run(Run(run), "onnx", tmp_path / "thesis.onnx")
     with pytest.raises(FileNotFoundError, match=r"has no metrics\.json"):
-        export_run(tmp_path, "onnx")
+        export_run(Run(tmp_path), "onnx")
 
 
-@pytest.mark.parametrize("make", [lambda model: model, mirrored])
+@pytest.mark.parametrize("make", [lambda model: model, flip_averaged])
 def test_a_temperature_in_the_network_is_one_on_its_answers(data, make):
     model = make(build_model("textbook", (28, 28, 1), 4))
     before = predict(model, data.test_images)
     for temperature in (0.5, 1.0, 3.0):
-        found = predict(tempered(model, temperature), data.test_images)
-        np.testing.assert_allclose(found, at_temperature(before, temperature), atol=1e-5)
+        found = predict(with_temperature(model, temperature), data.test_images)
+        np.testing.assert_allclose(found, apply_temperature(before, temperature), atol=1e-5)
     np.testing.assert_array_equal(predict(model, data.test_images), before)
 
 
@@ -176,9 +177,9 @@ def test_the_verdict_is_by_the_cards_threshold(data, run):
         classifier.card["threshold"] = threshold
         assert classifier.predict(data.test_images[0]).verdict == verdict
     classifier.card["threshold"] = 0.0
-    seen = dataclasses.replace(classifier.see(data.test_images[0]), note="no garment found")
-    assert classifier.answer([seen])[0].verdict == "unsure"
-    assert classifier.answer([seen])[0].note == "no garment found"
+    seen = dataclasses.replace(classifier.prepare(data.test_images[0]), note="no garment found")
+    assert classifier.predict_prepared([seen])[0].verdict == "unsure"
+    assert classifier.predict_prepared([seen])[0].note == "no garment found"
 
 
 def test_photos_are_prepared_if_the_card_says_so(data, run):
@@ -186,15 +187,15 @@ def test_photos_are_prepared_if_the_card_says_so(data, run):
     assert classifier.card["preparation"] is None  # nobody says that these are clothes
     clothes = dataclasses.replace(data, class_names=CLASS_NAMES)
     photos = dataclasses.replace(data, train_files=("a.jpg",))
-    assert card_of(run, clothes, "onnx")["preparation"] == "photo"
-    assert card_of(run, photos, "onnx")["preparation"] == "fit"
+    assert make_card(Run(run), clothes, "onnx")["preparation"] == "photo"
+    assert make_card(Run(run), photos, "onnx")["preparation"] == "fit"
     classifier.card["preparation"] = "photo"
     cloth = np.full((300, 200, 3), 230, np.uint8)
     cloth[60:240, 70:130] = (20, 20, 90)
-    seen = classifier.see(cloth)
+    seen = classifier.prepare(cloth)
     assert seen.mask is not None and seen.mask.sum() > 0
     np.testing.assert_array_equal(
-        classifier.see(data.test_images[0]).pixels[..., 0], data.test_images[0]
+        classifier.prepare(data.test_images[0]).pixels[..., 0], data.test_images[0]
     )
     assert classifier.predict([cloth, data.test_images[0]])[1] == classifier.predict(
         data.test_images[0]
@@ -203,7 +204,7 @@ def test_photos_are_prepared_if_the_card_says_so(data, run):
     assert classifier.predict(coloured) == classifier.predict(data.test_images[0])
     classifier.card["preparation"] = None
     with pytest.raises(ValueError, match=r"300, 200.*expected raw pixels, uint8 \(28, 28, 1\)"):
-        classifier.see(cloth)
+        classifier.prepare(cloth)
 
 
 def test_the_evidence_is_where_the_answer_comes_from(data, run):
@@ -215,7 +216,7 @@ def test_the_evidence_is_where_the_answer_comes_from(data, run):
         return np.stack([share, 1 - share, 0 * share, 0 * share], 1)
 
     classifier.probabilities = corner
-    found = classifier.evidence(classifier.see(np.full((28, 28), 255, np.uint8)))
+    found = classifier.occlusion_map(classifier.prepare(np.full((28, 28), 255, np.uint8)))
     assert found.shape == (28, 28)
     assert np.unravel_index(found.argmax(), found.shape) in [
         (y, x) for y in (3, 4, 5) for x in (20, 21, 22)
@@ -274,7 +275,7 @@ def test_external_data_is_refused_wherever_it_is(run, tmp_path, where):
         inner = onnx.helper.make_graph([], "inner", [], [], [tensor])
         node = onnx.helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)
         model.graph.node.append(node)
-    refuse_external_data((run / "model.onnx").read_bytes(), "good")
+    reject_external_data((run / "model.onnx").read_bytes(), "good")
     with pytest.raises(ValueError, match="weights in other files"):
         Classifier(model.SerializeToString())
 
@@ -282,7 +283,7 @@ def test_external_data_is_refused_wherever_it_is(run, tmp_path, where):
 def test_export_in_its_own_process(run, tmp_path):
     """Also when the backend here is another; data from arrays cannot be found there."""
     with pytest.raises(ValueError, match="not exported"):
-        export_run(run, "onnx", tmp_path / "model.onnx")
+        export_run(Run(run), "onnx", tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -6,10 +6,10 @@ import pytest
 from fashion_cnn import train
 from fashion_cnn.data import as_data
 from fashion_cnn.evaluation import predict
-from fashion_cnn.evaluation.inside import embedding_map, embeddings, gradcam
-from fashion_cnn.framework import keras
+from fashion_cnn.evaluation.explain import embedding_map, embeddings, gradcam
+from fashion_cnn.keras_setup import keras
 from fashion_cnn.models import build_model
-from fashion_cnn.models.forms import mirrored
+from fashion_cnn.models.wrappers import flip_averaged
 from fashion_cnn.recipes import RECIPES
 
 FEW = {"batch_size": 20, "augment": (), "label_smoothing": 0.0}
@@ -76,7 +76,7 @@ def found(heat, corners):
 
 
 def test_the_network_is_left_as_it_was(planted):
-    model = mirrored(build_model("textbook", (28, 28, 1), 2))
+    model = flip_averaged(build_model("textbook", (28, 28, 1), 2))
     images = planted[0][:5, ..., np.newaxis]
     before = np.asarray(model(images))
     gradcam(model, images)
@@ -93,7 +93,7 @@ def test_a_network_that_is_certain_still_has_heat(planted, end):
     kind = "softmax" if end == "dense" else None
     x = layers.Dense(2, kind, bias_initializer=lambda *_, **__: sure((2,)))(layers.Flatten()(x))
     model = keras.Model(pixels, x if end == "dense" else layers.Softmax()(x))
-    assert predict(model, planted[0][:50]).max(1).min() == 1
+    assert predict(model, planted[0][:50]).max(1).min() > 1 - 1e-6
     assert (gradcam(model, planted[0][:50]).max((1, 2)) == 1).all()
 
 
@@ -104,7 +104,7 @@ def test_a_network_without_a_map_is_refused():
         gradcam(keras.Model(pixels, flat), np.zeros((2, 28, 28), np.uint8))
 
 
-@pytest.mark.parametrize("make", [lambda model: model, mirrored])
+@pytest.mark.parametrize("make", [lambda model: model, flip_averaged])
 def test_embeddings_are_what_the_last_layer_sees(planted, make):
     inner = build_model("textbook", (28, 28, 1), 2)
     found = embeddings(make(inner), planted[0][:150])

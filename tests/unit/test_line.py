@@ -4,8 +4,8 @@ import threading
 import numpy as np
 import pytest
 
-from fashion_cnn.serving import line as line_module
-from fashion_cnn.serving.line import BATCH, MOST_SECONDS, Busy, Line
+from fashion_cnn.serving import queue as queue_module
+from fashion_cnn.serving.queue import BATCH, MAX_QUEUED_SECONDS, Line, Overloaded
 
 
 class Network:
@@ -108,15 +108,18 @@ def test_a_client_that_has_gone_holds_nobody_up():
 def test_the_line_is_bounded_by_the_time_it_takes():
     line = Line(cores=2)
     line.seconds = {"image": 0.01, "photo": 0.1}
-    assert not line.full and MOST_SECONDS == 0.5
+    assert not line.full and MAX_QUEUED_SECONDS == 0.5
     with line.place(image=500):  # however much it is, for it was first
         assert line.ahead == pytest.approx(2.5)
         assert line.full
-        with pytest.raises(Busy, match=r"2.5 s of work are in line") as caught, line.place(image=1):
+        with (
+            pytest.raises(Overloaded, match=r"2.5 s of work are in line") as caught,
+            line.place(image=1),
+        ):
             pass
         assert caught.value.headers == {"retry-after": "3"}
     assert line.ahead == pytest.approx(0)
-    with line.place(photo=9), line.place(image=20), pytest.raises(Busy), line.place(image=1):
+    with line.place(photo=9), line.place(image=20), pytest.raises(Overloaded), line.place(image=1):
         pass
     with pytest.raises(KeyError), line.place(image=1):
         raise KeyError
@@ -125,12 +128,12 @@ def test_the_line_is_bounded_by_the_time_it_takes():
 
 def test_it_learns_what_work_takes(monkeypatch):
     now = iter([0.0, 1.0])
-    monkeypatch.setattr(line_module.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(queue_module.time, "perf_counter", lambda: next(now))
 
     async def ask():
         line = Line()
         line.seconds["photo"] = 0.5
-        assert await line.off_the_loop("photo", lambda x: x + 1, 1) == 2
+        assert await line.run_in_thread("photo", lambda x: x + 1, 1) == 2
         return line.seconds["photo"]
 
     assert asyncio.run(ask()) == pytest.approx(0.55)

@@ -3,7 +3,7 @@ import pytest
 from sklearn import metrics as theirs
 
 from fashion_cnn.evaluation.calibration import (
-    at_temperature,
+    apply_temperature,
     brier_score,
     calibration_error,
     fit_temperature,
@@ -53,15 +53,15 @@ def test_calibration_error_by_hand():
 def test_a_temperature_is_a_softmax_of_scores_over_it():
     warm = np.exp(SCORES / 2.5)
     expected = warm / warm.sum(1, keepdims=True)
-    np.testing.assert_allclose(at_temperature(PROBABILITIES, 2.5), expected, atol=1e-6)
-    np.testing.assert_allclose(at_temperature(PROBABILITIES, 1), PROBABILITIES, atol=1e-6)
-    certain = at_temperature(np.array([[1.0, 0.0]], np.float32), 20)
+    np.testing.assert_allclose(apply_temperature(PROBABILITIES, 2.5), expected, atol=1e-6)
+    np.testing.assert_allclose(apply_temperature(PROBABILITIES, 1), PROBABILITIES, atol=1e-6)
+    certain = apply_temperature(np.array([[1.0, 0.0]], np.float32), 20)
     assert np.isfinite(certain).all() and 0.9 < certain[0, 0] < 1
 
 
 @pytest.mark.parametrize("true_temperature", [0.4, 1.0, 3.0])
 def test_the_temperature_that_was_put_in_is_found(true_temperature):
-    spoilt = at_temperature(PROBABILITIES, 1 / true_temperature)
+    spoilt = apply_temperature(PROBABILITIES, 1 / true_temperature)
     own = fit_temperature(PROBABILITIES, LABELS)
     assert fit_temperature(spoilt, LABELS) == pytest.approx(own * true_temperature, rel=0.01)
 
@@ -74,10 +74,10 @@ def test_images_that_cannot_tell_leave_the_temperature_at_one():
 
 def test_calibrating_never_raises_the_loss_it_is_fitted_on():
     for sharpness in (0.2, 0.7, 1.0, 4.0):
-        spoilt = at_temperature(PROBABILITIES, sharpness)
-        tempered = at_temperature(spoilt, fit_temperature(spoilt, LABELS))
-        assert log_loss(tempered, LABELS) <= log_loss(spoilt, LABELS) + 1e-9
-        assert (tempered.argmax(1) == spoilt.argmax(1)).all()
+        spoilt = apply_temperature(PROBABILITIES, sharpness)
+        with_temperature = apply_temperature(spoilt, fit_temperature(spoilt, LABELS))
+        assert log_loss(with_temperature, LABELS) <= log_loss(spoilt, LABELS) + 1e-9
+        assert (with_temperature.argmax(1) == spoilt.argmax(1)).all()
 
 
 def test_the_threshold_is_the_lowest_that_is_sure_enough():
@@ -94,11 +94,11 @@ def test_the_threshold_is_the_lowest_that_is_sure_enough():
 def test_calibrated_figures_come_with_a_temperature():
     plain = classification_metrics(PROBABILITIES, LABELS)
     found = classification_metrics(PROBABILITIES, LABELS, temperature=2.0)
-    tempered = classification_metrics(at_temperature(PROBABILITIES, 2.0), LABELS)
+    with_temperature = classification_metrics(apply_temperature(PROBABILITIES, 2.0), LABELS)
     assert {key: found[key] for key in plain} == plain
-    assert found["calibrated_loss"] == tempered["loss"]
-    assert found["calibrated_ece"] == tempered["ece"]
-    assert found["calibrated_brier"] == tempered["brier"]
+    assert found["calibrated_loss"] == with_temperature["loss"]
+    assert found["calibrated_ece"] == with_temperature["ece"]
+    assert found["calibrated_brier"] == with_temperature["brier"]
 
 
 def test_the_interval_by_hand():

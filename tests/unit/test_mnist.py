@@ -126,6 +126,6 @@ def test_npz_that_is_damaged_or_too_large_is_refused(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=r"a\.npz: "):
             load_data(path)
     path.write_bytes(content)
-    monkeypatch.setattr(mnist, "MOST_BYTES", 1000)
+    monkeypatch.setattr(mnist, "MAX_BYTES", 1000)
     with pytest.raises(ValueError, match="bytes in it; at most 1,000"):
         load_data(path)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fashion_cnn import build_model
-from fashion_cnn.framework import bfloat16_is_fast, keras
-from fashion_cnn.models.forms import FusedBatchNormalization, for_training, mirrored
+from fashion_cnn.keras_setup import bfloat16_is_fast, keras
+from fashion_cnn.models.wrappers import FusedBatchNormalization, flip_averaged, training_copy
 
 
 def shapes(model, kind):
@@ -154,7 +154,7 @@ def test_fused_normalisation_is_kerass(shape, learning):
 def test_the_form_for_training_is_the_same_network(name, precision, tolerance):
     images = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), dtype=np.uint8)
     network = build_model(name, (20, 24, 3), 7)
-    model = for_training(network, precision)
+    model = training_copy(network, precision)
     kinds = [type(layer).__name__ for layer in model.layers]
     assert "BatchNormalization" not in kinds
     dtypes = [layer.compute_dtype for layer in model.layers[1:]]  # pixels and answers are exact
@@ -170,7 +170,7 @@ def test_the_form_for_training_is_the_same_network(name, precision, tolerance):
 def test_mirrored_does_not_tell_left_from_right(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), dtype=np.uint8)
     model = build_model("compact")
-    both = mirrored(model)
+    both = flip_averaged(model)
     answers = both.predict(images, verbose=0)
     turned = both.predict(images[:, :, ::-1], verbose=0)
     np.testing.assert_allclose(answers, turned, atol=1e-6)

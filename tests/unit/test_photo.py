@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fashion_cnn.data import photo
-from fashion_cnn.data.photo import main_part, prepare, shrink, to_lab
+from fashion_cnn.data.photo import main_part, prepare_photo, shrink, to_lab
 from fashion_cnn.data.pictures import read_rgba
 
 SHIRT = [(60, 40), (90, 40), (105, 52), (120, 40), (150, 40), (190, 80), (170, 105), (150, 88)]
@@ -47,7 +47,7 @@ COLOURS = {
 @pytest.mark.parametrize("colours", COLOURS.values(), ids=COLOURS)
 def test_a_garment_is_found(colours):
     image, mask = draw(*colours)
-    prepared = prepare(read_rgba(image))
+    prepared = prepare_photo(read_rgba(image))
     assert agreement(prepared, mask) > 0.9
     assert prepared.note == ""
     pixels = prepared.pixels
@@ -60,14 +60,14 @@ def test_a_garment_is_found(colours):
 def test_darker_cloth_is_lighter_to_the_network():
     dark, _ = draw("#101010", "#b01030")
     light, _ = draw("#f4f4f4", "#b01030")
-    middle = [prepare(read_rgba(image)).pixels[14, 14, 0] for image in (dark, light)]
+    middle = [prepare_photo(read_rgba(image)).pixels[14, 14, 0] for image in (dark, light)]
     assert middle[0] > 220 and 70 < middle[1] < 100
 
 
 def test_transparency_tells_where_the_garment_is():
     image, mask = draw("#808080", "#808080", noise=0)
     image.putalpha(Image.fromarray(mask).convert("L"))
-    prepared = prepare(through(image))
+    prepared = prepare_photo(through(image))
     assert agreement(prepared, mask) > 0.97 and prepared.note == ""
     assert prepared.pixels[0, 0, 0] == 0 and prepared.pixels[14, 14, 0] > 100
 
@@ -76,43 +76,43 @@ def test_a_photo_is_turned_as_the_camera_was():
     image, mask = draw("#202028", "#e8e4dc")
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = prepare(through(image.rotate(90, expand=True), "JPEG", exif=exif, quality=95))
+    turned = prepare_photo(through(image.rotate(90, expand=True), "JPEG", exif=exif, quality=95))
     assert agreement(turned, mask) > 0.9
 
 
 @pytest.mark.parametrize("form, mode", [("JPEG", "CMYK"), ("GIF", "P"), ("WEBP", "RGB")])
 def test_other_kinds_of_files(form, mode):
     image, mask = draw("#202028", "#e8e4dc", mode)
-    assert agreement(prepare(through(image, form)), mask) > 0.9
+    assert agreement(prepare_photo(through(image, form)), mask) > 0.9
 
 
 def test_sixteen_bits_and_the_first_of_many_frames():
     image, mask = draw("#202020", "#e0e0e0", "L")
     deep = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
-    assert agreement(prepare(through(deep)), mask) > 0.9
+    assert agreement(prepare_photo(through(deep)), mask) > 0.9
     blank = Image.new("L", image.size)
     moving = through(image, "GIF", save_all=True, append_images=[blank, blank])
-    assert agreement(prepare(moving), mask) > 0.9
+    assert agreement(prepare_photo(moving), mask) > 0.9
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 3), (28, 1), (200, 200)])
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (200, 30, 90)])
 def test_pictures_without_a_garment_are_answered_with_a_note(size, colour):
-    prepared = prepare(read_rgba(Image.new("RGB", size, colour)))
+    prepared = prepare_photo(read_rgba(Image.new("RGB", size, colour)))
     assert (prepared.pixels.shape, prepared.pixels.dtype) == ((28, 28, 1), np.uint8)
     assert "try a " in prepared.note
 
 
 def test_a_pale_garment_is_pointed_out():
     image, _ = draw("#e4e2de", "#e8e4dc")
-    assert "try a " in prepare(read_rgba(image)).note
+    assert "try a " in prepare_photo(read_rgba(image)).note
 
 
 def test_pictures_like_fashion_mnist_are_left_alone():
     small = np.zeros((28, 28), np.uint8)
     small[3:25, 6:20] = np.random.default_rng(0).integers(60, 255, (22, 14))
     for large in (small, np.kron(small, np.ones((10, 10), np.uint8))):
-        prepared = prepare(read_rgba(Image.fromarray(large)))
+        prepared = prepare_photo(read_rgba(Image.fromarray(large)))
         assert prepared.mask is None and prepared.note == ""
         np.testing.assert_array_equal(prepared.pixels[..., 0], small)
 
@@ -126,7 +126,7 @@ def test_a_large_photo_is_made_smaller_in_the_reading():
         large.save(file, form)
         pixels = read_rgba(io.BytesIO(file.getvalue()), 448)
         assert 448 <= max(pixels.shape) < 900
-        assert agreement(prepare(pixels), mask) > 0.9
+        assert agreement(prepare_photo(pixels), mask) > 0.9
 
 
 def test_shrinking_keeps_means():

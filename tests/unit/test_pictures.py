@@ -101,7 +101,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
     Image.new("L", (100, 100)).save(tmp_path / "large.png")
     content = (tmp_path / "large.png").read_bytes()
     (tmp_path / "large.png").write_bytes(content[:60])  # nothing to decode
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 9999)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 9999)
     with pytest.raises(ValueError, match="100x100 pixels; at most 9,999"):
         read_picture(tmp_path / "large.png", (100, 100))
 

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from rounding import are_clear
 
-from fashion_cnn import Classifier, inference
-from fashion_cnn.inference import PRESET_FOLDER, PRESETS, presets
+from fashion_cnn import Classifier
+from fashion_cnn.inference import classifier
+from fashion_cnn.inference.classifier import PRESET_FOLDER, PRESETS, presets
 
-MOST_BYTES = 12_000_000  # all of them together
+MAX_BYTES = 12_000_000  # all of them together
 
 
 @pytest.mark.slow
@@ -48,7 +49,7 @@ def test_a_card_says_all_that_a_user_must_know(name, real_data):
 
 
 def test_all_presets_together_are_small():
-    assert sum(path.stat().st_size for path in PRESET_FOLDER.iterdir()) < MOST_BYTES
+    assert sum(path.stat().st_size for path in PRESET_FOLDER.iterdir()) < MAX_BYTES
 
 
 def test_the_presets_are_in_their_order_of_accuracy(real_data):
@@ -60,7 +61,7 @@ def test_the_presets_are_in_their_order_of_accuracy(real_data):
 def test_a_damaged_preset_is_refused(tmp_path, monkeypatch):
     folder = tmp_path / "presets"
     shutil.copytree(PRESET_FOLDER, folder)
-    monkeypatch.setattr(inference, "PRESET_FOLDER", folder)
+    monkeypatch.setattr(classifier, "PRESET_FOLDER", folder)
     Classifier.load("textbook")
     (folder / "textbook.onnx").write_bytes((folder / "standard.onnx").read_bytes())
     with pytest.raises(ValueError, match=r"textbook\.onnx: damaged"):

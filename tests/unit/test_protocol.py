@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from fashion_cnn.serving.protocol import HEADER_LENGTH, Tensors, read_request, write_answer
+from fashion_cnn.serving.protocol import HEADER_LENGTH, Tensors, read_request, write_response
 
 TENSORS = Tensors((2, 3, 1), 4)
 IMAGES = np.arange(12, dtype=np.uint8).reshape(2, 2, 3, 1)
@@ -136,7 +136,7 @@ def test_answers(binary):
     rows = np.array([[0.1, 0.2, 0.3, 0.4], [1, 0, 0, 0]], np.float32)
     asked = read({"id": "a", "inputs": [tensor(data=GOOD)]})
     asked = type(asked)(asked.id, asked.images, binary)
-    body, headers = write_answer(asked, rows, "m", "v")
+    body, headers = write_response(asked, rows, "m", "v")
     head = int(headers.get(HEADER_LENGTH, len(body)))
     answer = json.loads(body[:head])
     (output,) = answer["outputs"]

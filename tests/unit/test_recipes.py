@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fashion_cnn.recipes import (
-    RECIPES,
-    Recipe,
-    command_of,
-    find_recipe,
-    from_dict,
-    with_settings,
-)
+from fashion_cnn.recipe import Recipe, recipe_from_dict, with_settings
+from fashion_cnn.recipes import RECIPES, command_for, find_recipe
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -73,7 +67,7 @@ def test_bad_settings_are_refused(key, text, message):
 )
 def test_bad_files_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
-        from_dict(values)
+        recipe_from_dict(values)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"name": 3}', "null"])
@@ -105,19 +99,19 @@ values = json_values | st.integers(10**300, 10**400) | st.lists(st.sampled_from(
 @given(st.dictionaries(st.sampled_from(list(BASE)), values, max_size=3))
 def test_any_json_is_a_recipe_or_refused(changes):
     try:
-        recipe = from_dict({**BASE, **changes})
+        recipe = recipe_from_dict({**BASE, **changes})
     except ValueError:
         return
     assert isinstance(recipe, Recipe)
-    assert from_dict(json.loads(recipe.to_json())) == recipe
+    assert recipe_from_dict(json.loads(recipe.to_json())) == recipe
 
 
 @pytest.mark.parametrize("settings", [{}, {"seed": "3", "epochs": "2"}, {"augment": "flip,erase"}])
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_command_makes_the_recipe_again(name, settings):
-    recipe = with_settings(RECIPES[name], settings | {"mirror": "true"})
+    recipe = with_settings(RECIPES[name], settings | {"flip_average": "true"})
     about = {"data": {"source": "fashion-mnist"}}
-    _, verb, base, *words = shlex.split(command_of(recipe, about))
+    _, verb, base, *words = shlex.split(command_for(recipe, about))
     given = [word for word in words if word != "--set"]
     if "--seed" in given:
         at = given.index("--seed")
@@ -129,9 +123,9 @@ def test_the_command_makes_the_recipe_again(name, settings):
 def test_the_command_of_what_has_no_name():
     about = {"data": {"source": "my photos"}}
     other = dataclasses.replace(RECIPES["textbook"], name="mine")
-    assert command_of(other, about) == "fashion-cnn train recipe.json --data 'my photos'"
-    said = command_of(RECIPES["quick"], about)  # or it would be fitted to few images
+    assert command_for(other, about) == "fashion-cnn train recipe.json --data 'my photos'"
+    said = command_for(RECIPES["quick"], about)  # or it would be fitted to few images
     assert said == "fashion-cnn train quick --set batch_size=128 --data 'my photos'"
-    said = command_of(RECIPES["sprint"], {"data": {"source": "fashion-mnist"}, "processes": 2})
+    said = command_for(RECIPES["sprint"], {"data": {"source": "fashion-mnist"}, "processes": 2})
     assert said == "fashion-cnn train sprint --processes 2"
-    assert command_of(RECIPES["textbook"], about | {"own_model": True}).startswith("# made from")
+    assert command_for(RECIPES["textbook"], about | {"own_model": True}).startswith("# made from")

@@ -8,9 +8,10 @@ import pytest
 from fashion_cnn import train
 from fashion_cnn.data import Data
 from fashion_cnn.evaluation import explain_run, measure_run
+from fashion_cnn.files import write_text
 from fashion_cnn.recipes import RECIPES
-from fashion_cnn.report import draw_all
-from fashion_cnn.run import read_json, seal, sums, write_text
+from fashion_cnn.report import draw_report
+from fashion_cnn.run import Run
 
 QUICK = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=30)
 
@@ -36,9 +37,9 @@ def only(data, *tests):
 
 def report(data, recipe, run):
     train(recipe, data, run)
-    metrics = measure_run(run, data)
-    explain_run(run, data)
-    page = draw_all(run, data)[-1]
+    metrics = measure_run(Run(run), data)
+    explain_run(Run(run), data)
+    page = draw_report(Run(run), data)[-1]
     return metrics, page.read_text(encoding="utf-8")
 
 
@@ -85,14 +86,16 @@ def test_a_flawless_run_has_no_mistakes_to_show(tmp_path):
 def test_what_an_earlier_attempt_left_is_not_taken_for_the_end(tmp_path):
     data = quarters()
     train(QUICK, data, tmp_path)
-    measure_run(tmp_path, data)
+    measure_run(Run(tmp_path), data)
     write_text(tmp_path / "robustness.json", "{}")
     write_text(tmp_path / "report.html", "<title>")
-    seal(tmp_path)
-    assert {"metrics.json", "robustness.json", "report.html"} <= set(sums(tmp_path))
+    Run(tmp_path).write_checksums()
+    assert {"metrics.json", "robustness.json", "report.html"} <= set(Run(tmp_path).read_checksums())
     train(QUICK, data, tmp_path, resume=True)
-    assert not {"metrics.json", "robustness.json", "report.html"} & set(sums(tmp_path))
-    assert {"recipe.json", "model.keras", "history.csv"} <= set(sums(tmp_path))
-    measure_run(tmp_path, data)
-    assert read_json(tmp_path, "metrics.json")["test_examples"] == 60
+    assert not {"metrics.json", "robustness.json", "report.html"} & set(
+        Run(tmp_path).read_checksums()
+    )
+    assert {"recipe.json", "model.keras", "history.csv"} <= set(Run(tmp_path).read_checksums())
+    measure_run(Run(tmp_path), data)
+    assert Run(tmp_path).metrics()["test_examples"] == 60
     assert not (tmp_path / "robustness.json").exists()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import jax_environment, run_on_jax, write_npz
+from command import jax_environment, run_on_jax, write_data_npz
 from rounding import SAME
 
-from fashion_cnn.run import read_history
+from fashion_cnn.run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -21,10 +21,10 @@ import dataclasses, json
 import numpy as np
 from fashion_cnn import train
 from fashion_cnn.data import load_data
-from fashion_cnn.framework import keras
-from fashion_cnn.models.forms import for_training
+from fashion_cnn.keras_setup import keras
+from fashion_cnn.models.wrappers import training_copy
 from fashion_cnn.recipes import RECIPES
-from fashion_cnn.training import batches
+from fashion_cnn.training.loop import batches
 from fashion_cnn.training.optimizers import make_optimizer
 from rounding import apart
 import fashion_cnn.training as training
@@ -47,22 +47,22 @@ def network(*_):
 
 
 training.build_model = network
-made, make = [], training.make_epoch
-training.is_resident = lambda images: True
-training.make_epoch = lambda *given: made.append(given) or make(*given)
+made, make = [], training.compile_epoch
+training.fits_on_device = lambda images: True
+training.compile_epoch = lambda *given: made.append(given) or make(*given)
 
 
 def fit(recipe, seed):
     # the same epochs by Keras's own loop: the weights at both ends, and the figures of each epoch
     keras.utils.set_random_seed(seed)
-    model = for_training(network())
+    model = training_copy(network())
     start = model.get_weights()
     steps = -(-len(data.train_labels) // recipe.batch_size)
     smoothing = 0.0 if recipe.teacher else recipe.label_smoothing
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
     model.compile(make_optimizer(recipe, recipe.epochs * steps), loss, metrics=["accuracy"])
     curve, index = [], np.arange(len(data.train_labels))
-    targets = training.targets_of(recipe, data)
+    targets = training.training_targets(recipe, data)
     for epoch in range(recipe.epochs):
         (images, y), = batches.chunks(recipe, data, epoch, index, 10**6, targets=targets)
         y = y if y.ndim == 2 else np.eye(4)[y]
@@ -88,7 +88,7 @@ half = train(dataclasses.replace(recipe, precision="bfloat16"), data)
 assert made[-1][0].layers[2].compute_dtype == "bfloat16"
 assert all(weight.dtype == np.float32 for weight in half.model.get_weights())
 soft = 0.6 * np.eye(4, dtype="float32")[data.train_labels] + np.float32(0.1)
-training.targets_of = lambda recipe, data: soft
+training.training_targets = lambda recipe, data: soft
 results.append(both(dataclasses.replace(recipe, teacher="textbook"), "taught"))
 assert len(made) == 3
 print(json.dumps([results, [row["loss"] for row in half.history], other_seed]))
@@ -100,7 +100,7 @@ def on_jax(tiny_data, tmp_path):
     """Runs a program on JAX where the data is; what it prints, as JSON."""
     if not importlib.util.find_spec("jax"):
         pytest.skip("needs JAX")
-    write_npz(tmp_path / "data.npz", tiny_data)
+    write_data_npz(tmp_path / "data.npz", tiny_data)
 
     cache = {"XDG_CACHE_HOME": str(tmp_path)}
     return lambda program: json.loads(run_on_jax(program, cwd=tmp_path, **cache))
@@ -132,7 +132,7 @@ def test_the_benchmark_goes_on_where_its_time_was_over(real_data, tmp_path):
     assert ends[0].returncode == 1
     assert ends[0].stderr.splitlines()[-1] == "out of time; the same command goes on"
     assert ends[1].returncode == 0, ends[1].stderr
-    assert len(read_history(tmp_path / "runs" / "sprint-256-0")["epoch"]) == 2
+    assert len(Run(tmp_path / "runs" / "sprint-256-0").history()["epoch"]) == 2
     (row,) = csv.DictReader((tmp_path / "rows.csv").read_text().splitlines())
     assert (row["recipe"], row["images"], row["seed"]) == ("sprint", "256", "0")
     assert 0 < float(row["of_the_matrix_rate"]) < 1 and 0 < float(row["of_the_memory_rate"]) < 1

@@ -4,25 +4,15 @@ import subprocess
 
 import pytest
 
-from fashion_cnn.run import (
-    damaged_files,
-    held,
-    new_run_folder,
-    read_json,
-    seal,
-    sums,
-    whole,
-    write_history,
-    write_text,
-    write_whole,
-)
+from fashion_cnn.files import write_atomically, write_text
+from fashion_cnn.run import Run
 
 
 def test_folders_count_up(tmp_path):
-    names = [new_run_folder("textbook", tmp_path).name for _ in range(2)]
+    names = [Run.create("textbook", tmp_path).folder.name for _ in range(2)]
     (tmp_path / "textbook-9").mkdir()
     (tmp_path / "textbook-plus-20").mkdir()
-    names.append(new_run_folder("textbook", tmp_path).name)
+    names.append(Run.create("textbook", tmp_path).folder.name)
     assert names == ["textbook-1", "textbook-2", "textbook-10"]
 
 
@@ -34,7 +24,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         raise OSError("no space left")
 
     with pytest.raises(OSError, match=r"file\.txt: could not be written \(no space left\)"):
-        write_whole(tmp_path / "file.txt", half)
+        write_atomically(tmp_path / "file.txt", half)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file.txt", "old")]
 
 
@@ -42,7 +32,7 @@ def test_sums_are_what_sha256sum_checks(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     write_text(tmp_path / "a.txt", "a")
     write_text(tmp_path / "checkpoints" / "b.txt", "b")
-    seal(tmp_path)
+    Run(tmp_path).write_checksums()
     command = ["sha256sum", "--check", "SHA256SUMS"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
@@ -53,42 +43,42 @@ def test_sums_are_what_sha256sum_checks(tmp_path):
 def test_sums_that_were_cut_short_are_damaged(tmp_path):
     for name in ("a.txt", "b.txt"):
         write_text(tmp_path / name, name)
-    seal(tmp_path)
+    Run(tmp_path).write_checksums()
     lines = (tmp_path / "SHA256SUMS").read_text().splitlines(keepends=True)
-    assert sorted(sums(tmp_path)) == ["a.txt", "b.txt"]
+    assert sorted(Run(tmp_path).read_checksums()) == ["a.txt", "b.txt"]
     for kept in ([], lines[:1], lines[1:], lines[:2], [*lines, "\n"]):
         (tmp_path / "SHA256SUMS").write_text("".join(kept))
-        assert damaged_files(tmp_path) == ["SHA256SUMS"]
+        assert Run(tmp_path).damaged_files() == ["SHA256SUMS"]
 
 
 def test_a_file_changed_or_gone_is_named(tmp_path):
     for name in ("a.txt", "b.txt", "c.txt"):
         write_text(tmp_path / name, name)
-    seal(tmp_path)
+    Run(tmp_path).write_checksums()
     (tmp_path / "a.txt").write_text("A.txt")
     (tmp_path / "b.txt").unlink()
-    assert damaged_files(tmp_path) == ["a.txt", "b.txt"]
+    assert Run(tmp_path).damaged_files() == ["a.txt", "b.txt"]
     with pytest.raises(ValueError, match=r"a\.txt: damaged, or changed.*--resume"):
-        whole(tmp_path, "a.txt")
-    assert whole(tmp_path, "c.txt").read_text() == "c.txt"
+        Run(tmp_path).verified_path("a.txt")
+    assert Run(tmp_path).verified_path("c.txt").read_text() == "c.txt"
 
 
 def test_the_lock_names_its_process_and_clears_what_was_half_written(tmp_path):
     (tmp_path / ".writing-x.npz").write_text("ha")
     (tmp_path / ".writing-y" / "copy").mkdir(parents=True)
     (tmp_path / ".lock").write_text("12345")  # of a process that was killed
-    with held(tmp_path):
+    with Run(tmp_path).lock():
         assert not list(tmp_path.glob(".writing-*"))
-        with pytest.raises(ValueError, match=f"process {os.getpid()} "), held(tmp_path):
+        with pytest.raises(ValueError, match=f"process {os.getpid()};"), Run(tmp_path).lock():
             pass
     assert list(tmp_path.iterdir()) == []
-    with held(tmp_path):
+    with Run(tmp_path).lock():
         pass
 
 
 def test_history_has_the_promised_columns(tmp_path):
     row = {"epoch": 1.0, "loss": 0.5, "accuracy": 0.8, "val_loss": 0.4, "val_accuracy": 0.9}
-    write_history(tmp_path, [{**row, "learning_rate": 0.001, "seconds": 2.5}])
+    Run(tmp_path).write_history([{**row, "learning_rate": 0.001, "seconds": 2.5}])
     assert (tmp_path / "history.csv").read_text() == (
         "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n"
         "1,0.5,0.8,0.4,0.9,0.001,2.5\n"
@@ -97,7 +87,7 @@ def test_history_has_the_promised_columns(tmp_path):
 
 def test_what_is_no_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no metrics\.json"):
-        read_json(tmp_path, "metrics.json")
+        Run(tmp_path).metrics()
 
 
 @pytest.mark.parametrize("name", ["../victim", "/etc/passwd", "checkpoints/../../victim", ""])
@@ -108,5 +98,5 @@ def test_sums_of_files_outside_the_run_are_damaged(tmp_path, name):
     digest = hashlib.sha256(body.encode()).hexdigest()
     (run / "SHA256SUMS").write_text(f"{body}# SHA-256 of the lines above: {digest}\n")
     with pytest.raises(ValueError, match="SHA256SUMS: damaged"):
-        sums(run)
-    assert damaged_files(run) == ["SHA256SUMS"]
+        Run(run).read_checksums()
+    assert Run(run).damaged_files() == ["SHA256SUMS"]

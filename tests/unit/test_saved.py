@@ -7,10 +7,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from fashion_cnn.framework import keras
-from fashion_cnn.models import build_model, saved
-from fashion_cnn.models.forms import mirrored
-from fashion_cnn.models.saved import read_network
+from fashion_cnn.keras_setup import keras
+from fashion_cnn.models import build_model, loading
+from fashion_cnn.models.loading import load_keras_file
+from fashion_cnn.models.wrappers import flip_averaged
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +30,11 @@ def packed(members, method=zipfile.ZIP_STORED):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("make", [lambda model: model, mirrored])
+@pytest.mark.parametrize("make", [lambda model: model, flip_averaged])
 def test_what_was_saved_is_read(tmp_path, make):
     model = make(build_model("textbook", (28, 28, 1), 4, {"dropout": 0.1, "batch_norm": True}))
     model.save(tmp_path / "model.keras")
-    again = read_network(tmp_path / "model.keras")
+    again = load_keras_file(tmp_path / "model.keras")
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), dtype=np.uint8)
     np.testing.assert_array_equal(model(images), again(images))
 
@@ -44,18 +44,18 @@ def test_a_file_cut_short_is_no_model(tmp_path, members, share):
     whole = packed(members)
     (tmp_path / "model.keras").write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ValueError, match=r"model\.keras: not a valid model"):
-        read_network(tmp_path / "model.keras")
+        load_keras_file(tmp_path / "model.keras")
 
 
 def test_another_file_by_that_name_is_no_model(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(1000))
     with pytest.raises(ValueError, match=r"model\.keras: not a valid model"):
-        read_network(tmp_path / "model.keras")
+        load_keras_file(tmp_path / "model.keras")
 
 
 def test_a_file_that_is_not_there_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
-        read_network(tmp_path / "model.keras")
+        load_keras_file(tmp_path / "model.keras")
 
 
 def changed(members, change):
@@ -90,19 +90,19 @@ def with_code(layers):
 def test_a_configuration_that_asks_for_too_much_is_refused(tmp_path, members, change, reason):
     (tmp_path / "model.keras").write_bytes(packed(changed(members, change)))
     with pytest.raises(ValueError, match=reason):
-        read_network(tmp_path / "model.keras")
+        load_keras_file(tmp_path / "model.keras")
 
 
 def test_wide_weights_are_counted_before_they_are_made(tmp_path, monkeypatch):
     build_model("textbook", (28, 28, 1), 4).save(tmp_path / "model.keras")
-    monkeypatch.setattr(saved, "MOST_BYTES", 100 * 1000)
+    monkeypatch.setattr(loading, "MAX_BYTES", 100 * 1000)
     with pytest.raises(ValueError, match="bytes in it; at most 100,000"):
-        read_network(tmp_path / "model.keras")
-    monkeypatch.setattr(saved, "MOST_BYTES", (tmp_path / "model.keras").stat().st_size)
+        load_keras_file(tmp_path / "model.keras")
+    monkeypatch.setattr(loading, "MAX_BYTES", (tmp_path / "model.keras").stat().st_size)
     wide = json.loads(build_model("compact", (28, 28, 1), 4, {"hidden": 10**4}).to_json())
     (tmp_path / "wide.keras").write_bytes(packed({"config.json": json.dumps(wide)}))
     with pytest.raises(ValueError, match=r"its weights would take 92,\d+,\d+ bytes"):
-        read_network(tmp_path / "wide.keras")
+        load_keras_file(tmp_path / "wide.keras")
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_wide_weights_are_counted_before_they_are_made(tmp_path, monkeypatch):
     ],
 )
 def test_bombs_are_refused(tmp_path, monkeypatch, members, name, content, reason):
-    monkeypatch.setattr(saved, "MOST_BYTES", 99 << 20)
+    monkeypatch.setattr(loading, "MAX_BYTES", 99 << 20)
     bomb = packed({**members, name: content}, zipfile.ZIP_DEFLATED)
     assert len(bomb) < 5 << 20
     (tmp_path / "model.keras").write_bytes(bomb)
     with pytest.raises(ValueError, match=reason):
-        read_network(tmp_path / "model.keras")
+        load_keras_file(tmp_path / "model.keras")
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path):
@@ -128,4 +128,4 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     model.save(tmp_path / "model.keras")
     with pytest.raises(ValueError, match=r"not a valid model \(weights that are not finite\)"):
-        read_network(tmp_path / "model.keras")
+        load_keras_file(tmp_path / "model.keras")

@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion_cnn.answers import ask, print_answer, print_head
-from fashion_cnn.data.photo import Prepared, prepare
-from fashion_cnn.inference import Answer
-from fashion_cnn.show import TILE, contact_sheet, explanation
+from fashion_cnn.data.photo import PreparedImage, prepare_photo
+from fashion_cnn.inference.classifier import Prediction
+from fashion_cnn.inference.drawing import TILE, draw_contact_sheet, explanation
+from fashion_cnn.inference.output import ask, print_answer, print_head
 
-SURE = Answer("Coat", 0.75, {"Coat": 0.75, "Dress": 0.25}, True)
-NOTED = Answer("Dress", 0.6, {"Dress": 0.6, "Coat": 0.4}, False, "no garment found")
+SURE = Prediction("Coat", 0.75, {"Coat": 0.75, "Dress": 0.25}, True)
+NOTED = Prediction("Dress", 0.6, {"Dress": 0.6, "Coat": 0.4}, False, "no garment found")
 
 
 class Known:
     """Knows two files."""
 
-    def see(self, path):
+    def prepare(self, path):
         if path == "broken.png":
             raise ValueError("broken.png: not a picture")
         pixels = np.full((28, 28, 1), 200 if path == "a.png" else 90, np.uint8)
-        return Prepared(np.repeat(pixels, 3, 2), pixels)
+        return PreparedImage(np.repeat(pixels, 3, 2), pixels)
 
-    def answer(self, seen):
+    def predict_prepared(self, seen):
         return [SURE if x.pixels[0, 0, 0] == 200 else NOTED for x in seen]
 
 
@@ -78,11 +78,13 @@ def test_the_table_says_it_in_words(capsys):
 def prepared():
     photo = np.full((120, 90, 4), 255, np.uint8)
     photo[20:100, 30:60, :3] = (150, 20, 20)
-    return prepare(photo)
+    return prepare_photo(photo)
 
 
 def test_the_sheet_has_every_picture_and_what_was_seen(tmp_path, prepared):
-    path = contact_sheet(["x/a.jpg"] * 3, [prepared] * 3, [SURE, NOTED, SURE], tmp_path / "s.png")
+    path = draw_contact_sheet(
+        ["x/a.jpg"] * 3, [prepared] * 3, [SURE, NOTED, SURE], tmp_path / "s.png"
+    )
     sheet = opened(path).astype(int)
     red = (abs(sheet - prepared.photo[60, 45].astype(int)).max(-1) < 3).sum()
     assert red > 3 * 0.15 * TILE**2  # the garment, three times
@@ -93,6 +95,6 @@ def test_the_explanation_shows_each_step(tmp_path, prepared):
     evidence = np.zeros((28, 28))
     evidence[:14], evidence[14:] = 0.5, -0.1
     path = explanation("a.jpg", prepared, SURE, evidence, tmp_path / "why.png")
-    short = explanation("a.jpg", Known().see("a.png"), NOTED, evidence, tmp_path / "less.png")
+    short = explanation("a.jpg", Known().prepare("a.png"), NOTED, evidence, tmp_path / "less.png")
     steps = [opened(x).shape[1] for x in (path, short)]
     assert steps[0] - steps[1] > 2 * TILE  # two steps less: nothing was cut out

@@ -10,13 +10,13 @@ import pytest
 from fashion_cnn import RECIPES, evaluate, train
 from fashion_cnn.data import as_data
 from fashion_cnn.evaluation import measure_run
-from fashion_cnn.export import export_here
-from fashion_cnn.framework import keras
-from fashion_cnn.inference import Classifier
-from fashion_cnn.recipes import Recipe
-from fashion_cnn.run import read_json
-from fashion_cnn.scaling.runs import open_folder
-from fashion_cnn.training.teacher import targets_of
+from fashion_cnn.experiments.runs import open_experiment
+from fashion_cnn.export import export_in_process
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.keras_setup import keras
+from fashion_cnn.recipe import Recipe
+from fashion_cnn.run import Run
+from fashion_cnn.training.distillation import training_targets
 
 SHORT = dataclasses.replace(
     RECIPES["sprint"], epochs=3, batch_size=15, options={"width": 8, "hidden": 16}
@@ -37,8 +37,8 @@ def taught_by(tiny_data, tmp_path_factory):
 
 def make_teacher(recipe, data, run):
     train(recipe, data, run)
-    measure_run(run, data)
-    export_here(run, data, "onnx", run / "model.onnx")
+    measure_run(Run(run), data)
+    export_in_process(Run(run), data, "onnx", run / "model.onnx")
     return str(run)
 
 
@@ -49,7 +49,9 @@ def misled(data):
 
 @pytest.mark.slow
 def test_what_is_learnt_is_what_the_teacher_says(tiny_data, tmp_path, taught_by, cache):
-    recipe = dataclasses.replace(SHORT, teacher=taught_by, teaching=1.0, epochs=12)  # 9 of 9 seeds
+    recipe = dataclasses.replace(
+        SHORT, teacher=taught_by, distill_weight=1.0, epochs=12
+    )  # 9 of 9 seeds
     for size in (15, 32):  # the halves of 32 are worked on at the same time
         run = tmp_path / f"by-{size}"
         trained = train(dataclasses.replace(recipe, batch_size=size), misled(tiny_data), run)
@@ -58,26 +60,26 @@ def test_what_is_learnt_is_what_the_teacher_says(tiny_data, tmp_path, taught_by,
         assert trained.history[-1]["accuracy"] > 0.9  # of the teacher's answers
         assert trained.history[-1]["val_accuracy"] < 0.1  # of the labels
         by = Classifier.load(taught_by).sha256
-        assert read_json(run, "environment.json")["teacher_sha256"] == by
-    alone = train(dataclasses.replace(recipe, teaching=0.0), misled(tiny_data))
+        assert Run(run).environment()["teacher_sha256"] == by
+    alone = train(dataclasses.replace(recipe, distill_weight=0.0), misled(tiny_data))
     assert evaluate(alone.model, tiny_data.test_images, tiny_data.test_labels)["accuracy"] < 0.1
 
 
 def test_targets_are_the_weighted_mean_and_asked_for_once(tiny_data, taught_by, cache, monkeypatch):
-    recipe = dataclasses.replace(SHORT, teacher=taught_by, teaching=0.25, label_smoothing=0.1)
-    targets = targets_of(recipe, tiny_data)
+    recipe = dataclasses.replace(SHORT, teacher=taught_by, distill_weight=0.25, label_smoothing=0.1)
+    targets = training_targets(recipe, tiny_data)
     truth = 0.9 * np.eye(4)[tiny_data.train_labels] + 0.025  # smoothed; what is said is not
     said = Classifier.load(taught_by).probabilities(tiny_data.train_images[..., None])
     assert targets.dtype == np.float32
     np.testing.assert_allclose(targets, 0.25 * said + 0.75 * truth, atol=1e-6)
     assert len(list(cache.glob("**/answers-*.npy"))) == 1
     monkeypatch.setattr(Classifier, "probabilities", lambda *_: pytest.fail("asked again"))
-    np.testing.assert_array_equal(targets_of(recipe, tiny_data), targets)
-    assert targets_of(SHORT, tiny_data) is tiny_data.train_labels
+    np.testing.assert_array_equal(training_targets(recipe, tiny_data), targets)
+    assert training_targets(SHORT, tiny_data) is tiny_data.train_labels
 
 
 def test_the_loss_smooths_no_answers_of_a_teacher(tiny_data, taught_by, cache):
-    recipe = dataclasses.replace(SHORT, epochs=1, teacher=taught_by, teaching=1.0)
+    recipe = dataclasses.replace(SHORT, epochs=1, teacher=taught_by, distill_weight=1.0)
     plain, smoothed = (
         train(dataclasses.replace(recipe, label_smoothing=s), tiny_data).history for s in (0.0, 0.3)
     )
@@ -87,10 +89,10 @@ def test_the_loss_smooths_no_answers_of_a_teacher(tiny_data, taught_by, cache):
 
 @pytest.mark.slow
 def test_a_preset_and_a_models_file_teach_the_same(tiny_data, taught_by, cache, real_data):
-    by_run = targets_of(dataclasses.replace(SHORT, teacher=taught_by), tiny_data)
+    by_run = training_targets(dataclasses.replace(SHORT, teacher=taught_by), tiny_data)
     file = dataclasses.replace(SHORT, teacher=f"{taught_by}/model.onnx")
-    np.testing.assert_array_equal(targets_of(file, tiny_data), by_run)
-    by_preset = targets_of(dataclasses.replace(SHORT, teacher="textbook"), real_data)
+    np.testing.assert_array_equal(training_targets(file, tiny_data), by_run)
+    by_preset = training_targets(dataclasses.replace(SHORT, teacher="textbook"), real_data)
     right = by_preset[real_data.validation_index].argmax(1) == real_data.split("validation")[1]
     assert by_preset.shape == (60_000, 10) and right.mean() > 0.9
 
@@ -144,22 +146,22 @@ def test_a_run_goes_on_with_its_teacher_and_with_no_other(tiny_data, taught_by, 
     resumed = train(recipe, tiny_data, tmp_path / "run", resume=True)
     for one, other in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    open_folder(tmp_path / "seeds", recipe, {"seeds": 2})
-    open_folder(tmp_path / "seeds", recipe, {"seeds": 2})
+    open_experiment(tmp_path / "seeds", recipe, {"seeds": 2})
+    open_experiment(tmp_path / "seeds", recipe, {"seeds": 2})
     (tmp_path / "teacher").rename(tmp_path / "gone")
     make_teacher(dataclasses.replace(SHORT, seed=5), tiny_data, tmp_path / "teacher")
     with pytest.raises(ValueError, match="has changed since it was the teacher here"):
         train(recipe, tiny_data, tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match="begun with another teacher_sha256"):
-        open_folder(tmp_path / "seeds", recipe, {"seeds": 2})
+        open_experiment(tmp_path / "seeds", recipe, {"seeds": 2})
 
 
 def test_many_runs_from_before_a_recipe_had_a_teacher_go_on(tmp_path):
     recipe = Recipe("old")
-    open_folder(tmp_path / "seeds", recipe, {"seeds": 2})
+    open_experiment(tmp_path / "seeds", recipe, {"seeds": 2})
     task = json.loads((tmp_path / "seeds" / "task.json").read_text())
-    del task["recipe"]["teacher"], task["recipe"]["teaching"]
+    del task["recipe"]["teacher"], task["recipe"]["distill_weight"]
     (tmp_path / "seeds" / "task.json").write_text(json.dumps(task))
-    open_folder(tmp_path / "seeds", recipe, {"seeds": 2})
+    open_experiment(tmp_path / "seeds", recipe, {"seeds": 2})
     with pytest.raises(ValueError, match="begun with another recipe"):
-        open_folder(tmp_path / "seeds", Recipe("old", epochs=2), {"seeds": 2})
+        open_experiment(tmp_path / "seeds", Recipe("old", epochs=2), {"seeds": 2})

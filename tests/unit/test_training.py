@@ -6,27 +6,27 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from command import run_on_jax, write_npz
+from command import run_on_jax, write_data_npz
 from rounding import SAME, apart
 
 from fashion_cnn import RECIPES, predict, train
 from fashion_cnn.data import as_data
 from fashion_cnn.evaluation import measure_run
-from fashion_cnn.framework import bfloat16_is_fast, keras
+from fashion_cnn.keras_setup import bfloat16_is_fast, keras
 from fashion_cnn.models import build_model
-from fashion_cnn.models.forms import for_training
-from fashion_cnn.models.forward import BATCH, make_forward
+from fashion_cnn.models.forward import BATCH, compile_forward
+from fashion_cnn.models.wrappers import training_copy
 from fashion_cnn.report import draw_run
-from fashion_cnn.training import class_weights
 from fashion_cnn.training.batches import chunks, epoch_plan, training_index
 from fashion_cnn.training.checkpoint import KEEP
+from fashion_cnn.training.loop import class_weights
 from fashion_cnn.training.optimizers import FusedAdam, FusedSGD, Triangle, make_optimizer
-from fashion_cnn.training.steps import make_steps
+from fashion_cnn.training.steps import compile_steps
 
 # 165 images: the last batch has 20, which is still worked on in halves
 SHORT = dataclasses.replace(RECIPES["textbook"], epochs=2, batch_size=29, seed=3)
 PLUS = dataclasses.replace(RECIPES["textbook-plus"], epochs=3, batch_size=29, seed=3)
-SPRINT = dataclasses.replace(RECIPES["sprint"], epochs=3, batch_size=29, mirror=True)
+SPRINT = dataclasses.replace(RECIPES["sprint"], epochs=3, batch_size=29, flip_average=True)
 
 
 def without_seconds(history):
@@ -192,7 +192,7 @@ print(json.dumps([trained.history, answers.tolist()]))
 def test_jax_trains_as_tensorflow_does(tiny_data, tmp_path):
     if keras.backend.backend() != "tensorflow" or not importlib.util.find_spec("jax"):
         pytest.skip("compares TensorFlow with JAX; needs both")
-    write_npz(tmp_path / "data.npz", tiny_data)
+    write_data_npz(tmp_path / "data.npz", tiny_data)
     recipe = dataclasses.replace(SHORT, epochs=8)
     (tmp_path / "recipe.json").write_text(recipe.to_json())
     said = run_on_jax(JAX, cwd=tmp_path)
@@ -209,21 +209,21 @@ def test_jax_trains_as_tensorflow_does(tiny_data, tmp_path):
 STEPS = """
 import dataclasses
 import numpy as np
-from fashion_cnn.framework import keras
-from fashion_cnn.models.forms import for_training
+from fashion_cnn.keras_setup import keras
+from fashion_cnn.models.wrappers import training_copy
 from fashion_cnn.recipes import RECIPES
 from fashion_cnn.training.optimizers import make_optimizer
-from fashion_cnn.training.steps import make_steps
-model = for_training(keras.saving.load_model("network.keras"))
+from fashion_cnn.training.steps import compile_steps
+model = training_copy(keras.saving.load_model("network.keras"))
 start = model.get_weights()
 loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
 recipe = dataclasses.replace(RECIPES["sprint"], learning_rate=0.01)
 model.compile(make_optimizer(recipe, 12), loss)
 with np.load("data.npz") as data:
     images, labels = data["images"], data["labels"]
-sums = [make_steps(model, 32, halves=False)(images, labels)]
+sums = [compile_steps(model, 32, halves=False)(images, labels)]
 soft = 0.6 * np.eye(4, dtype=np.float32)[labels] + np.float32(0.1)
-sums += [make_steps(model, 32, halves=False, soft=True)(images, soft)]
+sums += [compile_steps(model, 32, halves=False, soft=True)(images, soft)]
 np.savez(f"{keras.backend.backend()}.npz", np.array(sums), *start, *model.get_weights())
 """
 
@@ -281,7 +281,7 @@ def test_both_halves_of_a_batch_are_the_batch(tiny_data):
         model = build_model("textbook", (28, 28, 1), 4)
         start = model.get_weights()
         model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy())
-        sums = make_steps(model, 15, halves)(images, labels.astype(np.int32))
+        sums = compile_steps(model, 15, halves)(images, labels.astype(np.int32))
         found.append((sums, [np.asarray(v) for v in model.trainable_variables]))
     (sums, ours), (whole_sums, whole) = found
     assert sums == pytest.approx(whole_sums, rel=1e-5)
@@ -299,7 +299,7 @@ def test_class_weights_let_every_class_count_alike(tiny_data, halves):
     answers = model.predict(images, verbose=0)
     losses = -np.log(answers[np.arange(30), labels])
     model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy())
-    steps = make_steps(model, 30, halves, weights)
+    steps = compile_steps(model, 30, halves, weights)
     loss, _ = steps(images, labels.astype(np.int32))
     of_class = [losses[labels == k].mean() for k in (0, 1, 3)]
     assert loss == pytest.approx(10 * sum(of_class), rel=1e-4)
@@ -316,10 +316,10 @@ def test_moving_averages_take_the_mean_of_both_halves(tiny_data):
         moved = 0
         for batch in batches:
             keras.utils.set_random_seed(0)
-            model = for_training(build_model("compact", (28, 28, 1), 4))
+            model = training_copy(build_model("compact", (28, 28, 1), 4))
             before = [np.asarray(v) for v in model.non_trainable_variables]
             model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy())
-            steps = make_steps(model, 17, halves=len(batches) == 1)
+            steps = compile_steps(model, 17, halves=len(batches) == 1)
             steps(images[batch], labels[batch].astype(np.int32))
             after = [np.asarray(v) for v in model.non_trainable_variables]
             share = len(labels[batch]) / 17
@@ -342,7 +342,7 @@ def test_every_size_of_batch_trains(recipe, tiny_data):
 def test_forward_is_the_model_for_any_number_of_images(tiny_data):
     model = build_model("textbook", (28, 28, 1), 4)
     images = np.concatenate([tiny_data.train_images] * 3)[..., None]
-    forward = make_forward(model)
+    forward = compile_forward(model)
     for n in (1, BATCH, BATCH + 1, len(images)):
         np.testing.assert_allclose(forward(images[:n]), model(images[:n]), rtol=1e-4, atol=1e-6)
 
@@ -433,7 +433,7 @@ def test_weight_decay_spares_biases_and_normalisations(tiny_data):
 
 @pytest.mark.slow
 def test_compact_learns_in_bfloat16_and_without_validation(tiny_data, run_folder):
-    recipe = dataclasses.replace(SPRINT, validation="none", epochs=8, mirror=False)
+    recipe = dataclasses.replace(SPRINT, validation="none", epochs=8, flip_average=False)
     trained = train(recipe, tiny_data, run_folder)
     assert trained.history[-1]["accuracy"] > 0.95
     assert np.isnan([row["val_accuracy"] for row in trained.history]).all()

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from fashion_cnn import RECIPES, train
 from fashion_cnn.data import Data
 from fashion_cnn.evaluation import predict
-from fashion_cnn.framework import keras
+from fashion_cnn.keras_setup import keras
 from fashion_cnn.models import build_model
 from fashion_cnn.models.transfer import BACKBONES
 from fashion_cnn.training import features
@@ -29,7 +29,7 @@ TINY = replace(
     epochs=5,
     batch_size=20,
     precision="float32",
-    mirror=False,
+    flip_average=False,
 )
 
 
@@ -209,18 +209,18 @@ def test_resuming_from_other_weights_is_refused(weights, tmp_path):
 def test_features_are_computed_once(weights, monkeypatch):
     model = build_model("transfer", (40, 40, 3), 3, {"weights": str(weights), "smallest": 32})
     data = colours()
-    found = features.features_of(model, data, "train")
+    found = features.extract_features(model, data, "train")
     body = keras.Model(model.inputs[0], model.get_layer("features").output)
     np.testing.assert_allclose(
         found, body.predict(data.train_images, verbose=0), rtol=1e-4, atol=1e-5
     )
-    mirrored = features.features_of(model, data, "train", flipped=True)
-    assert np.abs(mirrored - found).max() > 0
-    monkeypatch.setattr(features, "make_forward", None)
-    np.testing.assert_array_equal(features.features_of(model, data, "train"), found)
+    flip_averaged = features.extract_features(model, data, "train", flipped=True)
+    assert np.abs(flip_averaged - found).max() > 0
+    monkeypatch.setattr(features, "compile_forward", None)
+    np.testing.assert_array_equal(features.extract_features(model, data, "train"), found)
     other = replace(data, train_images=data.train_images[::-1])
     with pytest.raises(TypeError):  # these are not in the cache
-        features.features_of(model, other, "train")
+        features.extract_features(model, other, "train")
 
 
 def test_from_scratch_everything_learns_at_one_rate():

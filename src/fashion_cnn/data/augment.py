@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.data.imitate import COLUMNS, photograph
+from fashion_cnn.data.photo_augment import COLUMNS, photo
 
 
 def flip(images: Any, noise: Any, xp: ModuleType = np) -> Any:
@@ -33,7 +33,7 @@ def shift(images: Any, noise: Any, xp: ModuleType = np, reach: int = 2) -> Any:
     return padded[xp.arange(n)[:, None, None], rows, columns]
 
 
-def nudge(images: Any, noise: Any, xp: ModuleType = np) -> Any:
+def shift1(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     """`shift` by at most one pixel, which suits short trainings better."""
     return shift(images, noise, xp, reach=1)
 
@@ -107,11 +107,11 @@ def colour(images: Any, noise: Any, xp: ModuleType = np) -> Any:
 AUGMENTATIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "flip": (flip, 1),
     "shift": (shift, 2),
-    "nudge": (nudge, 2),
+    "shift1": (shift1, 2),
     "erase": (erase, 6),
     "zoom": (zoom, 4),
     "colour": (colour, 3),
-    "photograph": (photograph, COLUMNS),
+    "photo": (photo, COLUMNS),
 }
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.run import UNFINISHED, write_whole
+from fashion_cnn.files import TEMPORARY, write_atomically
 
-MOST_BYTES = 10 * 10**9  # of all arrays together; the ones not used for longest go first
+MAX_BYTES = 10 * 10**9  # of all arrays together; the ones not used for longest go first
 _DAY = 86_400
 
 
@@ -67,7 +67,7 @@ def cached_array(
     while True:
         if not path.is_file():
             _make_room(path.parent, shape, int(np.prod(shape)) * np.dtype(dtype).itemsize)
-            write_whole(path, write).chmod(0o600)  # the pictures may be private
+            write_atomically(path, write).chmod(0o600)  # the pictures may be private
         with suppress(FileNotFoundError):  # another process has made room
             os.utime(path)  # used just now
             return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -75,12 +75,12 @@ def cached_array(
 
 def _make_room(folder: Path, shape: tuple[int, ...], size: int) -> None:
     """Delete what has not been used for longest until `size` more bytes are within the bound."""
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         raise ValueError(
             f"{shape[0]:,} pictures of {'x'.join(map(str, shape[1:]))} take {size:,} bytes in the "
-            f"cache, which may have {MOST_BYTES:,}; --set image_size=… makes them smaller"
+            f"cache, which may have {MAX_BYTES:,}; --set image_size=… makes them smaller"
         )
-    for left in folder.glob(f"{UNFINISHED}*"):  # of a process that was killed
+    for left in folder.glob(f"{TEMPORARY}*"):  # of a process that was killed
         with suppress(OSError):
             if left.stat().st_mtime < time.time() - _DAY:
                 left.unlink()
@@ -91,7 +91,7 @@ def _make_room(folder: Path, shape: tuple[int, ...], size: int) -> None:
     kept.sort()
     total = size + sum(length for _, length, _ in kept)
     for _, length, old in kept:
-        if total > MOST_BYTES:
+        if total > MAX_BYTES:
             total -= length
             with suppress(OSError):  # Windows: somebody has it open
                 old.unlink()

@@ -20,7 +20,7 @@ class Data:
         test_labels: like `train_labels`.
         class_names: one name a class, in label order.
         source: where it came from; `load_data(source)` gives the same again.
-        found: the same in words, for people.
+        location: the same for people to read.
         sha256: file name -> SHA-256 of its decompressed bytes.
         held_out: int64, the training images that are held out for validation, where the source
             says which; a twelfth by a fixed seed without.
@@ -35,7 +35,7 @@ class Data:
     test_labels: np.ndarray
     class_names: tuple[str, ...]
     source: str = "arrays"
-    found: str = "arrays"
+    location: str = "arrays"
     sha256: dict[str, str] = field(default_factory=dict)
     held_out: np.ndarray | None = None
     train_files: tuple[str, ...] = ()

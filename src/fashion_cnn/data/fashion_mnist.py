@@ -139,7 +139,7 @@ def _as_data(arrays: list[np.ndarray], folder: Path, source: str) -> Data:
         test_labels,
         CLASS_NAMES,
         source=source,
-        found=str(folder),
+        location=str(folder),
         sha256=sha256,
     )
 

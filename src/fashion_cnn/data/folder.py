@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from fashion_cnn.console import progress_bar
 from fashion_cnn.data.cache import cached_array, make_cache_folder
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.data.pictures import ENDINGS, fit_picture, measure_picture
 from fashion_cnn.data.split import stratified
-from fashion_cnn.run import write_text
-from fashion_cnn.terminal import steps
+from fashion_cnn.files import write_text
 
 SPLITS = {
     "train": "train",
@@ -191,9 +191,9 @@ def _survey(folder: Path, files: Sequence[str]) -> tuple[dict[str, Any], ...]:
     new = [name for name, fact in facts.items() if len(fact) == 1]
     if not new:
         return tuple(facts.values())
-    with steps(len(new)) as tick, ThreadPoolExecutor() as pool:
+    with progress_bar(len(new)) as advance, ThreadPoolExecutor() as pool:
         for name, found in zip(new, pool.map(lambda n: _look(folder / n), new), strict=True):
-            tick("looking at pictures")
+            advance("looking at pictures")
             facts[name] |= found
     _remember(path, facts)
     return tuple(facts.values())
@@ -334,11 +334,11 @@ def _fill(array: np.ndarray, files: Sequence[str], paths: Sequence[Path]) -> Non
             return error
 
     errors = {}
-    with steps(len(paths)) as tick, ThreadPoolExecutor() as pool:
+    with progress_bar(len(paths)) as advance, ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), _BLOCK):
             block = pool.map(decode, paths[start : start + _BLOCK])
             for i, pixels in enumerate(block, start):
-                tick("decoding pictures")
+                advance("decoding pictures")
                 if isinstance(pixels, Exception):
                     errors[files[i]] = _reason(paths[i], pixels)
                 else:

@@ -15,9 +15,10 @@ from fashion_cnn.data.idx import read_idx
 _IDX = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx[134]-ubyte(?:\.gz)?")
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 HANDED = (
-    "if left and right differ, as in digits and letters: --set augment=nudge --set mirror=false"
+    "if left and right differ, as in digits and letters: --set augment=shift1 "
+    "--set flip_average=false"
 )
-MOST_BYTES = 1 << 33  # that an .npz may unpack to
+MAX_BYTES = 1 << 33  # that an .npz may unpack to
 
 
 def idx_files(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
@@ -72,8 +73,8 @@ def load_npz(path: Path) -> Data:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
-        if size > MOST_BYTES:
-            raise ValueError(f"{size:,} bytes in it; at most {MOST_BYTES:,}")
+        if size > MAX_BYTES:
+            raise ValueError(f"{size:,} bytes in it; at most {MAX_BYTES:,}")
         with np.load(path, allow_pickle=False) as file:
             if missing := [name for name in ARRAYS if name not in file]:
                 raise ValueError(f"has no {', '.join(missing)} but {', '.join(file) or 'nothing'}")
@@ -120,7 +121,7 @@ def _as_data(
             labels[1],
             class_names,
             source=place,
-            found=place,
+            location=place,
             sha256=sha256,
             notes=(HANDED,),
         )

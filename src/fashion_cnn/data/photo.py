@@ -40,7 +40,7 @@ _NEIGHBOURS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.5**0.5), (1, -1, 0.5**0.5))
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedImage:
     """A photo on its way to the network.
 
     Attributes:
@@ -59,7 +59,7 @@ class Prepared:
     note: str = ""
 
 
-def prepare(picture: np.ndarray) -> Prepared:
+def prepare_photo(picture: np.ndarray) -> PreparedImage:
     """Make a photo what the network was trained on.
 
     A picture of 28x28, or one that is grey on black already, is only shrunk. Transparency tells
@@ -69,7 +69,7 @@ def prepare(picture: np.ndarray) -> Prepared:
         picture: uint8 (height, width, 4), red, green, blue and opacity, upright, not empty.
 
     Returns:
-        `Prepared`.
+        `PreparedImage`.
     """
     height, width = picture.shape[:2]
     scale = min(1.0, EDGE / max(height, width))
@@ -83,7 +83,7 @@ def prepare(picture: np.ndarray) -> Prepared:
     grey = seen @ _GREY / 255
     transparent = (opacity < 0.5).mean() > 0.01
     if (height, width) == (SIDE, SIDE) or (not transparent and _is_ready(seen)):
-        return Prepared(photo, _pixels(_centre(grey)))
+        return PreparedImage(photo, _pixels(_centre(grey)))
     if transparent:
         colours = seen / np.maximum(opacity, 1e-6)[..., np.newaxis]
         grey, likely, mask, note = colours @ _GREY / 255, opacity, opacity > HALF, ""
@@ -95,7 +95,9 @@ def prepare(picture: np.ndarray) -> Prepared:
             likely = garment(lab, MIDDLE)
             mask = main_part(likely)
         note = _doubt(lab, mask)
-    return Prepared(photo, _pixels(_centre(_trimmed(grey, mask), NARROWER)), likely, mask, note)
+    return PreparedImage(
+        photo, _pixels(_centre(_trimmed(grey, mask), NARROWER)), likely, mask, note
+    )
 
 
 def shrink(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from fashion_cnn.data.dataset import channels_last
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-MOST_PIXELS = 64_000_000  # refused before they are decoded
+MAX_PIXELS = 64_000_000  # refused before they are decoded
 HEIC = (".heic", ".heif")  # what phones write; read with the extra `heic`
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")  # Pillow's modes
@@ -181,8 +181,8 @@ def _opened(picture: Any) -> Iterator[Any]:
             yield picture
             return
         with Image.open(picture, formats=_kinds(picture)) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels; at most {MOST_PIXELS:,}")
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,}")
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(f"{name}: no such file") from None

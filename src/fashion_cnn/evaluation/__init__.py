@@ -10,47 +10,38 @@ import numpy as np
 from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.data.split import stratified
-from fashion_cnn.evaluation.calibration import at_temperature, fit_temperature, fit_threshold
+from fashion_cnn.evaluation.calibration import apply_temperature, fit_temperature, fit_threshold
 from fashion_cnn.evaluation.metrics import classification_metrics
-from fashion_cnn.models.saved import read_network
-from fashion_cnn.recipes import read_recipe
-from fashion_cnn.run import (
-    read_arrays,
-    read_history,
-    read_json,
-    read_source,
-    whole,
-    write_arrays,
-    write_json,
-)
+from fashion_cnn.models.loading import load_keras_file
+from fashion_cnn.recipe import read_recipe
+from fashion_cnn.run import Run
 
 SPLITS = ("test", "validation")
-EXPLAINED_FILES = ("robustness.json", "explanations.npz")
 MAPPED = 2000  # test images on the map of embeddings
 EXPLAINED = 8  # test images of each class for Grad-CAM
 
 
-def load_model(run: Path | str) -> Any:
+def load_model(run: Run | Path | str) -> Any:
     """The `keras.Model` of a run folder.
 
     Raises:
         FileNotFoundError: there is no finished run.
         ValueError: its model is damaged.
     """
-    path = whole(Path(run), "model.keras")
+    path = Run(Path(run)).verified_path("model.keras")
     if not path.is_file():
         raise FileNotFoundError(f"{run}: has no model.keras; expected the folder of a finished run")
-    return read_network(path)
+    return load_keras_file(path)
 
 
-def data_of(run: Path) -> Data:
+def load_run_data(run: Run) -> Data:
     """What a run was trained on, as it was then.
 
     Raises:
         FileNotFoundError: no run, or its data is gone.
         ValueError: the data has changed since.
     """
-    source = read_source(run)
+    source = run.data_source()
     data = load_data(source["source"], read_recipe(run).image_size)
     if data.sha256 != source["sha256"]:
         raise ValueError(f"{run}: {source['source']} has changed since it was trained")
@@ -72,7 +63,7 @@ def predict(model: Any, images: np.ndarray) -> np.ndarray:
     """
     if isinstance(model, str | Path):
         model = load_model(model)
-    from fashion_cnn.models.forward import make_forward
+    from fashion_cnn.models.forward import compile_forward
 
     images = channels_last(np.asarray(images))
     expected = tuple(model.input_shape[1:])
@@ -81,7 +72,7 @@ def predict(model: Any, images: np.ndarray) -> np.ndarray:
             f"images: got {images.dtype} {images.shape}; expected uint8 0..255 (n, {expected[0]}, "
             f"{expected[1]}, {expected[2]}); the model scales them itself"
         )
-    return make_forward(model)(images)
+    return compile_forward(model)(images)
 
 
 def evaluate(
@@ -101,16 +92,15 @@ def evaluate(
     return classification_metrics(predict(model, images), labels, class_names)
 
 
-def measure_run(run: Path, data: Data) -> dict[str, Any]:
+def measure_run(run: Run, data: Data) -> dict[str, Any]:
     """Evaluate a trained run on its splits and write `metrics.json` and `predictions.npz`.
 
     The temperature is fitted on the validation images; without them there is none. What
     `explain_run` found before, maybe in another network, goes.
     """
-    for name in EXPLAINED_FILES:
-        (run / name).unlink(missing_ok=True)
+    run.remove_explanations()
     model, recipe = load_model(run), read_recipe(run)
-    history = read_history(run)
+    history = run.history()
     splits = SPLITS if recipe.validation == "validation" else ("test",)
     arrays: dict[str, Any] = {}
     for split in splits:
@@ -121,7 +111,7 @@ def measure_run(run: Path, data: Data) -> dict[str, Any]:
     if "validation" in splits:
         answers, labels = arrays["validation_probabilities"], arrays["validation_labels"]
         temperature = fit_temperature(answers, labels)
-        threshold = fit_threshold(at_temperature(answers, temperature), labels)
+        threshold = fit_threshold(apply_temperature(answers, temperature), labels)
     metrics: dict[str, Any] = {
         "recipe": recipe.name,
         "seed": recipe.seed,
@@ -135,12 +125,12 @@ def measure_run(run: Path, data: Data) -> dict[str, Any]:
         given = arrays[f"{split}_probabilities"], arrays[f"{split}_labels"]
         found = classification_metrics(*given, data.class_names, temperature)
         metrics |= {f"{split}_{key}": value for key, value in found.items()}
-    write_arrays(run / "predictions.npz", arrays)
-    write_json(run / "metrics.json", metrics)
+    run.write_predictions(arrays)
+    run.write_metrics(metrics)
     return metrics
 
 
-def explain_run(run: Path, data: Data, tick: Callable[[str], Any] = lambda what: None) -> None:
+def explain_run(run: Run, data: Data, advance: Callable[[str], Any] = lambda what: None) -> None:
     """Look into a measured run's network and write `robustness.json` and `explanations.npz`.
 
     `robustness.json` is what `robustness.py` finds on test images. `explanations.npz` has
@@ -151,30 +141,30 @@ def explain_run(run: Path, data: Data, tick: Callable[[str], Any] = lambda what:
     Args:
         run: a run folder with a model, and predictions.npz.
         data: what it was trained on.
-        tick: called with a word for each of the ten steps as it begins.
+        advance: called with a word for each of the ten steps as it begins.
     """
-    from fashion_cnn.evaluation.inside import embedding_map, embeddings, gradcam
+    from fashion_cnn.evaluation.explain import embedding_map, embeddings, gradcam
     from fashion_cnn.evaluation.robustness import robustness
-    from fashion_cnn.framework import keras
+    from fashion_cnn.keras_setup import keras
 
     model = load_model(run)
-    answers = read_arrays(run, "predictions.npz")["test_probabilities"].argmax(1)
+    answers = run.predictions()["test_probabilities"].argmax(1)
     images, labels = data.split("test")
-    write_json(run / "robustness.json", robustness(partial(predict, model), images, labels, tick))
-    tick("embeddings")
+    found = robustness(partial(predict, model), images, labels, advance)
+    advance("embeddings")
     index = stratified(labels, min(MAPPED, len(labels)))
     arrays = {"map_index": index}
     arrays["map"] = embedding_map(embeddings(model, images[index]))
-    tick("Grad-CAM")
+    advance("Grad-CAM")
     of_class = [np.flatnonzero(labels == k)[:EXPLAINED] for k in range(len(data.class_names))]
     chosen = np.concatenate(of_class)
     if keras.backend.backend() == "tensorflow":
         heat = gradcam(model, images[chosen], answers[chosen])
         arrays |= {"gradcam_index": chosen, "gradcam": np.rint(255 * heat).astype(np.uint8)}
-    write_arrays(run / "explanations.npz", arrays)
+    run.write_explanations(found, arrays)
 
 
-def evaluate_run(run: Path, split: str = "test") -> dict[str, Any]:
+def evaluate_run(run: Run, split: str = "test") -> dict[str, Any]:
     """Read a run's model back and measure it again on a split of its own data.
 
     Returns:
@@ -187,10 +177,10 @@ def evaluate_run(run: Path, split: str = "test") -> dict[str, Any]:
     recipe = read_recipe(run)
     if split == "validation" and recipe.validation != "validation":
         raise ValueError(f"{run}: trained on the validation images too; only --split test is left")
-    data = data_of(run)
+    data = load_run_data(run)
     images, labels = data.split(split)
-    measured = (run / "metrics.json").exists()
-    temperature = read_json(run, "metrics.json").get("temperature") if measured else None
+    measured = run.is_measured
+    temperature = run.metrics().get("temperature") if measured else None
     answers = predict(load_model(run), images)
     found = classification_metrics(answers, labels, data.class_names, temperature)
     return {f"{split}_{key}": value for key, value in found.items()}

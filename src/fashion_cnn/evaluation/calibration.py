@@ -49,7 +49,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
     return float(np.nansum(gaps * found["count"]) / len(labels))
 
 
-def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """The probabilities with the network's last scores divided by a temperature.
 
     The same answers, less sure above 1 and surer below. For a network that ends in one softmax
@@ -79,7 +79,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
 
     def loss(logarithm: float) -> float:
-        return log_loss(at_temperature(probabilities, np.exp(logarithm)), labels)
+        return log_loss(apply_temperature(probabilities, np.exp(logarithm)), labels)
 
     found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
     return float(np.exp(found.x)) if found.fun <= loss(0.0) else 1.0

@@ -2,12 +2,11 @@
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fashion_cnn.run import read_arrays, read_json, read_source
+from fashion_cnn.run import Run
 
 COLUMNS = (
     "test_accuracy",
@@ -19,7 +18,7 @@ COLUMNS = (
 )
 
 
-def compare_runs(runs: Sequence[Path]) -> dict[str, Any]:
+def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     """Put runs that were measured on the same test images side by side.
 
     Args:
@@ -34,8 +33,8 @@ def compare_runs(runs: Sequence[Path]) -> dict[str, Any]:
         FileNotFoundError: one is no finished run.
         ValueError: their test images are not the same, or a file is damaged.
     """
-    metrics = {run: read_json(run, "metrics.json") for run in runs}
-    arrays = {run: read_arrays(run, "predictions.npz") for run in runs}
+    metrics = {run: run.metrics() for run in runs}
+    arrays = {run: run.predictions() for run in runs}
     for run in runs[1:]:
         if _tested_on(run, arrays[run]) != _tested_on(runs[0], arrays[runs[0]]):
             raise ValueError(f"{runs[0]} and {run}: tested on different images; nothing to compare")
@@ -71,7 +70,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(binomtest(only_first, differ).pvalue) if differ else 1.0
 
 
-def _tested_on(run: Path, arrays: dict[str, np.ndarray]) -> tuple[Any, bytes]:
+def _tested_on(run: Run, arrays: dict[str, np.ndarray]) -> tuple[Any, bytes]:
     """What tells one set of test images from another."""
-    sums = {k: v for k, v in read_source(run)["sha256"].items() if "train" not in k}
+    sums = {k: v for k, v in run.data_source()["sha256"].items() if "train" not in k}
     return sums, arrays["test_labels"].tobytes()

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.evaluation.calibration import (
-    at_temperature,
+    apply_temperature,
     brier_score,
     calibration_error,
     log_loss,
@@ -68,11 +68,11 @@ def classification_metrics(
         "ece": calibration_error(probabilities, labels),
     }
     if temperature is not None:
-        tempered = at_temperature(probabilities, temperature)
+        with_temperature = apply_temperature(probabilities, temperature)
         found |= {
-            "calibrated_loss": log_loss(tempered, labels),
-            "calibrated_brier": brier_score(tempered, labels),
-            "calibrated_ece": calibration_error(tempered, labels),
+            "calibrated_loss": log_loss(with_temperature, labels),
+            "calibrated_brier": brier_score(with_temperature, labels),
+            "calibrated_ece": calibration_error(with_temperature, labels),
         }
     return found | {
         "examples": len(labels),

@@ -13,7 +13,7 @@ from fashion_cnn.data.dataset import channels_last
 from fashion_cnn.data.split import stratified
 
 EXAMPLES = 1000
-MOST_NUMBERS = 20_000_000  # of pixels and channels of all examples; of large images there are fewer
+MAX_VALUES = 20_000_000  # of pixels and channels of all examples; of large images there are fewer
 
 
 def noise(images: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
@@ -104,7 +104,7 @@ def robustness(
     predict: Callable[[np.ndarray], np.ndarray],
     images: np.ndarray,
     labels: np.ndarray,
-    tick: Callable[[str], Any] = lambda name: None,
+    advance: Callable[[str], Any] = lambda name: None,
 ) -> dict[str, Any]:
     """Accuracy under every corruption, on `EXAMPLES` fixed images; of large ones on fewer.
 
@@ -112,13 +112,13 @@ def robustness(
         predict: uint8 images -> probabilities.
         images: uint8 (n, height, width[, channels]).
         labels: integers (n,).
-        tick: called with the name of each corruption as it begins.
+        advance: called with the name of each corruption as it begins.
 
     Returns:
         `examples`, `accuracy` (of the images as they are), and `corruptions`: name -> `levels` and
         `accuracy`, a number each a level.
     """
-    count = min(EXAMPLES, MOST_NUMBERS // images[0].size, len(labels))
+    count = min(EXAMPLES, MAX_VALUES // images[0].size, len(labels))
     chosen = stratified(labels, max(count, 1))
     images, labels = channels_last(images[chosen]), labels[chosen]
 
@@ -127,7 +127,7 @@ def robustness(
 
     found = {}
     for name, (_, levels) in CORRUPTIONS.items():
-        tick(name)
+        advance(name)
         answers = [accuracy(corrupt(images, name, level)) for level in levels]
         found[name] = {"levels": list(levels), "accuracy": answers}
     return {"examples": len(labels), "accuracy": accuracy(images), "corruptions": found}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fashion_cnn.models.sizes import to_usual_size, usual_size
+from fashion_cnn.models.layers import resize_factors, resize_layers
 
 
 def compact(
@@ -39,11 +39,11 @@ def compact(
         ValueError: an option is out of its range, or the images are too small for so many blocks.
     """
     require_shape(image_shape, blocks, convolutions, dropout, stem=stem, width=width, hidden=hidden)
-    from fashion_cnn.framework import keras
+    from fashion_cnn.keras_setup import keras
 
     layers = keras.layers
     x = pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
-    for layer in [layers.Rescaling(1 / 127.5, offset=-1), *to_usual_size(image_shape)]:
+    for layer in [layers.Rescaling(1 / 127.5, offset=-1), *resize_layers(image_shape)]:
         x = layer(x)
     x = layers.Conv2D(stem, 2, activation="relu")(x)
     for block in range(blocks):
@@ -67,7 +67,7 @@ def require_shape(
     for name, value in at_least_one.items():
         if value < 1:
             raise ValueError(f"{name}: got {value}; expected at least 1")
-    larger, smaller = usual_size(image_shape)
+    larger, smaller = resize_factors(image_shape)
     edge = min(image_shape[:2]) * larger // smaller
     least = edge - 1 >> blocks if blocks >= 0 else 0
     if convolutions < 1 or least < 1:
@@ -79,7 +79,7 @@ def require_shape(
 
 def convolve(x: Any, filters: int, pool: bool = False) -> Any:
     """A 3x3 convolution, halved in height and width if `pool`, and normalised; no ReLU yet."""
-    from fashion_cnn.framework import keras
+    from fashion_cnn.keras_setup import keras
 
     x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
     x = keras.layers.MaxPooling2D()(x) if pool else x
@@ -88,7 +88,7 @@ def convolve(x: Any, filters: int, pool: bool = False) -> Any:
 
 def head(x: Any, hidden: int, dropout: float, classes: int) -> Any:
     """Features (n, m) through a hidden layer to probabilities float32 (n, classes)."""
-    from fashion_cnn.framework import keras
+    from fashion_cnn.keras_setup import keras
 
     x = keras.layers.Dense(hidden, use_bias=False)(x)
     x = keras.layers.BatchNormalization(momentum=0.9)(x)

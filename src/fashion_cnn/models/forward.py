@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.framework import keras
-from fashion_cnn.processes import mine, spread, together
+from fashion_cnn.keras_setup import keras
+from fashion_cnn.parallel.collectives import is_distributed, local_shard, to_global_array
 
 BATCH = 200  # images of up to 64x64 at a time; see docs/experiments.md
 _LARGE = 64 * 64
 
 
-def batch_of(image_shape: tuple[int, ...]) -> int:
+def inference_batch_size(image_shape: tuple[int, ...]) -> int:
     """How many images of a size are worked on at a time: fewer large ones."""
     pixels = math.prod(image_shape[:2]) if len(image_shape) == 3 else 1
     return BATCH if pixels <= _LARGE else max(8, BATCH * _LARGE // pixels)
 
 
 @functools.lru_cache(maxsize=2)  # compiled once for a model that is asked again
-def make_forward(model: Any) -> Callable[[np.ndarray], np.ndarray]:
+def compile_forward(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     """Compile a model's forward pass.
 
     TensorFlow works through several batches at once, each operation on its share of the cores
@@ -36,8 +36,8 @@ def make_forward(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     given = model.inputs[0]
     shapes = [tuple(getattr(layer.output, "shape", ())[1:]) for layer in model.layers]
     largest = max((x[:2] for x in shapes if len(x) == 3), key=math.prod, default=())
-    batch = batch_of((*largest, 1) if largest else ())  # it may enlarge its images
-    if together():
+    batch = inference_batch_size((*largest, 1) if largest else ())  # it may enlarge its images
+    if is_distributed():
         return _shared_forward(model, batch)
     if keras.backend.backend() != "tensorflow":
         return lambda images: model.predict(images, batch_size=batch, verbose=0)
@@ -76,7 +76,7 @@ def _shared_forward(model: Any, batch: int) -> Callable[[np.ndarray], np.ndarray
         state = [[v.value for v in model.trainable_variables]]
         state.append([v.value for v in model.non_trainable_variables])
         parts = [images[i : i + batch] for i in range(0, len(images), batch)]
-        given = [spread(mine(part, len(part)), len(part)) for part in parts]
+        given = [to_global_array(local_shard(part, len(part)), len(part)) for part in parts]
         return np.concatenate([np.asarray(compiled(*state, x)) for x in given])
 
     return forward

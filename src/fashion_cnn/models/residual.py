@@ -3,7 +3,7 @@
 from typing import Any
 
 from fashion_cnn.models.compact import convolve, head, require_shape
-from fashion_cnn.models.sizes import to_usual_size
+from fashion_cnn.models.layers import resize_layers
 
 
 def residual(
@@ -51,11 +51,11 @@ def residual(
         raise ValueError(f"drop_path: got {drop_path}; expected 0 <= rate < 1")
     if convolutions < 2:
         raise ValueError(f"convolutions: got {convolutions}; expected at least 2 to go around")
-    from fashion_cnn.framework import keras
+    from fashion_cnn.keras_setup import keras
 
     layers = keras.layers
     x = pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
-    for layer in [layers.Rescaling(1 / 127.5, offset=-1), *to_usual_size(image_shape)]:
+    for layer in [layers.Rescaling(1 / 127.5, offset=-1), *resize_layers(image_shape)]:
         x = layer(x)
     x = layers.Conv2D(stem, 2, activation="relu")(x)
     x = layers.ReLU()(convolve(x, 2 * stem))

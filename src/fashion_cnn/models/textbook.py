@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fashion_cnn.models.sizes import to_usual_size
+from fashion_cnn.models.layers import resize_layers
 
 
 def textbook(
@@ -33,7 +33,7 @@ def textbook(
         raise ValueError(f"padding: got {padding!r}; expected valid or same")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: got {dropout}; expected 0 <= rate < 1")
-    from fashion_cnn.framework import keras
+    from fashion_cnn.keras_setup import keras
 
     layers = keras.layers
 
@@ -51,7 +51,7 @@ def textbook(
         [
             keras.Input(image_shape, dtype="uint8", name="pixels"),
             layers.Rescaling(1 / 255),
-            *to_usual_size(image_shape),
+            *resize_layers(image_shape),
             *convolution(32, padding),
             layers.MaxPooling2D(),
             *convolution(64, padding),

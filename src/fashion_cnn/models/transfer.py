@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 1 << 30  # of a file of weights
+MAX_BYTES = 1 << 30  # of a file of weights
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def transfer(
         raise ValueError(f"smallest: got {smallest}; expected 32..1024")
     if image_shape[2] not in (1, 3):
         raise ValueError(f"images of {image_shape[2]} channels; transfer expects 1 or 3")
-    values = _weights_of(BACKBONES[backbone], weights)
-    from fashion_cnn.framework import keras
+    values = _recipe_class_weights(BACKBONES[backbone], weights)
+    from fashion_cnn.keras_setup import keras
 
     layers, about = keras.layers, BACKBONES[backbone]
     x = pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
@@ -107,7 +107,7 @@ def transfer(
 
 def _body(about: Backbone, **settings: Any) -> Any:
     """The network of keras.applications, without its last layers unless asked for."""
-    from fashion_cnn.framework import keras
+    from fashion_cnn.keras_setup import keras
 
     if "V3" in about.function:
         settings["include_preprocessing"] = False
@@ -117,7 +117,7 @@ def _body(about: Backbone, **settings: Any) -> Any:
 
 def _freeze(model: Any, upper: str) -> None:
     """Let only the layers from `upper` on learn, and no normalisation."""
-    from fashion_cnn.framework import keras
+    from fashion_cnn.keras_setup import keras
 
     names = [layer.name for layer in model.layers]
     if upper not in names:
@@ -127,7 +127,7 @@ def _freeze(model: Any, upper: str) -> None:
         layer.trainable = i >= names.index(upper) and not normalises
 
 
-def _weights_of(about: Backbone, weights: str) -> dict[str, list[Any]]:
+def _recipe_class_weights(about: Backbone, weights: str) -> dict[str, list[Any]]:
     """The backbone's weights, layer by layer; nothing for `none`."""
     if weights == "none":
         return {}
@@ -158,8 +158,8 @@ def _loaded(about: Backbone, path: Path, shape: dict[str, Any]) -> Any:
             f"--weights: no file {str(path)!r}; expected imagenet, none, or a file that "
             f"keras.applications.{about.function}(weights=…) can load"
         )
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"--weights {path}: more than {MOST_BYTES:,} bytes")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"--weights {path}: more than {MAX_BYTES:,} bytes")
     for top in (True, False):
         network = _body(about, include_top=top, **shape)
         try:

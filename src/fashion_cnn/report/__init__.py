@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.data.dataset import Data, channels_last
-from fashion_cnn.recipes import read_recipe
+from fashion_cnn.recipe import read_recipe
 from fashion_cnn.report import plots, sheets
 from fashion_cnn.report.page import write_page
 from fashion_cnn.report.style import save
-from fashion_cnn.run import read_arrays, read_history, read_json
+from fashion_cnn.run import Run
 
 __all__ = [
     "PICTURES",
-    "draw_all",
     "draw_audit",
     "draw_comparison",
+    "draw_report",
     "draw_run",
     "draw_samples",
     "draw_trials",
 ]
 
-PICTURES = 14  # that `draw_all` draws at most, with the page
+PICTURES = 14  # that `draw_report` draws at most, with the page
 SUSPECTS = 64  # on a sheet
 
 
@@ -33,7 +33,7 @@ def draw_samples(data: Data, path: Path) -> Path:
     return save(sheets.samples(data), path)
 
 
-def draw_run(run: Path, data: Data) -> list[Path]:
+def draw_run(run: Run, data: Data) -> list[Path]:
     """Draw a measured run: `accuracy.png`, `loss.png`, `confusion_matrix.png`, `predictions.png`.
 
     Args:
@@ -44,35 +44,36 @@ def draw_run(run: Path, data: Data) -> list[Path]:
         The pictures' paths.
     """
     return [
-        save(draw(), run / f"{name}.png") for name, draw in _textbook_pictures(run, data).items()
+        save(draw(), run.plot_path(name)) for name, draw in _textbook_pictures(run, data).items()
     ]
 
 
-def draw_all(run: Path, data: Data, tick: Callable[[str], Any] = lambda what: None) -> list[Path]:
+def draw_report(
+    run: Run, data: Data, advance: Callable[[str], Any] = lambda what: None
+) -> list[Path]:
     """Draw everything there is of an explained run, as PNG and in `svg/`, and write `report.html`.
 
     Args:
         run: a run folder; besides what `draw_run` reads, robustness.json and explanations.npz.
         data: what the run was trained on.
-        tick: called with the name of each picture before it is drawn, and with `report.html`.
+        advance: called with the name of each picture before it is drawn, and with `report.html`.
 
     Returns:
         The paths, the page's last.
     """
     pictures = _textbook_pictures(run, data) | _more_pictures(run, data)
-    (run / "svg").mkdir(exist_ok=True)
     paths = []
     for name, draw in pictures.items():
-        tick(name)
+        advance(name)
         figure = draw()
-        paths.append(save(figure, run / f"{name}.png"))
+        paths.append(save(figure, run.plot_path(name)))
         figure.set_layout_engine("none")  # it is laid out
-        paths.append(save(figure, run / "svg" / f"{name}.svg"))
-    tick("report.html")
+        paths.append(save(figure, run.plot_path(name, "svg")))
+    advance("report.html")
     return [*paths, write_page(run, data, list(pictures))]
 
 
-def draw_comparison(runs: Sequence[Path], path: Path) -> Path:
+def draw_comparison(runs: Sequence[Run], path: Path) -> Path:
     """Draw the held-out accuracy and loss of several runs into one picture; return its path."""
     recipes = {run: read_recipe(run) for run in runs}
     smoothed = {run for run in runs if recipes[run].label_smoothing}
@@ -81,7 +82,7 @@ def draw_comparison(runs: Sequence[Path], path: Path) -> Path:
         for run in runs
     }
     note = "* trained on smoothed labels: a loss that only compares with others of its kind"
-    histories = {names[run]: read_history(run) for run in runs}
+    histories = {names[run]: run.history() for run in runs}
     return save(plots.comparison(histories, note if smoothed else ""), path)
 
 
@@ -137,11 +138,11 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _textbook_pictures(run: Path, data: Data) -> dict[str, Callable[[], Any]]:
-    history, recipe = read_history(run), read_recipe(run)
+def _textbook_pictures(run: Run, data: Data) -> dict[str, Callable[[], Any]]:
+    history, recipe = run.history(), read_recipe(run)
     held_out = "Test" if recipe.validation == "test" else "Validation"
-    probabilities = read_arrays(run, "predictions.npz")["test_probabilities"]
-    matrix = np.array(read_json(run, "metrics.json")["test_confusion_matrix"])
+    probabilities = run.predictions()["test_probabilities"]
+    matrix = np.array(run.metrics()["test_confusion_matrix"])
     names = data.class_names
     images, labels = data.test_images, data.test_labels
     return {
@@ -152,10 +153,10 @@ def _textbook_pictures(run: Path, data: Data) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _more_pictures(run: Path, data: Data) -> dict[str, Callable[[], Any]]:
-    history, metrics = read_history(run), read_json(run, "metrics.json")
-    probabilities = read_arrays(run, "predictions.npz")["test_probabilities"]
-    found = read_arrays(run, "explanations.npz")
+def _more_pictures(run: Run, data: Data) -> dict[str, Callable[[], Any]]:
+    history, metrics = run.history(), run.metrics()
+    probabilities = run.predictions()["test_probabilities"]
+    found = run.explanations()
     images, labels, names = data.test_images, data.test_labels, data.class_names
     answers, sure = probabilities.argmax(1), probabilities.max(1)
     order = np.argsort(-sure, kind="stable")
@@ -167,9 +168,7 @@ def _more_pictures(run: Path, data: Data) -> dict[str, Callable[[], Any]]:
         "per_class": lambda: plots.per_class(metrics["test_per_class"]),
         "reliability": lambda: plots.reliabilities(probabilities, labels, metrics["temperature"]),
         "coverage": lambda: plots.coverages(probabilities, labels),
-        "robustness": lambda: plots.robustness(
-            read_json(run, "robustness.json"), channels_last(images)[0]
-        ),
+        "robustness": lambda: plots.robustness(run.robustness(), channels_last(images)[0]),
         "uncertain": lambda: sheets.predictions(
             *sheet, order[::-1][: sheets.COUNT], "The least certain answers"
         ),

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.data.dataset import Data
-from fashion_cnn.inference import name_of
-from fashion_cnn.recipes import command_of, read_recipe
+from fashion_cnn.files import write_text
+from fashion_cnn.inference.classifier import model_name
+from fashion_cnn.recipe import read_recipe
+from fashion_cnn.recipes import command_for
 from fashion_cnn.report.style import as_rgb
-from fashion_cnn.run import read_arrays, read_history, read_json, write_text
+from fashion_cnn.run import Run
 
-MOST_MISTAKES = 1000  # surest first; the page stays under 5 MB
+MAX_MISTAKES = 1000  # surest first; the page stays under 5 MB
 THUMBNAIL = 56
 LARGE = 1_000_000  # bytes of a sheet
 
@@ -58,7 +60,7 @@ SHEETS = {
 }
 
 
-def write_page(run: Path, data: Data, drawn: Collection[str]) -> Path:
+def write_page(run: Run, data: Data, drawn: Collection[str]) -> Path:
     """Write `report.html` from a run's numbers and pictures.
 
     Args:
@@ -74,10 +76,10 @@ def write_page(run: Path, data: Data, drawn: Collection[str]) -> Path:
     place = jinja2.PackageLoader("fashion_cnn", "report")
     pages = jinja2.Environment(loader=place, autoescape=True, undefined=jinja2.StrictUndefined)
     pages.filters["percent"] = lambda share, digits=2: f"{share:.{digits}%}".replace("%", "\u202f%")
-    recipe, metrics = read_recipe(run), read_json(run, "metrics.json")
+    recipe, metrics = read_recipe(run), run.metrics()
     mistakes, count = _mistakes(run, data)
     text = pages.get_template("page.html.jinja").render(
-        name=run.resolve().name,
+        name=run.folder.resolve().name,
         metrics=metrics,
         facts=_facts(run, recipe, metrics),
         classes=_classes(metrics),
@@ -88,24 +90,24 @@ def write_page(run: Path, data: Data, drawn: Collection[str]) -> Path:
         mistake_count=count,
         class_names=data.class_names,
         recipe=json.dumps(json.loads(recipe.to_json()), indent=2),
-        command=command_of(recipe, read_json(run, "environment.json")),
+        command=command_for(recipe, run.environment()),
     )
-    return write_text(run / "report.html", text)
+    return write_text(run.report_path, text)
 
 
-def _facts(run: Path, recipe: Any, metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    about = read_json(run, "environment.json")
+def _facts(run: Run, recipe: Any, metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    about = run.environment()
     versions = about["versions"]
     shown = [f"{key} {versions[key]}" for key in ("fashion-cnn", "keras") if key in versions]
     backend = about["backend"]
     version = versions.get(backend) or versions.get(f"{backend}-cpu", "")
     shown.append(f"{backend} {version}".strip())
-    seconds, epochs = metrics["train_seconds"], len(read_history(run)["epoch"])
+    seconds, epochs = metrics["train_seconds"], len(run.history()["epoch"])
     time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     return [
         ("Recipe", f"{recipe.name}, seed {recipe.seed}"),
         ("Network", f"{recipe.model}, {metrics['parameters']:,} parameters"),
-        *([("Taught by", name_of(recipe.teacher))] if recipe.teacher else []),
+        *([("Taught by", model_name(recipe.teacher))] if recipe.teacher else []),
         ("Data", about["data"]["source"]),
         *_uneven(metrics),
         ("Trained on", f"{metrics['train_examples']:,} images, {epochs} epochs, {time}"),
@@ -136,12 +138,12 @@ def _classes(metrics: dict[str, Any]) -> list[tuple[str, list[float | None], int
 
 
 def _pictures(
-    run: Path, wanted: Any, where: str, kind: str, drawn: Collection[str]
+    run: Run, wanted: Any, where: str, kind: str, drawn: Collection[str]
 ) -> list[dict[str, str]]:
     found = []
     for name, (title, text) in wanted.items():
         if name in drawn:
-            content = (run / where.format(name)).read_bytes()
+            content = (run.folder / where.format(name)).read_bytes()
             if kind == "png" and len(content) > LARGE:
                 address = _data_address(_as_webp(content), "webp")
             else:
@@ -160,9 +162,9 @@ def _as_webp(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _mistakes(run: Path, data: Data) -> tuple[list[dict[str, Any]], int]:
+def _mistakes(run: Run, data: Data) -> tuple[list[dict[str, Any]], int]:
     """Wrongly answered test images, surest first, and how many there are in all."""
-    arrays = read_arrays(run, "predictions.npz")
+    arrays = run.predictions()
     probabilities, labels = arrays["test_probabilities"], arrays["test_labels"]
     answers = probabilities.argmax(1)
     wrong = np.flatnonzero(answers != labels)
@@ -175,7 +177,7 @@ def _mistakes(run: Path, data: Data) -> tuple[list[dict[str, Any]], int]:
             "probability": float(probabilities[i].max()),
             "address": _thumbnail(data.test_images[i]),
         }
-        for i in wrong[:MOST_MISTAKES]
+        for i in wrong[:MAX_MISTAKES]
     ]
     return rows, len(wrong)
 

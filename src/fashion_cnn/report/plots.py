@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.style import library
 
 from fashion_cnn.evaluation.calibration import (
-    at_temperature,
+    apply_temperature,
     calibration_error,
     reliability,
 )
@@ -213,7 +213,7 @@ def reliabilities(
     panels = [("As trained", probabilities)]
     if temperature is not None:
         panels += [
-            (f"At temperature {temperature:.2f}", at_temperature(probabilities, temperature))
+            (f"At temperature {temperature:.2f}", apply_temperature(probabilities, temperature))
         ]
     figure = new_figure(5 * len(panels) + 0.4, 5.2)
     for axis, (name, answers) in zip(

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
-from fashion_cnn.run import write_whole
+from fashion_cnn.files import write_atomically
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
@@ -56,7 +56,7 @@ def save(figure: Any, path: Path) -> Path:
     kind = path.suffix.removeprefix(".")
     about = {"Date": None} if kind == "svg" else None
     with matplotlib.rc_context(STYLE):
-        return write_whole(
+        return write_atomically(
             path, lambda temporary: figure.savefig(temporary, format=kind, dpi=DPI, metadata=about)
         )
 

@@ -18,17 +18,17 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware.cors import CORSMiddleware
 
-from fashion_cnn.inference import Classifier
+from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.serving import schema
-from fashion_cnn.serving.guard import MOST_BODY, Guard
-from fashion_cnn.serving.line import Busy
+from fashion_cnn.serving.limits import MAX_BODY_BYTES, RequestLimits
 from fashion_cnn.serving.protocol import (
     EXTENSIONS,
     HEADER_LENGTH,
     read_request,
-    write_answer,
+    write_response,
 )
-from fashion_cnn.serving.service import Served, Service
+from fashion_cnn.serving.queue import Overloaded
+from fashion_cnn.serving.state import LoadedModel, Service
 
 PAGE = Path(__file__).parent / "page"
 KINDS = "JPEG, PNG or WebP"
@@ -52,9 +52,9 @@ def make_app(service: Service, token: str | None = None, origins: Sequence[str] 
     _add_photos(app, service)
     _add_page(app, service)
     _add_health(app, service)
-    for kind in (AnyHTTPException, RequestValidationError, ValueError, Busy, Exception):
+    for kind in (AnyHTTPException, RequestValidationError, ValueError, Overloaded, Exception):
         app.add_exception_handler(kind, _say)
-    guard = Guard(app, service, token)
+    guard = RequestLimits(app, service, token)
     if not origins:
         return guard
     return CORSMiddleware(guard, list(origins), allow_methods=["GET", "POST"], allow_headers=["*"])
@@ -67,7 +67,7 @@ async def _say(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": told}, 400)
     if isinstance(error, AnyHTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-    if isinstance(error, Busy):
+    if isinstance(error, Overloaded):
         return JSONResponse({"error": str(error)}, 503, error.headers)
     if isinstance(error, ValueError):
         return JSONResponse({"error": str(error).removeprefix("picture: ")}, 400)
@@ -127,11 +127,11 @@ def _add_protocol(app: FastAPI, service: Service) -> None:
         with service.line.place(image=len(asked.images)):
             rows = await service.line.probabilities(served.classifier, asked.images)
         service.metrics.seen(asked.images, rows, served.classifier.card["class_names"])
-        body, headers = write_answer(asked, rows, served.name, served.version)
+        body, headers = write_response(asked, rows, served.name, served.version)
         return Response(body, headers=headers)
 
 
-def _find(service: Service, name: str, wanted: str | None) -> Served:
+def _find(service: Service, name: str, wanted: str | None) -> LoadedModel:
     """The model of this name and version, or 404."""
     served = service.served
     if name != served.name or wanted not in (None, served.version):
@@ -156,14 +156,14 @@ def _add_photos(app: FastAPI, service: Service) -> None:
         began, photo = time.perf_counter(), await _photo(request)
         served, line = service.served, service.line
         with line.place(image=1, photo=1, explanation=int(explain)):
-            seen = await line.off_the_loop("photo", served.classifier.see, io.BytesIO(photo))
+            seen = await line.run_in_thread("photo", served.classifier.prepare, io.BytesIO(photo))
             prepared = time.perf_counter()
             rows = await line.probabilities(served.classifier, seen.pixels[np.newaxis])
             answered = time.perf_counter()
             steps = None
             if explain:
-                steps = await line.off_the_loop("explanation", _steps, served.classifier, seen)
-        answer = served.classifier.say(rows[0], seen.note)
+                steps = await line.run_in_thread("explanation", _steps, served.classifier, seen)
+        answer = served.classifier.to_prediction(rows[0], seen.note)
         service.metrics.seen(seen.pixels[np.newaxis], rows, served.classifier.card["class_names"])
         service.metrics.said(answer.verdict)
         shares = list(answer.probabilities.items())[:top]
@@ -188,7 +188,7 @@ async def _photo(request: Request) -> bytes:
     """The bytes of a photo of a kind that is read; 415 for others."""
     if request.headers.get("content-type", "").startswith("multipart/"):
         parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=8)
-        parser.spool_max_size = MOST_BODY  # nothing uploaded is put on disk
+        parser.spool_max_size = MAX_BODY_BYTES  # nothing uploaded is put on disk
         try:
             form = await parser.parse()
         except (MultiPartException, KeyError) as error:
@@ -209,9 +209,9 @@ async def _photo(request: Request) -> bytes:
 
 
 def _steps(classifier: Classifier, seen: Any) -> list[dict[str, str]]:
-    from fashion_cnn.show import steps_of
+    from fashion_cnn.inference.drawing import explanation_steps
 
-    images = steps_of(seen, classifier.evidence(seen))
+    images = explanation_steps(seen, classifier.occlusion_map(seen))
     return [{"caption": caption, "png": _png(np.asarray(image))} for caption, image in images]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 EXTENSIONS = ("binary_tensor_data",)
 HEADER_LENGTH = "inference-header-content-length"  # bytes of JSON before those of tensors
 INPUT, OUTPUT = "pixels", "probabilities"  # the names of the two tensors
-MOST_IMAGES = 10_000  # of one request
+MAX_IMAGES = 10_000  # of one request
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Tensors:
 
 
 @dataclass(frozen=True)
-class Asked:
+class InferRequest:
     """A request for inference.
 
     Attributes:
@@ -52,7 +52,7 @@ class Asked:
     binary: bool
 
 
-def read_request(body: bytes, json_length: int | None, tensors: Tensors) -> Asked:
+def read_request(body: bytes, json_length: int | None, tensors: Tensors) -> InferRequest:
     """Read a request for inference.
 
     Args:
@@ -78,11 +78,11 @@ def read_request(body: bytes, json_length: int | None, tensors: Tensors) -> Aske
             raise ValueError(f"output {OUTPUT!r}: classification is not supported here")
         binary = bool(asked.get("binary_data", binary))
     raw = memoryview(body)[json_length:] if json_length is not None else b""
-    return Asked(name, _pixels(given, raw, tensors), binary)
+    return InferRequest(name, _pixels(given, raw, tensors), binary)
 
 
-def write_answer(
-    asked: Asked, probabilities: np.ndarray, model: str, version: str
+def write_response(
+    asked: InferRequest, probabilities: np.ndarray, model: str, version: str
 ) -> tuple[bytes, dict[str, str]]:
     """An answer's body and headers; probabilities are float32 (n, classes)."""
     output: dict[str, Any] = {
@@ -145,11 +145,11 @@ def _pixels(given: dict[str, Any], raw: bytes | memoryview, tensors: Tensors) ->
         not isinstance(shape, list)
         or not all(type(n) is int for n in shape)
         or tuple(shape[1:]) != tensors.shape
-        or not 1 <= shape[0] <= MOST_IMAGES
+        or not 1 <= shape[0] <= MAX_IMAGES
     ):
         expected = ", ".join(map(str, tensors.shape))
         raise ValueError(
-            f"{where}: shape {_shown(shape)}; expected [n, {expected}], n from 1 to {MOST_IMAGES:,}"
+            f"{where}: shape {_shown(shape)}; expected [n, {expected}], n from 1 to {MAX_IMAGES:,}"
         )
     parameters = _optional(given, "parameters", dict, where) or {}
     size = parameters.get("binary_data_size")

@@ -16,17 +16,17 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
+from fashion_cnn.console import print_message
 from fashion_cnn.serving.app import make_app
-from fashion_cnn.serving.service import Service, load
-from fashion_cnn.terminal import say
+from fashion_cnn.serving.state import Service, load
 
 SETTINGS = "FASHION_CNN_SERVE"  # how the workers are told
 SWITCH = 1e-3  # seconds for which a thread of Python's may keep others waiting
 GRACE = 0.3  # seconds of answering, not ready any more, before the door is closed
 DEADLINE = 20  # seconds for what is under way to end
 PATIENCE = 10.0  # seconds for a request's head to arrive
-MOST_HEAD = 64 << 10  # bytes of it
-MOST_CONNECTIONS = 1000
+MAX_HEAD_BYTES = 64 << 10  # bytes of it
+MAX_CONNECTIONS = 1000
 
 
 def serve(
@@ -73,7 +73,7 @@ def serve(
     )
     signal.set_wakeup_fd(-1)  # from here on the loop hears signals
     place = f"[{host}]" if ":" in host else host
-    say(f"Serving {name} at http://{place}:{door.getsockname()[1]} (Ctrl-C ends it)")
+    print_message(f"Serving {name} at http://{place}:{door.getsockname()[1]} (Ctrl-C ends it)")
     if workers == 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it again at the end
         uvicorn.Server(config).run([door])
@@ -119,9 +119,11 @@ def _heed_signals(service: Service) -> None:
     async def reload() -> None:
         try:
             await asyncio.to_thread(service.reload)
-            say(f"Loaded anew: {service.served.name}, SHA-256 {service.served.version[:16]}…")
+            print_message(
+                f"Loaded anew: {service.served.name}, SHA-256 {service.served.version[:16]}…"
+            )
         except (OSError, ValueError) as error:
-            say(f"fashion-cnn: {error}; going on with the model that is loaded")
+            print_message(f"fashion-cnn: {error}; going on with the model that is loaded")
 
     def hang_up() -> None:
         task = loop.create_task(reload())
@@ -151,7 +153,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._await_head()
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > MAX_CONNECTIONS:
             self._close(503, "too many connections", "retry-after: 1\r\n")
 
     def data_received(self, data: bytes) -> None:
@@ -160,8 +162,8 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._head += len(data)
         super().data_received(data)
-        if self._timer is not None and self._head > MOST_HEAD:
-            self._close(431, f"the request's head has more than {MOST_HEAD:,} bytes")
+        if self._timer is not None and self._head > MAX_HEAD_BYTES:
+            self._close(431, f"the request's head has more than {MAX_HEAD_BYTES:,} bytes")
 
     def on_headers_complete(self) -> None:
         self._stop_timer()

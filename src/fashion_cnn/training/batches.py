@@ -6,10 +6,10 @@ import numpy as np
 
 from fashion_cnn.data.augment import augment, noise_columns
 from fashion_cnn.data.dataset import Data, channels_last
-from fashion_cnn.processes import devices, mine
-from fashion_cnn.recipes import Recipe
+from fashion_cnn.parallel.collectives import device_count, local_shard
+from fashion_cnn.recipe import Recipe
 
-Look = Callable[[np.ndarray, np.ndarray], np.ndarray]
+InputTransform = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def training_index(recipe: Recipe, data: Data) -> np.ndarray:
@@ -24,10 +24,10 @@ def training_index(recipe: Recipe, data: Data) -> np.ndarray:
         raise ValueError(
             f"batch_size: got {recipe.batch_size}; there are {len(index)} training images"
         )
-    if recipe.batch_size % devices():
+    if recipe.batch_size % device_count():
         raise ValueError(
-            f"batch_size: got {recipe.batch_size}; {devices()} processes need a multiple of "
-            f"{devices()}"
+            f"batch_size: got {recipe.batch_size}; {device_count()} processes need a multiple of "
+            f"{device_count()}"
         )
     return index
 
@@ -59,7 +59,7 @@ def chunks(
     epoch: int,
     index: np.ndarray,
     size: int,
-    look: Look | None = None,
+    look: InputTransform | None = None,
     targets: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The images `index` in the order of an epoch, `size` at a time.
@@ -84,7 +84,7 @@ def chunks(
     order, noise = epoch_plan(recipe, epoch, index, len(images))
     for start in range(0, len(order), size):
         all_chosen = order[start : start + size]
-        chosen = mine(all_chosen, recipe.batch_size)
+        chosen = local_shard(all_chosen, recipe.batch_size)
         if look:
             yield look(chosen, noise[chosen]), labels[all_chosen]
         else:

@@ -9,42 +9,40 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.processes import from_first
-from fashion_cnn.recipes import Recipe, read_recipe, require_same
-from fashion_cnn.run import HISTORY_COLUMNS, damaged_files, write_text, write_whole
+from fashion_cnn.files import write_atomically
+from fashion_cnn.parallel.collectives import broadcast_from_first
+from fashion_cnn.recipe import Recipe, read_recipe, require_same_recipe
+from fashion_cnn.run import HISTORY_COLUMNS, STARTED, Run
 
 KEEP = 2  # the newest, and the one before it should the newest be damaged
 _DIGEST = 64  # characters of the SHA-256 at the end, which to a zip file is its comment
 
 
-def save_checkpoint(run: Path, model: Any, history: list[dict[str, float]]) -> Path:
+def save_checkpoint(run: Run, model: Any, history: list[dict[str, float]]) -> Path:
     """Write `checkpoints/epoch-NNNNN.npz` and drop all but the newest `KEEP`.
 
     It holds `model.variables` (dropout's seed states are among them, not among `weights`),
     `optimizer.variables`, the history so far, and the texts of `recipe.json` and
     `environment.json`. It ends with the SHA-256 of all before.
     """
-    folder = run / "checkpoints"
-    folder.mkdir(exist_ok=True)
     arrays: dict[str, Any] = {f"model/{i}": np.asarray(v) for i, v in enumerate(model.variables)}
     arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
     arrays["history"] = np.array([[row[key] for key in HISTORY_COLUMNS] for row in history])
-    for name in ("recipe", "environment"):
-        arrays[name] = np.array((run / f"{name}.json").read_text(encoding="utf-8"))
+    arrays |= {name: np.array(text) for name, text in run.started_texts().items()}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.comment = bytes(_DIGEST)
     body = buffer.getvalue()[:-_DIGEST]
     content = body + hashlib.sha256(body).hexdigest().encode()
-    path = folder / f"epoch-{len(history):05d}.npz"
-    write_whole(path, lambda temporary: temporary.write_bytes(content))
-    for old in sorted(folder.glob("epoch-*.npz"))[:-KEEP]:
+    path = run.checkpoint_path(len(history))
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    for old in run.checkpoints[:-KEEP]:
         old.unlink()
     return path
 
 
-def newest_checkpoint(run: Path) -> dict[str, np.ndarray] | None:
+def newest_checkpoint(run: Run) -> dict[str, np.ndarray] | None:
     """The arrays of the newest checkpoint that is whole; None when the run has none yet.
 
     A damaged one is named in a warning, and the one before it is used.
@@ -61,10 +59,10 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def _newest(run: Path) -> bytes:
+def _newest(run: Run) -> bytes:
     """The newest checkpoint that is whole; nothing when the run has none yet."""
-    saved = sorted((run / "checkpoints").glob("epoch-*.npz"), reverse=True)
-    for path in saved:
+    saved = run.checkpoints
+    for path in reversed(saved):
         content = path.read_bytes()
         if hashlib.sha256(content[:-_DIGEST]).hexdigest().encode() == content[-_DIGEST:]:
             return content
@@ -76,21 +74,21 @@ def _newest(run: Path) -> bytes:
     return b""
 
 
-def finished_epochs(run: Path, recipe: Recipe) -> int:
+def completed_epochs(run: Run, recipe: Recipe) -> int:
     """How many epochs the newest whole checkpoint of a run has behind it.
 
     Raises:
         ValueError: the run was started by another recipe, or none of its checkpoints is whole.
         FileNotFoundError: there is no such run.
     """
-    if not (run / "recipe.json").is_file():
+    if not run.is_started:
         raise FileNotFoundError(f"{run}: nothing to resume here (no recipe.json)")
-    require_same(run, read_recipe(run), recipe)
+    require_same_recipe(run, read_recipe(run), recipe)
     arrays = newest_checkpoint(run)
     return 0 if arrays is None else len(arrays["history"])
 
 
-def load_checkpoint(run: Path | None, model: Any) -> list[dict[str, float]]:
+def load_checkpoint(run: Run | None, model: Any) -> list[dict[str, float]]:
     """Put the newest whole checkpoint into a compiled model.
 
     Of several processes the first reads it, and the others, which have no run, get it from there.
@@ -101,7 +99,7 @@ def load_checkpoint(run: Path | None, model: Any) -> list[dict[str, float]]:
     Raises:
         ValueError: the run was started with another model, or none of its checkpoints is whole.
     """
-    content = from_first(_newest(run) if run else b"")
+    content = broadcast_from_first(_newest(run) if run else b"")
     if not content:
         return []
     arrays = _arrays(content)
@@ -121,7 +119,7 @@ def load_checkpoint(run: Path | None, model: Any) -> list[dict[str, float]]:
     return [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in rows]
 
 
-def mend(run: Path) -> list[str]:
+def mend(run: Run) -> list[str]:
     """Make a run with damaged files one that can go on: the newest whole checkpoint is the truth.
 
     What is damaged goes; `recipe.json` and `environment.json` come back from the checkpoint.
@@ -132,20 +130,18 @@ def mend(run: Path) -> list[str]:
     Raises:
         ValueError: no checkpoint is whole.
     """
-    damaged = damaged_files(run)
+    damaged = run.damaged_files()
     if not damaged:
         return []
     for name in damaged:
         if name.startswith("checkpoints/"):
-            (run / name).unlink(missing_ok=True)
+            (run.folder / name).unlink(missing_ok=True)
     arrays = newest_checkpoint(run)
     if arrays is None:
         raise ValueError(
             f"{run}: {', '.join(damaged)} damaged, no checkpoint left; start a new run"
         )
     for name in damaged:
-        (run / name).unlink(missing_ok=True)
-    for name in ("recipe", "environment"):
-        write_text(run / f"{name}.json", str(arrays[name]))
-    (run / "SHA256SUMS").unlink(missing_ok=True)
+        (run.folder / name).unlink(missing_ok=True)
+    run.restore_started_texts({name: str(arrays[name]) for name in STARTED})
     return damaged

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from fashion_cnn.console import progress_bar
 from fashion_cnn.data.augment import noise_columns
 from fashion_cnn.data.cache import cached_array
 from fashion_cnn.data.dataset import Data, channels_last
-from fashion_cnn.framework import keras
-from fashion_cnn.models.forward import make_forward
-from fashion_cnn.terminal import steps
-from fashion_cnn.training.batches import Look
+from fashion_cnn.keras_setup import keras
+from fashion_cnn.models.forward import compile_forward
+from fashion_cnn.training.batches import InputTransform
 
 LAYER = "features"
 BLOCK = 64  # images between two movements of the bar
@@ -33,7 +33,7 @@ def backbone_sha256(network: Any) -> str:
     return digest.hexdigest()
 
 
-def head_of(network: Any) -> Any:
+def head_model(network: Any) -> Any:
     """What comes after the layer `features`, as a network of its own with the same layers."""
     at = [layer.name for layer in network.layers].index(LAYER)
     x = given = keras.Input(network.layers[at].output.shape[1:], name=LAYER)
@@ -42,7 +42,7 @@ def head_of(network: Any) -> Any:
     return keras.Model(given, x, name="head")
 
 
-def features_of(network: Any, data: Data, split: str, flipped: bool = False) -> np.ndarray:
+def extract_features(network: Any, data: Data, split: str, flipped: bool = False) -> np.ndarray:
     """What reaches the head of a network, from the cache if it has been there.
 
     Args:
@@ -58,13 +58,13 @@ def features_of(network: Any, data: Data, split: str, flipped: bool = False) -> 
     by, columns = f"{backbone_sha256(network)} {flipped}", network.get_layer(LAYER).output.shape[-1]
 
     def ask(block: np.ndarray) -> np.ndarray:  # compiled once, when first asked
-        return make_forward(body)(block[:, :, ::-1] if flipped else block)
+        return compile_forward(body)(block[:, :, ::-1] if flipped else block)
 
-    body, doing = _body(network), "features" + ", mirrored" * flipped
-    return kept_answers("features", by, images, columns, ask, BLOCK, doing)
+    body, doing = _body(network), "features" + ", flip_averaged" * flipped
+    return cached_outputs("features", by, images, columns, ask, BLOCK, doing)
 
 
-def kept_answers(
+def cached_outputs(
     kind: str,
     by: str,
     images: np.ndarray,
@@ -91,19 +91,19 @@ def kept_answers(
     key.update(np.ascontiguousarray(images).data)
 
     def fill(array: np.ndarray) -> None:
-        with steps(-(-len(images) // block)) as tick:
+        with progress_bar(-(-len(images) // block)) as advance:
             for start in range(0, len(images), block):
-                tick(doing)
+                advance(doing)
                 array[start : start + block] = ask(np.asarray(images[start : start + block]))
 
     name = f"{kind}-{key.hexdigest()[:32]}"
     return np.asarray(cached_array(name, (len(images), columns), "float32", fill))
 
 
-def look_at_features(network: Any, data: Data, names: tuple[str, ...]) -> Look:
+def feature_transform(network: Any, data: Data, names: tuple[str, ...]) -> InputTransform:
     """For `chunks`: features of images; where flips are asked for, of mirror images as well."""
     kinds = (False, True) if "flip" in names else (False,)
-    found = [features_of(network, data, "train", flipped) for flipped in kinds]
+    found = [extract_features(network, data, "train", flipped) for flipped in kinds]
     before = names[: names.index("flip")] if "flip" in names else ()
     column = noise_columns(before)
 

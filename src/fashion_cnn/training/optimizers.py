@@ -6,8 +6,8 @@ one TensorFlow kernel a variable, a tenth of a step of a small network (docs/exp
 
 from typing import Any
 
-from fashion_cnn.framework import keras
-from fashion_cnn.recipes import Recipe
+from fashion_cnn.keras_setup import keras
+from fashion_cnn.recipe import Recipe
 
 
 def make_optimizer(recipe: Recipe, steps: int) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from fashion_cnn.framework import keras
+from fashion_cnn.keras_setup import keras
 
 
-class EpochBars(keras.callbacks.Callback):
+class EpochProgress(keras.callbacks.Callback):
     """Draws to standard error: loss, accuracy, validation, and the time left of all epochs."""
 
     def __init__(self) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.framework import keras
-from fashion_cnn.models.forms import FusedBatchNormalization
-from fashion_cnn.processes import mine, spread
+from fashion_cnn.keras_setup import keras
+from fashion_cnn.models.wrappers import FusedBatchNormalization
+from fashion_cnn.parallel.collectives import local_shard, to_global_array
 
 Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
 
 
-def make_steps(
+def compile_steps(
     model: Any,
     batch_size: int,
     halves: bool,
@@ -116,8 +116,8 @@ def jax_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, Any
     """One training step as a pure function, for `jax.jit` and `jax.lax.scan`.
 
     Args:
-        model: a compiled and built `keras.Model`; its variables are read from `state_of`, not here.
-        class_weights: as for `make_steps`.
+        model: a compiled and built `keras.Model`; the state is an argument, not read from it.
+        class_weights: as for `compile_steps`.
 
     Returns:
         A function of (state, (images, labels)) that returns the next state, and the sum of the
@@ -152,12 +152,12 @@ def jax_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, Any
     return step
 
 
-def state_of(model: Any) -> Any:
+def get_state(model: Any) -> Any:
     """What a training step changes: weights, moving averages and random seeds, the optimizer's."""
     return [[v.value for v in variables] for variables in _variables(model)]
 
 
-def put_state(model: Any, state: Any) -> None:
+def set_state(model: Any, state: Any) -> None:
     """Give a model the state that steps have made."""
     for variables, values in zip(_variables(model), state, strict=True):
         for variable, value in zip(variables, values, strict=True):
@@ -182,30 +182,34 @@ def _on_jax(model: Any, batch_size: int, class_weights: np.ndarray | None) -> St
     def one_by_one(state: Any, images: np.ndarray, labels: np.ndarray, size: int) -> Any:
         loss, right = 0.0, 0
         for batch in zip(images, labels, strict=True):
-            state, (more_loss, more_right) = one(state, tuple(spread(x, size) for x in batch))
+            state, (more_loss, more_right) = one(
+                state, tuple(to_global_array(x, size) for x in batch)
+            )
             loss, right = loss + more_loss, right + more_right
         return state, loss, right
 
     def all_at_once(state: Any, images: np.ndarray, labels: np.ndarray, size: int) -> Any:
-        return looped(state, spread(images, size, axis=1), spread(labels, size, axis=1))
+        return looped(
+            state, to_global_array(images, size, axis=1), to_global_array(labels, size, axis=1)
+        )
 
     # on processors XLA's gradients of convolutions take ten times as long inside a loop
     steps = one_by_one if jax.default_backend() == "cpu" else all_at_once
 
     def run(images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
-        state = state_of(model)
+        state = get_state(model)
         whole = len(labels) // batch_size * batch_size
         loss, right, used = 0.0, 0, 0
         for part, size in ((labels[:whole], batch_size), (labels[whole:], len(labels) - whole)):
             if not len(part):
                 continue
-            y = mine(part, size)
+            y = local_shard(part, size)
             x = images[used : used + len(y)]
             used += len(y)
             x, y = (a.reshape(len(part) // size, -1, *a.shape[1:]) for a in (x, y))
             state, more_loss, more_right = steps(state, x, y, size)
             loss, right = loss + float(more_loss), right + int(more_right)
-        put_state(model, state)
+        set_state(model, state)
         return loss, right
 
     return run

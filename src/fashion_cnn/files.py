@@ -1,0 +1,176 @@
+"""Files that appear whole or not at all, folders that one process keeps to itself, checksums."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+TEMPORARY = ".writing-"  # begins the name of a file or folder that is not complete yet
+LOCK = ".lock"
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Write a temporary file beside `path`, flush it, and rename it to `path`.
+
+    Args:
+        path: where the file will appear; its suffix is kept, because savers look at it.
+        write: called with the temporary path; writes the file and closes it.
+
+    Returns:
+        `path`.
+
+    Raises:
+        OSError: it could not be written; what was there before is untouched.
+    """
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+        if os.name == "posix":  # make the rename survive a power cut
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+    except OSError as error:
+        raise OSError(f"{path}: could not be written ({error.strerror or error})") from error
+    finally:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def copy_folder_atomically(folder: Path, output: Path) -> Path:
+    """Copy a folder; the copy appears whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=TEMPORARY) as temporary:
+        shutil.copytree(folder, Path(temporary) / "copy")
+        (Path(temporary) / "copy").rename(output)
+    return output
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write `text` as UTF-8, atomically."""
+    return write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write `value` as indented JSON, atomically."""
+    return write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> Path:
+    """Write a header and rows as CSV, atomically."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return write_text(path, text.getvalue())
+
+
+def write_npz(path: Path, arrays: dict[str, Any]) -> Path:
+    """Write NumPy arrays as a compressed `.npz`, atomically."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not valid JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged ({error})") from None
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header, as text."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_npz(path: Path) -> dict[str, Any]:
+    """The arrays of an `.npz` file; pickles are refused.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
+    """
+    import numpy as np
+
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: damaged ({error})") from None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder for this process; the lock ends with the process, however it ends.
+
+    Raises:
+        ValueError: another process holds the lock.
+    """
+    path = folder / LOCK
+    with open(path, "a+", encoding="utf-8") as file:
+        if not _acquire(file):
+            file.seek(0)
+            raise ValueError(
+                f"{folder}: in use by process {file.read() or '?'}; wait for it to end, or give "
+                "another folder"
+            )
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        for leftover in list(folder.rglob(f"{TEMPORARY}*")):  # of a process that was killed
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        try:
+            yield
+        finally:
+            with suppress(PermissionError):  # Windows refuses while it is open; harmless
+                path.unlink(missing_ok=True)
+
+
+def _acquire(file: Any) -> bool:
+    """Lock an open file; whether that succeeded and the file is still the one in the folder."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing keeps two trainings apart
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def is_unused(folder: Path, ignored: Sequence[str] = ()) -> bool:
+    """Whether a folder holds nothing but locks, temporary files and the `ignored` names."""
+    names = (path.name for path in folder.iterdir())
+    return all(name in (LOCK, *ignored) or name.startswith(TEMPORARY) for name in names)

@@ -1,0 +1,56 @@
+"""Keras, imported once and quietly: `from fashion_cnn.keras_setup import keras`."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from fashion_cnn.console import silence_stderr
+from fashion_cnn.machine import cores
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+# Two operations at a time with half of the cores each: what `training.steps` and `models.forward`
+# make use of. TensorFlow reads these once, when it starts.
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, cores() // 2)))
+with silence_stderr():
+    import keras
+
+    keras.ops.zeros(1)  # the second half of the messages comes with the first operation
+
+if keras.backend.backend() == "jax" and "tensorflow" not in sys.modules:
+    # Keras would import TensorFlow, where it is installed, to set its seed and to compare types,
+    # which takes three seconds. It checks once whether it can, and keeps the result: make it fail.
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]
+    keras.saving.serialize_keras_object(np.float32(0))
+    del sys.modules["tensorflow"]
+
+# Limits of oneDNN (its "CPU dispatcher control") under which it has no bfloat16 convolutions
+_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"}
+_WITHOUT_BFLOAT16 |= {"AVX512_CORE", "AVX512_CORE_VNNI"}
+
+
+def bfloat16_is_fast() -> bool:
+    """Whether the device multiplies bfloat16 faster than float32."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"  # JAX's convolutions on processors do not
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return True
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    if limit.upper() in _WITHOUT_BFLOAT16:
+        return False
+    try:
+        about = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in about or "amx_bf16" in about
+
+
+__all__ = ["bfloat16_is_fast", "keras"]

@@ -1,0 +1,57 @@
+"""Facts about the machine: cores, processor, versions of the software."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("fashion-cnn", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy")
+
+
+def environment(backend: str) -> dict[str, Any]:
+    """What a training runs on: versions, processor, cores, platform and the code's commit."""
+    return {
+        "python": platform.python_version(),
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "backend": backend,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": cores(),
+        "commit": _commit(),
+    }
+
+
+def cores() -> int:
+    """How many processor cores this process may use: the system's limit and `OMP_NUM_THREADS`."""
+    available = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available, int(limit)) if limit.isdecimal() and int(limit) else available
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
+
+
+def _commit() -> str | None:
+    package = Path(__file__).parent
+    command = ["git", "-C", str(package), "rev-parse", "HEAD"]
+    if not (package.parents[1] / ".git").exists():  # installed, not a checkout
+        return None
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None
