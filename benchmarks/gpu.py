@@ -166,17 +166,17 @@ def bytes_an_image(recipe) -> float:
     import jax
 
     from fashion_cnn.models import build_model
-    from fashion_cnn.models.wrappers import training_copy
-    from fashion_cnn.training.loop import available_precision, compiled
-    from fashion_cnn.training.steps import get_state, jax_step
+    from fashion_cnn.training.jax import get_state, make_step
+    from fashion_cnn.training.normalization import training_copy
+    from fashion_cnn.training.phases import available_precision, compile_model
 
     network = training_copy(
         build_model(recipe.model, options=recipe.options), available_precision(recipe)
     )
-    model, size = compiled(network, recipe, recipe.learning_rate, 1), recipe.batch_size
+    model, size = compile_model(network, recipe, recipe.learning_rate, 1), recipe.batch_size
     model.optimizer.build(model.trainable_variables)
     batch = np.zeros((size, 28, 28, 1), np.uint8), np.zeros(size, np.int32)
-    program = jax.jit(jax_step(model, None)).lower(get_state(model), batch).compile()
+    program = jax.jit(make_step(model, None)).lower(get_state(model), batch).compile()
     return program.cost_analysis()["bytes accessed"] / size
 
 

@@ -1,39 +1,56 @@
-"""What people see while they wait: lines and bars on standard error."""
+"""Messages and progress on standard error, signals, and the error of a wrong request."""
 
 import os
+import select
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SECONDS = 10  # between two lines
+SHUTDOWN_SECONDS = 1.5  # in which Python has to react to a signal
+LINE_INTERVAL = 10  # seconds between two lines of progress where there is no terminal
+
+
+class UsageError(ValueError):
+    """A request that makes no sense, such as options that exclude each other."""
+
+
+@contextmanager
+def usage_errors(prefix: str = "") -> Iterator[None]:
+    """Turn a ValueError into a `UsageError`."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{prefix}{error}") from None
 
 
 def print_message(text: str = "") -> None:
-    """A line on standard error."""
+    """Print a line on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def silence_stderr() -> Iterator[None]:
-    """Let nothing reach file descriptor 2, to which TensorFlow and JAX greet when they wake up.
+    """Discard what is written to file descriptor 2.
 
-    They write straight to it, before any setting of their own can stop them.
+    TensorFlow and JAX log to it when they are imported, before they can be configured.
     """
     sys.stderr.flush()
-    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
 
 
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar with the time left; where there is no terminal, a line now and then.
+    """A progress bar with the time left; where there is no terminal, a line now and then.
 
     Args:
         total: how many steps there will be.
@@ -43,21 +60,45 @@ def progress_bar(total: int) -> Iterator[Callable[[str], None]]:
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Left
+    from rich.progress import TimeRemainingColumn as TimeLeft
 
     console = Console(file=sys.stderr)
     columns = (TextColumn(f"{'':<13}{{task.description:<20}}"), BarColumn(12), MofNCompleteColumn())
-    with Progress(*columns, Left(), console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, TimeLeft(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
-        begun, said = -1, time.monotonic()
+        step, last_line = -1, time.monotonic()
 
         def advance(name: str) -> None:
-            nonlocal begun, said
-            begun += 1
-            bar.update(task, completed=begun, description=name)
-            if not console.is_terminal and time.monotonic() > said + SECONDS:
-                said = time.monotonic()
-                print_message(f"{'':<14}{begun} of {total}: {name}")
+            nonlocal step, last_line
+            step += 1
+            bar.update(task, completed=step, description=name)
+            if not console.is_terminal and time.monotonic() > last_line + LINE_INTERVAL:
+                last_line = time.monotonic()
+                print_message(f"{'':<14}{step} of {total}: {name}")
 
         yield advance
         bar.update(task, completed=total, description="done")
+
+
+def exit_on_signals() -> None:
+    """Let Ctrl-C and SIGTERM end the program in good order, or by force after 1.5 s.
+
+    Python handles a signal only between two of its instructions, and a long computation is one
+    instruction. The wake-up pipe is written to at once; a thread that reads it ends the program if
+    Python has not reacted in time, or at the second signal.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    if os.name != "posix":
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        number = os.read(reader, 1)[0]
+        select.select([reader], [], [], SHUTDOWN_SECONDS)
+        if sys.stderr.isatty():
+            os.write(2, b"\x1b[?25h\n")  # show the cursor, which a progress bar hides
+        os._exit(128 + number)
+
+    threading.Thread(target=watch, daemon=True).start()

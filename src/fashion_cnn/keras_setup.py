@@ -12,14 +12,14 @@ from fashion_cnn.machine import cores
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
-# Two operations at a time with half of the cores each: what `training.steps` and `models.forward`
-# make use of. TensorFlow reads these once, when it starts.
+# Two operations at a time with half of the cores each, as `training.tensorflow` and
+# `models.forward` use them. TensorFlow reads these once, when it is imported.
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, cores() // 2)))
 with silence_stderr():
     import keras
 
-    keras.ops.zeros(1)  # the second half of the messages comes with the first operation
+    keras.ops.zeros(1)  # the rest of the log messages comes with the first operation
 
 if keras.backend.backend() == "jax" and "tensorflow" not in sys.modules:
     # Keras would import TensorFlow, where it is installed, to set its seed and to compare types,

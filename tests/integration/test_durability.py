@@ -25,7 +25,7 @@ from fashion_cnn.data import as_data
 from fashion_cnn.evaluation import load_model
 from fashion_cnn.files import read_json, read_npz
 from fashion_cnn.run import Run
-from fashion_cnn.training.checkpoint import mend, newest_checkpoint
+from fashion_cnn.training.checkpoint import newest_checkpoint, repair
 
 pytestmark = pytest.mark.slow
 
@@ -224,7 +224,7 @@ def test_a_finished_run_is_mended(place, finished, tmp_path, unbroken, name):
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     (run / name).write_bytes(b"?")
-    assert mend(Run(run)) == [name]
+    assert repair(Run(run)) == [name]
     finish(place / "standard.json", place / "data.npz", run)
     assert digest(run) == unbroken("standard")[0]
     assert not Run(run).damaged_files()
@@ -320,8 +320,8 @@ def test_a_second_signal_ends_it_at_once(tmp_path, first_images):
 
 BUSY = """
 import hashlib, os, sys, threading
-from fashion_cnn import cli
-cli._heed_signals()
+from fashion_cnn import console
+console.exit_on_signals()
 threading.Timer(1, os.kill, (os.getpid(), int(sys.argv[1]))).start()
 hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # an hour, in which Python hears no signal
 """

@@ -231,5 +231,5 @@ def test_data_is_shown_and_sampled(tmp_path, fewer_images):
     fewer_images(train=600, test=100)
     done = fashion_cnn("data", cwd=tmp_path)
     assert done.stdout.count("Verified") == 4
-    assert "all                540          60     100" in done.stdout
+    assert "total              540          60     100" in done.stdout
     assert (tmp_path / "fashion-mnist-samples.png").stat().st_size > 10_000

@@ -5,7 +5,8 @@ import pytest
 
 from fashion_cnn import build_model
 from fashion_cnn.keras_setup import bfloat16_is_fast, keras
-from fashion_cnn.models.wrappers import FusedBatchNormalization, flip_averaged, training_copy
+from fashion_cnn.models.wrappers import flip_averaged
+from fashion_cnn.training.normalization import FusedBatchNormalization, training_copy
 
 
 def shapes(model, kind):
@@ -135,7 +136,7 @@ def test_fused_normalisation_is_kerass(shape, learning):
         layer.set_weights([weights.uniform(0.5, 2, 7) for _ in layer.weights])
         outputs = layer(inputs, training=learning)
         if learning and hasattr(layer, "statistics"):  # on TensorFlow
-            layer.remember(layer.statistics)
+            layer.update_moving_averages(layer.statistics)
         outcomes.append([np.asarray(outputs), *layer.get_weights()])
     for one, other in zip(*outcomes, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

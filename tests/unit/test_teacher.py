@@ -72,7 +72,7 @@ def test_targets_are_the_weighted_mean_and_asked_for_once(tiny_data, taught_by, 
     said = Classifier.load(taught_by).probabilities(tiny_data.train_images[..., None])
     assert targets.dtype == np.float32
     np.testing.assert_allclose(targets, 0.25 * said + 0.75 * truth, atol=1e-6)
-    assert len(list(cache.glob("**/answers-*.npy"))) == 1
+    assert len(list(cache.glob("**/teacher-*.npy"))) == 1
     monkeypatch.setattr(Classifier, "probabilities", lambda *_: pytest.fail("asked again"))
     np.testing.assert_array_equal(training_targets(recipe, tiny_data), targets)
     assert training_targets(SHORT, tiny_data) is tiny_data.train_labels
@@ -107,8 +107,8 @@ def test_who_cannot_teach_is_refused_before_anything(tiny_data, real_data, tmp_p
     named = dataclasses.replace(first_thousand(real_data), class_names=real_data.class_names)
     for data, name, match in (
         (tiny_data, "nowhere", "nowhere: no model; expected a run folder with model.onnx"),
-        (tiny_data, "textbook", r"takes \(28, 28, 1\) and tells T-shirt/top, .* north-west"),
-        (named, "textbook", "textbook has learnt from other data"),
+        (tiny_data, "textbook", r"takes \(28, 28, 1\) and predicts T-shirt/top, .* north-west"),
+        (named, "textbook", "textbook was trained on other data"),
     ):
         with pytest.raises((FileNotFoundError, ValueError), match=match):
             train(dataclasses.replace(SHORT, teacher=name), data, tmp_path / "run")
@@ -123,7 +123,7 @@ def test_who_has_learnt_from_the_held_out_images_does_not_teach(tiny_data, tmp_p
     recipe = dataclasses.replace(
         SHORT, teacher=make_teacher(all_of_it, tiny_data, tmp_path / "teacher")
     )
-    with pytest.raises(ValueError, match="has learnt from the images that are held out"):
+    with pytest.raises(ValueError, match="was also trained on the images that are held out"):
         train(recipe, tiny_data)
     assert train(dataclasses.replace(recipe, validation="none"), tiny_data).history
 
@@ -150,7 +150,7 @@ def test_a_run_goes_on_with_its_teacher_and_with_no_other(tiny_data, taught_by, 
     open_experiment(tmp_path / "seeds", recipe, {"seeds": 2})
     (tmp_path / "teacher").rename(tmp_path / "gone")
     make_teacher(dataclasses.replace(SHORT, seed=5), tiny_data, tmp_path / "teacher")
-    with pytest.raises(ValueError, match="has changed since it was the teacher here"):
+    with pytest.raises(ValueError, match="has changed since the run was started"):
         train(recipe, tiny_data, tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match="begun with another teacher_sha256"):
         open_experiment(tmp_path / "seeds", recipe, {"seeds": 2})

@@ -15,13 +15,13 @@ from fashion_cnn.evaluation import measure_run
 from fashion_cnn.keras_setup import bfloat16_is_fast, keras
 from fashion_cnn.models import build_model
 from fashion_cnn.models.forward import BATCH, compile_forward
-from fashion_cnn.models.wrappers import training_copy
 from fashion_cnn.report import draw_run
+from fashion_cnn.run import Run
 from fashion_cnn.training.batches import chunks, epoch_plan, training_index
 from fashion_cnn.training.checkpoint import KEEP
-from fashion_cnn.training.loop import class_weights
+from fashion_cnn.training.normalization import training_copy
 from fashion_cnn.training.optimizers import FusedAdam, FusedSGD, Triangle, make_optimizer
-from fashion_cnn.training.steps import compile_steps
+from fashion_cnn.training.steps import class_weights, compile_steps
 
 # 165 images: the last batch has 20, which is still worked on in halves
 SHORT = dataclasses.replace(RECIPES["textbook"], epochs=2, batch_size=29, seed=3)
@@ -102,7 +102,7 @@ def test_resuming_on_other_data_is_refused(tiny_data, run_folder):
 
 def test_resuming_with_another_recipe_names_the_difference(tiny_data, run_folder):
     train(SHORT, tiny_data, run_folder)
-    with pytest.raises(ValueError, match=r'differ in \{"seed": \[3, 4\]\}'):
+    with pytest.raises(ValueError, match=r'requested\) are \{"seed": \[3, 4\]\}'):
         train(dataclasses.replace(SHORT, seed=4), tiny_data, run_folder, resume=True)
 
 
@@ -210,7 +210,7 @@ STEPS = """
 import dataclasses
 import numpy as np
 from fashion_cnn.keras_setup import keras
-from fashion_cnn.models.wrappers import training_copy
+from fashion_cnn.training.normalization import training_copy
 from fashion_cnn.recipes import RECIPES
 from fashion_cnn.training.optimizers import make_optimizer
 from fashion_cnn.training.steps import compile_steps
@@ -221,9 +221,9 @@ recipe = dataclasses.replace(RECIPES["sprint"], learning_rate=0.01)
 model.compile(make_optimizer(recipe, 12), loss)
 with np.load("data.npz") as data:
     images, labels = data["images"], data["labels"]
-sums = [compile_steps(model, 32, halves=False)(images, labels)]
+sums = [compile_steps(model, 32, split_batch=False)(images, labels)]
 soft = 0.6 * np.eye(4, dtype=np.float32)[labels] + np.float32(0.1)
-sums += [compile_steps(model, 32, halves=False, soft=True)(images, soft)]
+sums += [compile_steps(model, 32, split_batch=False, soft_labels=True)(images, soft)]
 np.savez(f"{keras.backend.backend()}.npz", np.array(sums), *start, *model.get_weights())
 """
 
@@ -319,7 +319,7 @@ def test_moving_averages_take_the_mean_of_both_halves(tiny_data):
             model = training_copy(build_model("compact", (28, 28, 1), 4))
             before = [np.asarray(v) for v in model.non_trainable_variables]
             model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy())
-            steps = compile_steps(model, 17, halves=len(batches) == 1)
+            steps = compile_steps(model, 17, split_batch=len(batches) == 1)
             steps(images[batch], labels[batch].astype(np.int32))
             after = [np.asarray(v) for v in model.non_trainable_variables]
             share = len(labels[batch]) / 17
@@ -440,7 +440,7 @@ def test_compact_learns_in_bfloat16_and_without_validation(tiny_data, run_folder
     lines = (run_folder / "history.csv").read_text().splitlines()
     assert lines[1].split(",")[3:5] == ["", ""]
     assert (predict(run_folder, tiny_data.test_images).argmax(1) == tiny_data.test_labels).all()
-    metrics = measure_run(run_folder, tiny_data)
+    metrics = measure_run(Run(run_folder), tiny_data)
     assert metrics["test_accuracy"] == 1 and "validation_accuracy" not in metrics
     assert len(draw_run(run_folder, tiny_data)) == 4
     rates = [row["learning_rate"] for row in trained.history]

@@ -1,4 +1,4 @@
-"""One network in other forms: the fastest to train, and the mean with its mirror image."""
+"""Wrappers around trained networks: flip averaging, ensembles, temperature."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,37 +6,6 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.keras_setup import keras
-
-
-def training_copy(network: Any, precision: str = "float32") -> Any:
-    """The same network with the same weights, as fast as the backend can train it.
-
-    Args:
-        network: an uncompiled `keras.Model` of Keras's own layers, none of them a model itself.
-        precision: what all layers but the last compute in, `float32` or `bfloat16`; weights are
-            float32.
-
-    Returns:
-        An uncompiled `keras.Model`; its weights, in order, are those of `network`.
-    """
-    policy = "mixed_bfloat16" if precision == "bfloat16" else precision
-    last = network.layers[-1].name
-
-    def fast(layer: Any) -> Any:
-        if not isinstance(layer, keras.layers.Layer):
-            return layer  # a plain sum or product
-        config = layer.get_config()
-        kind = type(layer)
-        usual = len(layer.output.shape) in (2, 4) and config.get("axis") == -1
-        if kind is keras.layers.BatchNormalization and usual:
-            kind = FusedBatchNormalization
-        exact = layer.name == last or kind is keras.layers.Rescaling  # 1/127.5 is 0.4 % off in bf16
-        return kind.from_config(config if exact else {**config, "dtype": policy})
-
-    graph = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
-    model = keras.models.clone_model(graph, clone_function=fast)
-    model.set_weights(network.get_weights())
-    return model
 
 
 def flip_averaged(model: Any) -> Any:
@@ -80,50 +49,3 @@ def with_temperature(model: Any, temperature: float) -> Any:
     tiny = keras.ops.maximum(model(pixels), np.finfo(np.float32).tiny)
     answers = keras.ops.softmax(keras.ops.log(tiny) / temperature)
     return keras.Model(pixels, answers, name=f"{model.name}_with_temperature")
-
-
-class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras's batch normalisation (arXiv:1502.03167), equal in output, faster on TensorFlow.
-
-    Keras 3 computes mean, variance and scaling with an operation each; at 27x27x32 and a batch of
-    128 that takes two to four times as long as TensorFlow's one kernel. Only for training: saved
-    models have Keras's own layer.
-
-    On TensorFlow a training call leaves the moving averages alone and puts what they need into
-    `statistics`, so that the parts of a batch need not wait for each other; `training.steps` hands
-    the mean of the parts to `remember`.
-
-    Attributes:
-        statistics: mean and variance of the last training call, float32 (channels,) each.
-    """
-
-    statistics: tuple[Any, Any]
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise (n, height, width, channels) or (n, channels) over all axes but the last."""
-        if keras.backend.backend() != "tensorflow":
-            return super().call(inputs, training=training, mask=mask)
-        import tensorflow as tf
-
-        learning = bool(training) and self.trainable
-        shape, channels, empty = tf.shape(inputs), inputs.shape[-1], tf.zeros([0])
-        flat = len(inputs.shape) == 2
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=tf.reshape(inputs, (-1, 1, 1, channels)) if flat else inputs,
-            scale=self.gamma.value if self.scale else tf.ones(channels),
-            offset=self.beta.value if self.center else tf.zeros(channels),
-            mean=empty if learning else self.moving_mean.value,
-            variance=empty if learning else self.moving_variance.value,
-            epsilon=self.epsilon,
-            is_training=learning,
-        )
-        if learning:
-            n = tf.cast(tf.reduce_prod(shape[:-1]), tf.float32)
-            # the kernel gives the unbiased variance, Keras keeps the other
-            self.statistics = mean, variance * (n - 1) / n
-        return tf.reshape(outputs, shape) if flat else outputs
-
-    def remember(self, statistics: tuple[Any, Any]) -> None:
-        """Move the moving averages towards the mean and variance of a batch."""
-        for moving, now in zip((self.moving_mean, self.moving_variance), statistics, strict=True):
-            moving.assign(moving * self.momentum + now * (1 - self.momentum))

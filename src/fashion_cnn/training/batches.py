@@ -9,6 +9,7 @@ from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.parallel.collectives import device_count, local_shard
 from fashion_cnn.recipe import Recipe
 
+# indices of images, and their rows of noise -> the model's input
 InputTransform = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -16,10 +17,10 @@ def training_index(recipe: Recipe, data: Data) -> np.ndarray:
     """The training images of a recipe, int64 (n,).
 
     Raises:
-        ValueError: a batch is larger than the data, or cannot be cut into equal shares.
+        ValueError: a batch is larger than the data, or cannot be split into equal shards.
     """
-    held_out = recipe.validation == "validation"
-    index = data.train_index if held_out else np.arange(len(data.train_labels))
+    hold_out = recipe.validation == "validation"
+    index = data.train_index if hold_out else np.arange(len(data.train_labels))
     if recipe.batch_size > len(index):
         raise ValueError(
             f"batch_size: got {recipe.batch_size}; there are {len(index)} training images"
@@ -35,13 +36,13 @@ def training_index(recipe: Recipe, data: Data) -> np.ndarray:
 def epoch_plan(
     recipe: Recipe, epoch: int, index: np.ndarray, images: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What an epoch does: the order of the images, and each image's random numbers.
+    """The order of an epoch's images, and each image's random numbers.
 
     Args:
-        recipe: its seed and augmentations count.
+        recipe: its seed and augmentations are used.
         epoch: from 0.
         index: the training images.
-        images: how many there are, held-out ones counted.
+        images: how many images there are, held-out ones included.
 
     Returns:
         The order, int64 (len(index),), and the noise, float32 in [0, 1),
@@ -59,33 +60,33 @@ def chunks(
     epoch: int,
     index: np.ndarray,
     size: int,
-    look: InputTransform | None = None,
+    transform: InputTransform | None = None,
     targets: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The images `index` in the order of an epoch, `size` at a time.
 
     Args:
-        recipe: its seed and augmentations count.
+        recipe: its seed and augmentations are used.
         data: what it is trained on.
         epoch: from 0.
         index: the training images.
         size: of a chunk.
-        look: what the network gets of some images, by their indices and their rows of noise; their
-            augmented pixels without.
-        targets: what is to be answered to each image; its label without.
+        transform: makes the model's input. Default: the augmented pixels.
+        targets: of all training images. Default: their labels.
 
     Yields:
-        What `look` gives, or uint8 (n, height, width, channels), of this process's share of each
-        batch; and int32 labels or the targets, of all of it.
+        The output of `transform`, or uint8 (n, height, width, channels), for this process's shard
+        of each batch; and int32 labels or the targets, for all of it.
     """
     images = channels_last(data.train_images)
-    labels = data.train_labels if targets is None else targets
-    labels = labels.astype(np.int32) if labels.ndim == 1 else labels
+    targets = data.train_labels if targets is None else targets
+    targets = targets.astype(np.int32) if targets.ndim == 1 else targets
     order, noise = epoch_plan(recipe, epoch, index, len(images))
     for start in range(0, len(order), size):
-        all_chosen = order[start : start + size]
-        chosen = local_shard(all_chosen, recipe.batch_size)
-        if look:
-            yield look(chosen, noise[chosen]), labels[all_chosen]
+        chunk = order[start : start + size]
+        shard = local_shard(chunk, recipe.batch_size)
+        if transform:
+            inputs = transform(shard, noise[shard])
         else:
-            yield augment(images[chosen], noise[chosen], recipe.augment), labels[all_chosen]
+            inputs = augment(images[shard], noise[shard], recipe.augment)
+        yield inputs, targets[chunk]

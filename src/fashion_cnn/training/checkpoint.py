@@ -1,4 +1,4 @@
-"""Checkpoints: one whole `.npz` an epoch with everything that training goes on from."""
+"""Checkpoints: one `.npz` file an epoch with everything that a training needs to continue."""
 
 import hashlib
 import io
@@ -14,16 +14,16 @@ from fashion_cnn.parallel.collectives import broadcast_from_first
 from fashion_cnn.recipe import Recipe, read_recipe, require_same_recipe
 from fashion_cnn.run import HISTORY_COLUMNS, STARTED, Run
 
-KEEP = 2  # the newest, and the one before it should the newest be damaged
-_DIGEST = 64  # characters of the SHA-256 at the end, which to a zip file is its comment
+KEEP = 2  # the newest, and the one before it in case the newest is damaged
+_DIGEST_LENGTH = 64  # characters of the SHA-256 at the end, which is the zip file's comment
 
 
 def save_checkpoint(run: Run, model: Any, history: list[dict[str, float]]) -> Path:
-    """Write `checkpoints/epoch-NNNNN.npz` and drop all but the newest `KEEP`.
+    """Write the checkpoint of an epoch and delete all but the newest `KEEP`.
 
-    It holds `model.variables` (dropout's seed states are among them, not among `weights`),
+    It holds `model.variables` (which include the seed states of dropout, `weights` do not),
     `optimizer.variables`, the history so far, and the texts of `recipe.json` and
-    `environment.json`. It ends with the SHA-256 of all before.
+    `environment.json`. It ends with the SHA-256 of everything before.
     """
     arrays: dict[str, Any] = {f"model/{i}": np.asarray(v) for i, v in enumerate(model.variables)}
     arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
@@ -32,8 +32,8 @@ def save_checkpoint(run: Run, model: Any, history: list[dict[str, float]]) -> Pa
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     with zipfile.ZipFile(buffer, "a") as archive:
-        archive.comment = bytes(_DIGEST)
-    body = buffer.getvalue()[:-_DIGEST]
+        archive.comment = bytes(_DIGEST_LENGTH)
+    body = buffer.getvalue()[:-_DIGEST_LENGTH]
     content = body + hashlib.sha256(body).hexdigest().encode()
     path = run.checkpoint_path(len(history))
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
@@ -43,14 +43,14 @@ def save_checkpoint(run: Run, model: Any, history: list[dict[str, float]]) -> Pa
 
 
 def newest_checkpoint(run: Run) -> dict[str, np.ndarray] | None:
-    """The arrays of the newest checkpoint that is whole; None when the run has none yet.
+    """The arrays of the newest undamaged checkpoint; None when the run has none yet.
 
     A damaged one is named in a warning, and the one before it is used.
 
     Raises:
         ValueError: all of them are damaged.
     """
-    content = _newest(run)
+    content = _newest_content(run)
     return _arrays(content) if content else None
 
 
@@ -59,26 +59,27 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def _newest(run: Run) -> bytes:
-    """The newest checkpoint that is whole; nothing when the run has none yet."""
-    saved = run.checkpoints
-    for path in reversed(saved):
+def _newest_content(run: Run) -> bytes:
+    """The bytes of the newest undamaged checkpoint; empty when the run has none yet."""
+    paths = run.checkpoints
+    for path in reversed(paths):
         content = path.read_bytes()
-        if hashlib.sha256(content[:-_DIGEST]).hexdigest().encode() == content[-_DIGEST:]:
+        digest = hashlib.sha256(content[:-_DIGEST_LENGTH]).hexdigest().encode()
+        if digest == content[-_DIGEST_LENGTH:]:
             return content
         warnings.warn(f"{path}: damaged; using the one before it", stacklevel=2)
-    if saved:
+    if paths:
         raise ValueError(
-            f"{run}: none of its {len(saved)} checkpoints can be read; start a new run"
+            f"{run}: none of its {len(paths)} checkpoints can be read; start a new run"
         )
     return b""
 
 
 def completed_epochs(run: Run, recipe: Recipe) -> int:
-    """How many epochs the newest whole checkpoint of a run has behind it.
+    """How many epochs the newest undamaged checkpoint of a run has completed.
 
     Raises:
-        ValueError: the run was started by another recipe, or none of its checkpoints is whole.
+        ValueError: the run was started with another recipe, or all checkpoints are damaged.
         FileNotFoundError: there is no such run.
     """
     if not run.is_started:
@@ -89,46 +90,52 @@ def completed_epochs(run: Run, recipe: Recipe) -> int:
 
 
 def load_checkpoint(run: Run | None, model: Any) -> list[dict[str, float]]:
-    """Put the newest whole checkpoint into a compiled model.
+    """Restore the newest undamaged checkpoint into a compiled model.
 
-    Of several processes the first reads it, and the others, which have no run, get it from there.
+    Of several processes the first reads it and broadcasts it to the others, which have no run.
 
     Returns:
-        The history so far; empty when the run never finished an epoch.
+        The history so far; empty when the run never completed an epoch.
 
     Raises:
-        ValueError: the run was started with another model, or none of its checkpoints is whole.
+        ValueError: the run was started with another model, or all checkpoints are damaged.
     """
-    content = broadcast_from_first(_newest(run) if run else b"")
+    content = broadcast_from_first(_newest_content(run) if run else b"")
     if not content:
         return []
     arrays = _arrays(content)
     model.optimizer.build(model.trainable_variables)
     for kind, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
-        here = [tuple(variable.shape) for variable in variables]
-        there = [arrays[name].shape for name in arrays if name.startswith(f"{kind}/")]
-        if here != there:
-            differ = [pair for pair in zip(there, here, strict=False) if pair[0] != pair[1]]
-            raise ValueError(
-                f"{run}: started with another {kind}, of {len(there)} variables; this one has "
-                f"{len(here)}" + (f"; the first that differ are {differ[0]}" if differ else "")
-            )
+        shapes = [tuple(variable.shape) for variable in variables]
+        saved_shapes = [arrays[name].shape for name in arrays if name.startswith(f"{kind}/")]
+        if shapes != saved_shapes:
+            raise ValueError(_shape_mismatch(run, kind, saved_shapes, shapes))
         for i, variable in enumerate(variables):
             variable.assign(arrays[f"{kind}/{i}"])
     rows = arrays["history"].tolist()
     return [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in rows]
 
 
-def mend(run: Run) -> list[str]:
-    """Make a run with damaged files one that can go on: the newest whole checkpoint is the truth.
+def _shape_mismatch(
+    run: Run | None, kind: str, saved: list[tuple[int, ...]], shapes: list[tuple[int, ...]]
+) -> str:
+    message = (
+        f"{run}: started with another {kind}, of {len(saved)} variables; this one has {len(shapes)}"
+    )
+    different = [pair for pair in zip(saved, shapes, strict=False) if pair[0] != pair[1]]
+    return f"{message}; the first that differ are {different[0]}" if different else message
 
-    What is damaged goes; `recipe.json` and `environment.json` come back from the checkpoint.
+
+def repair(run: Run) -> list[str]:
+    """Delete damaged files of a run, so that it can be resumed from its newest good checkpoint.
+
+    `recipe.json` and `environment.json` are restored from the checkpoint.
 
     Returns:
-        The names of the files that were damaged or gone.
+        The names of the files that were damaged or missing.
 
     Raises:
-        ValueError: no checkpoint is whole.
+        ValueError: all checkpoints are damaged.
     """
     damaged = run.damaged_files()
     if not damaged:

@@ -1,4 +1,4 @@
-"""A trained model and images in; what another network learns of them in place of labels, out."""
+"""Knowledge distillation: a teacher and labels in, the targets that a student trains on out."""
 
 from typing import Any
 
@@ -9,68 +9,73 @@ from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.recipe import Recipe
 from fashion_cnn.training.features import cached_outputs
 
-BLOCK = 1000  # images between two movements of the bar
+BLOCK = 1000  # images between two steps of the progress bar
 
 
 def training_targets(recipe: Recipe, data: Data) -> np.ndarray:
-    """What is to be answered to each training image (knowledge distillation, arXiv:1503.02531).
+    """The target of each training image (knowledge distillation, arXiv:1503.02531).
 
     Args:
-        recipe: its teacher, how much that one counts, and how much labels are smoothed.
-        data: what the teacher learnt from, too; its answers to the images are kept in the cache.
+        recipe: its teacher, `distill_weight` and label smoothing are used.
+        data: must be what the teacher was trained on; the teacher's outputs are cached.
 
     Returns:
-        Labels, integers (n,); or with a teacher probabilities, float32 (n, classes): the mean of
-        what it says and of the smoothed label, `distill_weight` being the weight of the former.
+        Labels, integers (n,); with a teacher probabilities, float32 (n, classes): the mean of the
+        teacher's and of the smoothed label, weighted by `distill_weight` and 1 - `distill_weight`.
 
     Raises:
-        FileNotFoundError: the teacher is not there.
-        ValueError: it is no model, takes images of another size, or may have learnt from images
+        FileNotFoundError: there is no such teacher.
+        ValueError: it is not a model, takes other images, or may have been trained on images
             that this recipe holds out.
     """
     if not recipe.teacher:
         return data.train_labels
     teacher = Classifier.load(recipe.teacher)
-    _require_fitting(recipe, data, teacher)
-    images = channels_last(data.train_images)
-    classes, ask = len(data.class_names), teacher.probabilities
-    answers = cached_outputs(
-        "answers", teacher.sha256, images, classes, ask, BLOCK, "asking the teacher"
+    _require_same_task(recipe, data, teacher)
+    classes = len(data.class_names)
+    probabilities = cached_outputs(
+        "teacher",
+        teacher.sha256,
+        channels_last(data.train_images),
+        columns=classes,
+        compute=teacher.probabilities,
+        block=BLOCK,
+        description="outputs of the teacher",
     )
     smoothing = recipe.label_smoothing
-    truth = (1 - smoothing) * np.eye(classes)[data.train_labels] + smoothing / classes
-    return np.asarray(
-        recipe.distill_weight * answers + (1 - recipe.distill_weight) * truth, np.float32
-    )
+    smoothed = (1 - smoothing) * np.eye(classes)[data.train_labels] + smoothing / classes
+    weight = recipe.distill_weight
+    return np.asarray(weight * probabilities + (1 - weight) * smoothed, np.float32)
 
 
 def teacher_sha256(recipe: Recipe) -> str | None:
-    """SHA-256 of the teacher's file; None for none."""
+    """SHA-256 of the teacher's file; None without a teacher."""
     return Classifier.load(recipe.teacher).sha256 if recipe.teacher else None
 
 
-def _require_fitting(recipe: Recipe, data: Data, teacher: Classifier) -> None:
-    """What another split holds out, a teacher may have learnt; so the data must be the same."""
-    takes = teacher.shape, [str(name) for name in teacher.card["class_names"]]
-    if takes != (data.image_shape, list(data.class_names)):
+def _require_same_task(recipe: Recipe, data: Data, teacher: Classifier) -> None:
+    """The teacher must not have seen held-out images, so its data must be the same."""
+    class_names = [str(name) for name in teacher.card["class_names"]]
+    if (teacher.shape, class_names) != (data.image_shape, list(data.class_names)):
         raise ValueError(
-            f"teacher: {recipe.teacher} takes {takes[0]} and tells {', '.join(takes[1])}; "
-            f"expected {data.image_shape} and {', '.join(data.class_names)}"
+            f"teacher: {recipe.teacher} takes {teacher.shape} and predicts "
+            f"{', '.join(class_names)}; expected {data.image_shape} and "
+            f"{', '.join(data.class_names)}"
         )
-    if _from_card(teacher, "data", "sha256") != data.sha256:
+    if _card_value(teacher, "data", "sha256") != data.sha256:
         raise ValueError(
-            f"teacher: {recipe.teacher} has learnt from other data; expected one that has learnt "
-            "from this data, and not from the images that are held out"
+            f"teacher: {recipe.teacher} was trained on other data; expected one that was trained "
+            "on this data, without the held-out images"
         )
     if recipe.validation == "validation" and (
-        _from_card(teacher, "recipe", "validation") != "validation"
+        _card_value(teacher, "recipe", "validation") != "validation"
     ):
         raise ValueError(
-            f"teacher: {recipe.teacher} has learnt from the images that are held out for "
-            "validation; expected one that has not, or --validation none"
+            f"teacher: {recipe.teacher} was also trained on the images that are held out for "
+            "validation; expected one that was not, or --validation none"
         )
 
 
-def _from_card(teacher: Classifier, room: str, key: str) -> Any:
-    found = teacher.card.get(room)
-    return found.get(key) if isinstance(found, dict) else None
+def _card_value(teacher: Classifier, section: str, key: str) -> Any:
+    values = teacher.card.get(section)
+    return values.get(key) if isinstance(values, dict) else None

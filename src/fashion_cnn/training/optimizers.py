@@ -1,7 +1,8 @@
 """Optimizers by name: a recipe in, a Keras optimizer out.
 
-Keras spends six to fourteen operations on a variable. The fused ones compute the same formulas as
-one TensorFlow kernel a variable, a tenth of a step of a small network (docs/experiments.md).
+Keras spends six to fourteen operations on a variable. The fused optimizers compute the same
+formulas as one TensorFlow kernel a variable, which saves a tenth of a step of a small network
+(docs/experiments.md).
 """
 
 from typing import Any
@@ -11,11 +12,11 @@ from fashion_cnn.recipe import Recipe
 
 
 def make_optimizer(recipe: Recipe, steps: int) -> Any:
-    """The optimizer of a recipe, in the fastest equal form that the backend has.
+    """The optimizer of a recipe, as the fastest implementation that the backend has.
 
     Args:
-        recipe: its optimizer, rates and schedule count.
-        steps: of the whole training.
+        recipe: its optimizer, rates and schedule are used.
+        steps: how many steps the training has in all.
     """
     fused = keras.backend.backend() == "tensorflow"
     rate: Any = recipe.learning_rate
@@ -33,22 +34,22 @@ def make_optimizer(recipe: Recipe, steps: int) -> Any:
 
 
 class Triangle(keras.optimizers.schedules.LearningRateSchedule):
-    """Up in a straight line to `peak` at step `top`, then down to nothing at step `steps`."""
+    """Linear warm-up to `peak` at step `warmup`, then linear decay to 0 at step `steps`."""
 
-    def __init__(self, peak: float, top: int, steps: int) -> None:
+    def __init__(self, peak: float, warmup: int, steps: int) -> None:
         super().__init__()
-        self.peak, self.top, self.steps = peak, top, steps
+        self.peak, self.warmup, self.steps = peak, warmup, steps
 
     def __call__(self, step: Any) -> Any:
-        """The rate of a step, counted from 0; both ends are half a step away from nothing."""
+        """The learning rate of a step, counted from 0, at the middle of the step."""
         step = keras.ops.cast(step, "float32") + 0.5
-        up = step / self.top if self.top else keras.ops.ones_like(step)
-        down = (self.steps - step) / (self.steps - self.top)
+        up = step / self.warmup if self.warmup else keras.ops.ones_like(step)
+        down = (self.steps - step) / (self.steps - self.warmup)
         return self.peak * keras.ops.maximum(keras.ops.minimum(up, down), 0.0)
 
     def get_config(self) -> dict[str, Any]:
-        """What `__init__` takes."""
-        return {"peak": self.peak, "top": self.top, "steps": self.steps}
+        """The arguments of `__init__`."""
+        return {"peak": self.peak, "warmup": self.warmup, "steps": self.steps}
 
 
 class FusedAdam(keras.optimizers.Adam):
@@ -59,11 +60,11 @@ class FusedAdam(keras.optimizers.Adam):
         import tensorflow as tf
 
         step = tf.cast(self.iterations + 1, variable.dtype)
-        at = self._get_variable_index(variable)
+        index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[at].value.handle,
-            v=self._velocities[at].value.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
             beta1_power=tf.pow(tf.cast(self.beta_1, variable.dtype), step),
             beta2_power=tf.pow(tf.cast(self.beta_2, variable.dtype), step),
             lr=tf.cast(learning_rate, variable.dtype),

@@ -1,4 +1,4 @@
-"""The terminal's view of a training: one bar an epoch, or one line an epoch without a terminal."""
+"""Progress of a training: a bar an epoch on a terminal, a line an epoch elsewhere."""
 
 import sys
 import time
@@ -11,20 +11,20 @@ from fashion_cnn.keras_setup import keras
 
 
 class EpochProgress(keras.callbacks.Callback):
-    """Draws to standard error: loss, accuracy, validation, and the time left of all epochs."""
+    """Shows loss, accuracy, validation accuracy and the time left on standard error."""
 
     def __init__(self) -> None:
         super().__init__()
         self.console = Console(file=sys.stderr, highlight=False)
         self.bar: Progress | None = None
-        self.last = 0  # the epoch that this phase ends with
+        self.last_epoch = 0  # of the current phase of the training
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Put up the epoch's bar, in place of one that was broken off."""
+        """Show a new bar, in place of one that was interrupted."""
         self.close()
-        if self.last != self.params["epochs"]:  # another phase is as fast as another training
-            self.first, self.last = epoch, self.params["epochs"]
-            self.began, self.done = time.monotonic(), 0
+        if self.last_epoch != self.params["epochs"]:  # a new phase has a speed of its own
+            self.first_epoch, self.last_epoch = epoch, self.params["epochs"]
+            self.start_time, self.steps_done = time.monotonic(), 0
         self.name, self.step = f"Epoch {epoch + 1:>2}/{self.params['epochs']}", 0
         if self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(12), MofNCompleteColumn())
@@ -33,35 +33,36 @@ class EpochProgress(keras.callbacks.Callback):
             self.task = self.bar.add_task(self.name, total=self.params["steps"], note="")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Move the bar."""
-        steps = min(batch + 1, self.params["steps"])
-        self.done, self.step = self.done + steps - self.step, steps
+        """Advance the bar."""
+        step = min(batch + 1, self.params["steps"])
+        self.steps_done, self.step = self.steps_done + step - self.step, step
         if self.bar and logs:
-            note = f"{_figures(logs)}  {self._left()} left"
-            self.bar.update(self.task, completed=steps, note=note)
+            note = f"{_format_logs(logs)}  {self._time_left()} left"
+            self.bar.update(self.task, completed=step, note=note)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Leave the epoch's figures standing."""
+        """Leave the epoch's metrics on the screen."""
         if self.bar:
-            self.bar.update(self.task, note=_figures(logs))
+            self.bar.update(self.task, note=_format_logs(logs))
             self.close()
         else:
-            line = f"{self.name}  {_figures(logs)}  {self._left()} left"
+            line = f"{self.name}  {_format_logs(logs)}  {self._time_left()} left"
             self.console.print(line, soft_wrap=True)
 
     def close(self) -> None:
-        """Give the terminal back, also when training was broken off."""
+        """Remove the live bar, also when the training was interrupted."""
         if self.bar:
             self.bar.stop()
             self.bar = None
 
-    def _left(self) -> str:
-        total = (self.params["epochs"] - self.first) * self.params["steps"]
-        seconds = (time.monotonic() - self.began) / max(self.done, 1) * (total - self.done)
+    def _time_left(self) -> str:
+        total = (self.params["epochs"] - self.first_epoch) * self.params["steps"]
+        per_step = (time.monotonic() - self.start_time) / max(self.steps_done, 1)
+        seconds = per_step * (total - self.steps_done)
         return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
-def _figures(logs: dict[str, float]) -> str:
+def _format_logs(logs: dict[str, float]) -> str:
     text = f"loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.2%}"
     if "val_accuracy" in logs:
         text += f"  validation {logs['val_accuracy']:.2%}"

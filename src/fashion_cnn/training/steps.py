@@ -1,43 +1,59 @@
-"""Many training steps in one compiled call: a chunk of images and labels in, sums out.
+"""How the chunks of an epoch are trained on this backend: a compiled model in, `Chunk`s out."""
 
-The loop over the batches is part of the compiled program (but for JAX on processors), so that a
-step costs its arithmetic and little else (docs/decisions/0001-the-loop-is-in-the-graph.md).
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.keras_setup import keras
-from fashion_cnn.models.wrappers import FusedBatchNormalization
-from fashion_cnn.parallel.collectives import local_shard, to_global_array
+from fashion_cnn.models.forward import BATCH, inference_batch_size
+from fashion_cnn.recipe import Recipe
+from fashion_cnn.training.batches import InputTransform, chunks, epoch_plan
 
 Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
+IMAGES_PER_CHUNK = 1024  # at most a second on 2 cores, so that Ctrl-C is noticed
+MIN_SPLIT_BATCH = 16  # half of a smaller batch has too few images for batch normalisation
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some batches of an epoch that are trained in one call.
+
+    Attributes:
+        images: how many images they have.
+        train: trains on them; returns the sum of the losses and the number of correct predictions.
+    """
+
+    images: int
+    train: Callable[[], tuple[float, int]]
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """What trains the epochs of a phase.
+
+    Attributes:
+        images: how many images an epoch has.
+        chunks: yields the chunks of an epoch, counted from 0.
+    """
+
+    images: int
+    chunks: Callable[[int], Iterator[Chunk]]
 
 
 def compile_steps(
     model: Any,
     batch_size: int,
-    halves: bool,
+    split_batch: bool = True,
     class_weights: np.ndarray | None = None,
-    soft: bool = False,
+    soft_labels: bool = False,
 ) -> Steps:
-    """Compile the training steps of a model.
+    """Compile the training steps of a model on the current backend.
 
-    Args:
-        model: a compiled `keras.Model`; its loss takes one-hot labels and probabilities.
-        batch_size: images a step; the last step of a chunk takes what is left.
-        halves: work on both halves of each batch at the same time (TensorFlow on processors only).
-        class_weights: how much each class counts in the loss, float32 (classes,); all alike
-            without.
-        soft: what is learnt are probabilities, float32 (n, classes), in place of labels.
-
-    Returns:
-        A function that trains on what the model takes, such as uint8 images (n, height, width,
-        channels), and integer labels (n,) or what is learnt in their place, in order, and returns
-        the sum of the losses and the number of right answers (the likeliest class of
-        probabilities). One of several processes gives its share of each batch's images.
+    See `training.tensorflow.compile_steps` for arguments and result.
 
     Raises:
         ValueError: the backend is neither TensorFlow nor JAX.
@@ -46,170 +62,83 @@ def compile_steps(
     if backend not in ("tensorflow", "jax"):
         raise ValueError(f"KERAS_BACKEND: got {backend}; training expects tensorflow or jax")
     model.optimizer.build(model.trainable_variables)
-    return (
-        _on_jax(model, batch_size, class_weights)
-        if backend == "jax"
-        else _on_tensorflow(model, batch_size, halves, class_weights, soft)
-    )
+    if backend == "jax":
+        from fashion_cnn.training import jax
+
+        return jax.compile_steps(model, batch_size, class_weights)
+    from fashion_cnn.training import tensorflow
+
+    return tensorflow.compile_steps(model, batch_size, split_batch, class_weights, soft_labels)
 
 
-def _on_tensorflow(
-    model: Any, batch_size: int, halves: bool, class_weights: np.ndarray | None, soft: bool
-) -> Steps:
-    import tensorflow as tf
-
-    classes, variables = model.output_shape[-1], model.trainable_variables
-    halves = halves and not tf.config.list_physical_devices("GPU")
-    learning = [layer for layer in model.layers if layer.trainable]
-    normalisations = [x for x in learning if isinstance(x, FusedBatchNormalization)]
-
-    @tf.function  # traced once for both halves
-    def part(images: Any, labels: Any, share: Any) -> tuple[Any, ...]:
-        targets = labels if soft else tf.one_hot(labels, classes)
-        labels = tf.argmax(labels, -1, tf.int32) if soft else labels
-        with tf.GradientTape() as tape:
-            answers = model(images, training=True)
-            counts = None if class_weights is None else tf.gather(class_weights, labels)
-            loss = share * model.compute_loss(None, targets, answers, counts)
-        right = tf.reduce_sum(tf.cast(tf.argmax(answers, -1, tf.int32) == labels, tf.int32))
-        gradients = tape.gradient(loss, [v.value for v in variables])
-        statistics = [[share * x for x in layer.statistics] for layer in normalisations]
-        return loss, right, gradients, statistics
-
-    def step(images: Any, labels: Any) -> tuple[Any, Any]:
-        if halves:
-            size = tf.shape(images)[0]
-            share = tf.cast(size // 2, tf.float32) / tf.cast(size, tf.float32)
-            one = part(images[: size // 2], labels[: size // 2], share)
-            other = part(images[size // 2 :], labels[size // 2 :], 1 - share)
-            found = tf.nest.map_structure(lambda a, b: None if a is None else a + b, one, other)
-        else:
-            found = part(images, labels, tf.constant(1.0))
-        loss, right, gradients, statistics = found
-        model.optimizer.apply(gradients, variables)
-        for layer, seen in zip(normalisations, statistics, strict=True):
-            layer.remember(seen)
-        return loss * tf.cast(tf.shape(images)[0], tf.float32), right
-
-    given = model.inputs[0]
-    learnt = tf.TensorSpec((None, classes)) if soft else tf.TensorSpec((None,), tf.int32)
-    shapes = tf.TensorSpec(given.shape, given.dtype), learnt
-
-    @tf.function(input_signature=shapes)
-    def steps(images: Any, labels: Any) -> tuple[Any, Any]:
-        def body(start: Any, loss: Any, right: Any) -> tuple[Any, Any, Any]:
-            batch = slice(start, start + batch_size)
-            more = step(images[batch], labels[batch])
-            return start + batch_size, loss + more[0], right + more[1]
-
-        count = tf.shape(labels)[0]
-        return tf.while_loop(lambda start, *_: start < count, body, (0, 0.0, 0))[1:]
-
-    def run(images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
-        loss, right = steps(images, labels)
-        return float(loss), int(right)
-
-    return run
-
-
-def jax_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, Any], Any]:
-    """One training step as a pure function, for `jax.jit` and `jax.lax.scan`.
+def make_epochs(
+    recipe: Recipe,
+    data: Data,
+    index: np.ndarray,
+    model: Any,
+    targets: np.ndarray,
+    transform: InputTransform | None = None,
+) -> Epochs:
+    """Compile what trains the epochs of a phase.
 
     Args:
-        model: a compiled and built `keras.Model`; the state is an argument, not read from it.
-        class_weights: as for `compile_steps`.
+        recipe: its batch size, seed, augmentations and class weights are used.
+        data: what it is trained on.
+        index: the training images, int64 (n,).
+        model: a compiled `keras.Model`.
+        targets: labels or probabilities of all images of `data.train_images`.
+        transform: makes the model's input. Default: the augmented pixels.
 
     Returns:
-        A function of (state, (images, labels)) that returns the next state, and the sum of the
-        losses with the number of right answers.
+        `Epochs`; one chunk is a whole epoch where a GPU holds all images, else at most about a
+        second's work.
     """
-    import jax
+    weights = recipe_class_weights(recipe, data, index)
+    if keras.backend.backend() == "jax" and not transform:
+        from fashion_cnn.training import jax
 
-    optimizer, classes = model.optimizer, model.output_shape[-1]
+        if jax.fits_on_device(data.train_images):
+            images = channels_last(data.train_images)
+            train_epoch = jax.compile_epoch(model, images, targets, recipe, len(index), weights)
 
-    def loss_of(trainable: Any, others: Any, images: Any, labels: Any) -> Any:
-        answers, others, extra = model.stateless_call(
-            trainable, others, images, training=True, return_losses=True
-        )
-        soft = labels.ndim == 2
-        targets = labels if soft else jax.nn.one_hot(labels, classes)
-        labels = labels.argmax(-1) if soft else labels
-        counts = None if class_weights is None else jax.numpy.asarray(class_weights)[labels]
-        loss = model.loss(targets, answers, counts) + sum(extra)
-        return loss, (others, (answers.argmax(-1) == labels).sum())
+            def whole_epoch(epoch: int) -> Iterator[Chunk]:
+                plan = epoch_plan(recipe, epoch, index, len(images))
+                yield Chunk(len(index), partial(train_epoch, *plan))
 
-    gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+            return Epochs(len(index), whole_epoch)
+    last_batch = len(index) % recipe.batch_size or recipe.batch_size
+    split_batch = last_batch >= (MIN_SPLIT_BATCH if _has_batch_norm(model) else 2)
+    soft_labels = targets.ndim == 2
+    steps = compile_steps(model, recipe.batch_size, split_batch, weights, soft_labels)
+    size = _chunk_size(recipe, model)
 
-    def step(state: Any, batch: Any) -> Any:
-        trainable, others, optimizer_state = state
-        (loss, (others, right)), gradients = gradient_of(trainable, others, *batch)
-        trainable, optimizer_state = optimizer.stateless_apply(
-            optimizer_state, gradients, trainable
-        )
-        state = [list(trainable), list(others), list(optimizer_state)]
-        return state, (loss * len(batch[1]), right)
+    def by_chunks(epoch: int) -> Iterator[Chunk]:
+        for inputs, labels in chunks(recipe, data, epoch, index, size, transform, targets):
+            yield Chunk(len(labels), partial(steps, inputs, labels))
 
-    return step
+    return Epochs(len(index), by_chunks)
 
 
-def get_state(model: Any) -> Any:
-    """What a training step changes: weights, moving averages and random seeds, the optimizer's."""
-    return [[v.value for v in variables] for variables in _variables(model)]
+def _has_batch_norm(model: Any) -> bool:
+    kind = keras.layers.BatchNormalization
+    return any(isinstance(layer, kind) and layer.trainable for layer in model.layers)
 
 
-def set_state(model: Any, state: Any) -> None:
-    """Give a model the state that steps have made."""
-    for variables, values in zip(_variables(model), state, strict=True):
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+def _chunk_size(recipe: Recipe, model: Any) -> int:
+    """How many images a chunk has: a multiple of the batch size, fewer of large images."""
+    share = inference_batch_size(tuple(model.inputs[0].shape[1:])) / BATCH
+    return max(1, round(share * IMAGES_PER_CHUNK) // recipe.batch_size) * recipe.batch_size
 
 
-def _variables(model: Any) -> tuple[Any, Any, Any]:
-    return model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
+def recipe_class_weights(recipe: Recipe, data: Data, index: np.ndarray) -> np.ndarray | None:
+    """The class weights of a recipe that asks for some, for the images that it trains on."""
+    if not recipe.class_weights:
+        return None
+    return class_weights(data.train_labels[index], len(data.class_names))
 
 
-def _on_jax(model: Any, batch_size: int, class_weights: np.ndarray | None) -> Steps:
-    import jax
-
-    step = jax_step(model, class_weights)
-
-    def in_a_loop(state: Any, images: Any, labels: Any) -> Any:
-        state, (losses, right) = jax.lax.scan(step, state, (images, labels))
-        return state, losses.sum(), right.sum()
-
-    looped, one = jax.jit(in_a_loop), jax.jit(step)
-
-    def one_by_one(state: Any, images: np.ndarray, labels: np.ndarray, size: int) -> Any:
-        loss, right = 0.0, 0
-        for batch in zip(images, labels, strict=True):
-            state, (more_loss, more_right) = one(
-                state, tuple(to_global_array(x, size) for x in batch)
-            )
-            loss, right = loss + more_loss, right + more_right
-        return state, loss, right
-
-    def all_at_once(state: Any, images: np.ndarray, labels: np.ndarray, size: int) -> Any:
-        return looped(
-            state, to_global_array(images, size, axis=1), to_global_array(labels, size, axis=1)
-        )
-
-    # on processors XLA's gradients of convolutions take ten times as long inside a loop
-    steps = one_by_one if jax.default_backend() == "cpu" else all_at_once
-
-    def run(images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
-        state = get_state(model)
-        whole = len(labels) // batch_size * batch_size
-        loss, right, used = 0.0, 0, 0
-        for part, size in ((labels[:whole], batch_size), (labels[whole:], len(labels) - whole)):
-            if not len(part):
-                continue
-            y = local_shard(part, size)
-            x = images[used : used + len(y)]
-            used += len(y)
-            x, y = (a.reshape(len(part) // size, -1, *a.shape[1:]) for a in (x, y))
-            state, more_loss, more_right = steps(state, x, y, size)
-            loss, right = loss + float(more_loss), right + int(more_right)
-        set_state(model, state)
-        return loss, right
-
-    return run
+def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Weights inversely proportional to class frequency, float32 (classes,); 1 on average."""
+    counts = np.bincount(labels, minlength=classes)
+    present = np.count_nonzero(counts)
+    return (len(labels) / (present * np.maximum(counts, 1))).astype(np.float32)

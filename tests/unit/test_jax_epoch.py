@@ -22,13 +22,11 @@ import numpy as np
 from fashion_cnn import train
 from fashion_cnn.data import load_data
 from fashion_cnn.keras_setup import keras
-from fashion_cnn.models.wrappers import training_copy
 from fashion_cnn.recipes import RECIPES
-from fashion_cnn.training.loop import batches
+from fashion_cnn.training import batches, jax, loop, phases
+from fashion_cnn.training.normalization import training_copy
 from fashion_cnn.training.optimizers import make_optimizer
 from rounding import apart
-import fashion_cnn.training as training
-
 data = load_data("data.npz")
 recipe = dataclasses.replace(
     RECIPES["sprint"], augment=("flip", "shift", "erase"), label_smoothing=0.1, epochs=3,
@@ -46,10 +44,10 @@ def network(*_):
     return keras.Model(pixels, layers.Dense(4, activation="softmax", dtype="float32")(x))
 
 
-training.build_model = network
-made, make = [], training.compile_epoch
-training.fits_on_device = lambda images: True
-training.compile_epoch = lambda *given: made.append(given) or make(*given)
+loop.build_model = network
+made, make = [], jax.compile_epoch
+jax.fits_on_device = lambda images: True
+jax.compile_epoch = lambda *given: made.append(given) or make(*given)
 
 
 def fit(recipe, seed):
@@ -62,7 +60,7 @@ def fit(recipe, seed):
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
     model.compile(make_optimizer(recipe, recipe.epochs * steps), loss, metrics=["accuracy"])
     curve, index = [], np.arange(len(data.train_labels))
-    targets = training.training_targets(recipe, data)
+    targets = loop.training_targets(recipe, data)
     for epoch in range(recipe.epochs):
         (images, y), = batches.chunks(recipe, data, epoch, index, 10**6, targets=targets)
         y = y if y.ndim == 2 else np.eye(4)[y]
@@ -83,12 +81,12 @@ start, end, _ = fit(recipe, recipe.seed)
 other_start, other_end, _ = fit(recipe, recipe.seed + 1)
 moved = [a + (b - c) for a, b, c in zip(start, other_end, other_start, strict=True)]
 other_seed = apart(moved, end, start)
-training.bfloat16_is_fast = lambda: True
+phases.bfloat16_is_fast = lambda: True
 half = train(dataclasses.replace(recipe, precision="bfloat16"), data)
 assert made[-1][0].layers[2].compute_dtype == "bfloat16"
 assert all(weight.dtype == np.float32 for weight in half.model.get_weights())
 soft = 0.6 * np.eye(4, dtype="float32")[data.train_labels] + np.float32(0.1)
-training.training_targets = lambda recipe, data: soft
+loop.training_targets = lambda recipe, data: soft
 results.append(both(dataclasses.replace(recipe, teacher="textbook"), "taught"))
 assert len(made) == 3
 print(json.dumps([results, [row["loss"] for row in half.history], other_seed]))

@@ -1,0 +1,108 @@
+"""`data`, `recipes` and `presets`: what there is."""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from fashion_cnn.cli import options as opt
+from fashion_cnn.console import print_message
+
+
+def data(source: opt.Source = "fashion-mnist", output: opt.SamplesPlot = None) -> None:
+    """Check the data, count it, report what is wrong with it, and draw a sheet of samples."""
+    from fashion_cnn.data import load_data
+    from fashion_cnn.data.duplicates import near_duplicates
+    from fashion_cnn.report import draw_samples
+
+    data = load_data(source)
+    print(f"Source      {data.location}")
+    if data.source == "fashion-mnist":
+        for name, digest in data.sha256.items():
+            print(f"Verified    {name}  SHA-256 {digest[:16]}…")
+    else:
+        _print_images(data)
+    _print_counts(data)
+    for note in data.notes:
+        print(f"\nNote        {note}")
+    if sys.stderr.isatty() and len(data.test_labels) * len(data.train_labels) > 10**8:
+        print_message("Comparing all test images with all training images")
+    tests, trains, _ = near_duplicates(data.test_images, data.train_images)
+    print(f"\nDuplicates  {len(tests)} test images are nearly identical to a training image")
+    if data.test_files:
+        for i, j in list(zip(tests, trains, strict=True))[:10]:
+            print(f"            {data.test_files[i]}  {data.train_files[j]}")
+    path = output or Path(f"{Path(data.source).stem}-samples.png")
+    print(f"\nSamples     {draw_samples(data, path)}")
+
+
+def _print_counts(data: Any) -> None:
+    import numpy as np
+
+    width, classes = max(14, *(len(name) + 2 for name in data.class_names)), len(data.class_names)
+    train, validation = data.train_labels[data.train_index], data.split("validation")[1]
+    counts = [np.bincount(x, minlength=classes) for x in (train, validation, data.test_labels)]
+    rows = [*zip(data.class_names, *counts, strict=True), ("total", *(sum(x) for x in counts))]
+    print(f"\n{'Class':<{width}}{'train':>8}{'validation':>12}{'test':>8}")
+    for name, in_train, in_validation, in_test in rows:
+        print(f"{name:<{width}}{in_train:>8,}{in_validation:>12,}{in_test:>8,}")
+
+
+def _print_images(data: Any) -> None:
+    """Sizes of the images, and for class folders which files cannot be read."""
+    height, width, channels = data.image_shape
+    kind = "grey" if channels == 1 else "colour"
+    if not data.train_files:
+        print(f"Images      {height}x{width}, {kind}")
+        return
+    from fashion_cnn.data.folder import list_pictures, unreadable
+
+    listing = list_pictures(Path(data.source))
+    facts = [fact for fact in listing.facts if "error" not in fact]
+    sizes = sorted((fact["size"] for fact in facts), key=math.prod)
+    for name, (height, width) in (("smallest", sizes[0]), ("largest", sizes[-1])):
+        print(f"Images      {kind}, the {name} {width} wide and {height} high")
+    print(f"Files       {len(listing.files):,}, and {listing.others:,} that are not pictures")
+    for name, reason in unreadable(listing):
+        print(f"Unreadable  {name}: {reason}")
+
+
+def recipes() -> None:
+    """List the recipes that `train` knows."""
+    from fashion_cnn.recipes import RECIPES, measured
+
+    figures = measured()
+    print(
+        f"{'recipe':<17}{'network':<10}{'epochs':>6}{'batch':>7}{'test accuracy, %':>20}{'time':>8}"
+    )
+    for recipe in RECIPES.values():
+        row = f"{recipe.name:<17}{recipe.model:<10}{recipe.epochs:>6}{recipe.batch_size:>7}"
+        accuracy, time = _promise(figures["recipes"].get(recipe.name))
+        settings = [f"{key}={str(value).lower()}" for key, value in recipe.options.items()]
+        settings += [f"augment={','.join(recipe.augment)}"] if recipe.augment else []
+        print(f"{row}{accuracy:>20}{time:>8}  {' '.join(settings)}".rstrip())
+    print(f"\nMean ± sd over seeds; time of the whole training on {figures['machine']}.")
+    print("`fashion-cnn train RECIPE` writes all settings into the run's recipe.json.")
+
+
+def _promise(figures: dict[str, float] | None) -> tuple[str, str]:
+    """Test accuracy and time of a recipe as text; empty where they have not been measured."""
+    if not figures:
+        return "", ""
+    accuracy, seconds = f"{figures['test_accuracy']:.2f}", figures["seconds"]
+    if "test_accuracy_sd" in figures:  # more than one run
+        accuracy += f" ± {figures['test_accuracy_sd']:.2f}"
+    return accuracy, f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def presets() -> None:
+    """List the trained models that come with the package."""
+    from fashion_cnn.inference.classifier import presets as cards
+
+    print(f"{'preset':<10}{'parameters':>11}{'test accuracy, % (95 %)':>26}{'made':>12}  for")
+    for name, card in cards().items():
+        low, high = (f"{100 * end:.2f}" for end in card["test"]["accuracy_interval"])
+        accuracy = f"{100 * card['test']['accuracy']:.2f} ({low} to {high})"
+        print(f"{name:<10}{card['parameters']:>11,}{accuracy:>26}{card['made']:>12}", end="")
+        print(f"  {card['purpose']}")
+    print("\n`fashion-cnn predict PICTURE --model PRESET`. Default: photo.")

@@ -1,0 +1,92 @@
+"""`tune` and `audit`: what trains many networks."""
+
+from pathlib import Path
+from typing import Any
+
+from fashion_cnn.cli import options as opt
+from fashion_cnn.cli.train import parse_settings
+from fashion_cnn.console import print_message, progress_bar, usage_errors
+
+BEST = 5  # trials that are printed
+
+
+def tune(
+    recipe: opt.SearchRecipe = "quick",
+    space: opt.Space = "default",
+    trials: opt.Trials = 30,
+    source: opt.Source = "fashion-mnist",
+    settings: opt.Settings = None,
+    output: opt.TuneFolder = None,
+    jobs: opt.Jobs = None,
+    cluster: opt.Cluster = None,
+) -> None:
+    """Search for a better recipe, judged by accuracy on the validation images alone."""
+    from fashion_cnn.experiments.tune import default_space, importances, read_space
+    from fashion_cnn.experiments.tune import tune as search
+    from fashion_cnn.pipeline import load_and_fit
+    from fashion_cnn.recipes import command_with_data
+
+    start, data = load_and_fit(recipe, parse_settings(settings), source)
+    with usage_errors():
+        ranges = default_space(start) if space == "default" else read_space(Path(space), start)
+    folder = output or Path(f"tune-{start.name}")
+    print_message(f"{trials} trials of {', '.join(ranges)}; finished ones stay in {folder}")
+    with progress_bar(trials) as advance:
+        rows = search(start, data.source, ranges, trials, folder, cluster, jobs, advance)
+    from fashion_cnn.report import draw_trials
+
+    _print_trials(rows[:BEST], list(ranges))
+    print(f"All trials: {folder / 'trials.csv'}")
+    print(f"Plot: {draw_trials(folder, *importances(folder))}")
+    print("Best:", command_with_data(["fashion-cnn", "train", str(folder / "best.json")], source))
+
+
+def _print_trials(rows: list[dict[str, Any]], keys: list[str]) -> None:
+    print(f"{'trial':>5}{'validation accuracy':>21}{'epochs':>8}{'seconds':>9}  settings")
+    for row in rows:
+        accuracy = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else row["state"]
+        values = [f"{key}={_short(row[key])}" for key in keys if key in row]
+        line = f"{row['trial']:>5}{accuracy:>21}{row['epochs_run']:>8}{row['seconds']:>9.0f}"
+        print(f"{line}  {' '.join(values)}{'  stopped early' * (row['state'] == 'PRUNED')}")
+    print("\nThe best of many trials is partly luck: several seeds tell what it is worth")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def audit(
+    runs: opt.AuditedRuns = None,
+    source: opt.Source = "fashion-mnist",
+    recipe: opt.FastRecipe = "quick",
+    folds: opt.Folds = 5,
+    output: opt.AuditFolder = Path("audit"),
+) -> None:
+    """List images that are probably mislabelled, and those that are in both train and test."""
+    from fashion_cnn.data import load_data
+    from fashion_cnn.pipeline import configure
+    from fashion_cnn.run import Run
+
+    chosen = configure(recipe, {})
+    data = load_data(source, chosen.image_size)
+    for run in map(Run, runs or []):
+        if run.data_source()["sha256"] != data.sha256:
+            raise ValueError(f"{run}: trained on other data than {source}, which is audited")
+    from fashion_cnn.experiments.audit import accuracy_without_suspects
+    from fashion_cnn.experiments.audit import audit as run_audit
+    from fashion_cnn.report import draw_audit
+
+    print_message(f"{folds} trainings by {chosen.name}; finished ones stay in {output}")
+    with progress_bar(folds * chosen.epochs + 1) as advance:
+        summary = run_audit(data, chosen, output, folds, advance)
+    for split in ("train", "test"):
+        count, size = summary["suspects"][split], len(getattr(data, f"{split}_labels"))
+        print(f"{count:>6,} of {size:,} {split} images are probably mislabelled")
+    print(f"{summary['duplicates']:>6,} test images are nearly identical to a training image")
+    for run in map(Run, runs or []):
+        row = accuracy_without_suspects(run, output)
+        both = f"{row['all']:.2%}; without the test suspects {row['without']:.2%}"
+        print(f"{run}: test accuracy {both}")
+    print("\nLists: suspects.csv, duplicates.csv")
+    print("Sheets:", ", ".join(path.name for path in draw_audit(output, data)))
+    print(f"In: {output}")

@@ -1,0 +1,144 @@
+"""`train`: one network, or the same recipe with several seeds."""
+
+import os
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from fashion_cnn.cli import options as opt
+from fashion_cnn.cli.evaluate import print_metrics
+from fashion_cnn.console import UsageError, print_message, progress_bar
+
+KNOWN_WEIGHTS = ("imagenet", "none")  # anything else is a path
+
+
+def train(
+    recipe: opt.RecipeName = None,
+    source: opt.AnySource = None,
+    weights: opt.Weights = None,
+    teacher: opt.Teacher = None,
+    epochs: opt.Epochs = None,
+    batch_size: opt.BatchSize = None,
+    learning_rate: opt.LearningRate = None,
+    seed: opt.Seed = None,
+    settings: opt.Settings = None,
+    validation: opt.ValidateOn = None,
+    run: opt.NewRun = None,
+    resume: opt.Resume = False,
+    report: opt.Report = True,
+    processes: opt.Processes = None,
+    seeds: opt.Seeds = None,
+    ensemble: opt.Ensemble = False,
+    jobs: opt.Jobs = None,
+    cluster: opt.Cluster = None,
+) -> None:
+    """Train a network, evaluate it on the test images, and draw the results."""
+    _check_usage(processes, seeds, cluster, ensemble or jobs is not None, run, resume)
+    if processes:
+        _use_jax()
+    flags = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "validation": validation,
+        "weights": _absolute(weights, KNOWN_WEIGHTS),
+    }
+    pairs = parse_settings(settings, teacher)
+    pairs |= {key: str(value) for key, value in flags.items() if value is not None}
+    from fashion_cnn import pipeline
+
+    if seeds:
+        configured, data = pipeline.load_and_fit(recipe, pairs, source or "fashion-mnist")
+        _train_seeds(configured, data.source, run, seeds, ensemble, jobs, cluster)
+        return
+    result = pipeline.run_pipeline(
+        recipe,
+        pairs,
+        source,
+        run,
+        resume=resume,
+        report=report,
+        processes=processes,
+        cluster=cluster,
+    )
+    if result:
+        finished, metrics = result
+        print_metrics(metrics, "test")
+        print(f"\nRun: {finished}" + f"\nReport: {finished.report_path}" * report)
+
+
+def _check_usage(
+    processes: int | None,
+    seeds: int | None,
+    cluster: str | None,
+    needs_seeds: bool,
+    run: Path | None,
+    resume: bool,
+) -> None:
+    if (cluster and not (processes or seeds)) or (processes and seeds):
+        raise UsageError("--cluster: expected with --processes N or --seeds N, one of the two")
+    if needs_seeds and not seeds:
+        raise UsageError("--ensemble and --jobs need --seeds N")
+    if resume and run is None:
+        raise UsageError("--resume needs --run DIR, the run to continue")
+    if resume and seeds:
+        raise UsageError("--resume: not with --seeds N; the same command with --run DIR continues")
+
+
+def _use_jax() -> None:
+    from fashion_cnn.training.distributed import require_jax
+
+    require_jax()
+    os.environ["KERAS_BACKEND"] = "jax"
+
+
+def parse_settings(settings: list[str] | None, teacher: str | None = None) -> dict[str, str]:
+    """`--set KEY=VALUE` as a dictionary; the path of a teacher is made absolute."""
+    for text in settings or []:
+        if "=" not in text:
+            raise UsageError(f"--set {text}: expected KEY=VALUE")
+    pairs = dict(text.split("=", 1) for text in settings or [])
+    if teacher:
+        pairs["teacher"] = teacher
+    if pairs.get("teacher"):
+        from fashion_cnn.inference.classifier import PRESETS
+
+        pairs["teacher"] = _absolute(pairs["teacher"], PRESETS)
+    return pairs
+
+
+def _absolute(path: str | None, names: tuple[str, ...]) -> Any:
+    """A path that is the same in another folder; names stay as they are."""
+    return path if path is None or path in names else str(Path(path).absolute())
+
+
+def _train_seeds(
+    recipe: Any,
+    source: str,
+    run: Path | None,
+    seeds: int,
+    ensemble: bool,
+    jobs: int | None,
+    cluster: str | None,
+) -> None:
+    from fashion_cnn.experiments.seeds import ENSEMBLE, make_ensemble, train_seeds
+    from fashion_cnn.run import Run
+
+    folder = run or Run.create(f"{recipe.name}-seeds").folder
+    print_message(f"{seeds} seeds of {recipe.name}; if interrupted: the same with --run {folder}")
+    with progress_bar(seeds) as advance:
+        rows = train_seeds(recipe, source, seeds, folder, cluster, jobs, advance)
+    print(f"{'seed':>4}{'validation accuracy':>21}{'test accuracy':>15}{'seconds':>9}")
+    for row in rows:
+        validation = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else ""
+        test, seconds = f"{row['test_accuracy']:.2%}", f"{row['train_seconds']:.0f}"
+        print(f"{row['seed']:>4}{validation:>21}{test:>15}{seconds:>9}")
+    tests = [100 * row["test_accuracy"] for row in rows]
+    print(f"Test accuracy: {mean(tests):.2f} ± {stdev(tests):.2f} % (mean and sd of {seeds} seeds)")
+    if ensemble:
+        metrics = make_ensemble(recipe, seeds, folder)
+        low, high = (f"{end:.2%}" for end in metrics["test_accuracy_interval"])
+        accuracy = f"{metrics['test_accuracy']:.2%} (95 % interval {low} to {high})"
+        print(f"Ensemble:      {accuracy}\nEnsemble run: {folder / ENSEMBLE}")
+    print(f"Runs: {folder}")

@@ -1,0 +1,293 @@
+"""The whole pipeline: load, fit the recipe, train, evaluate, draw, export, report, checksums.
+
+`run_pipeline` is `fashion-cnn train`; several seeds, searches and reports call its parts.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fashion_cnn.console import UsageError, print_message, progress_bar, usage_errors
+from fashion_cnn.data import load_data
+from fashion_cnn.data.dataset import Data
+from fashion_cnn.inference.classifier import model_name
+from fashion_cnn.recipe import (
+    Recipe,
+    fit_to_data,
+    read_recipe,
+    require_same_recipe,
+    with_settings,
+)
+from fashion_cnn.recipes import DEFAULT, find_recipe, is_recipe_file
+from fashion_cnn.run import Run
+
+INDENT = " " * 14  # below the names of the steps
+
+
+def run_pipeline(
+    recipe_name: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    source: str | None = None,
+    folder: Path | None = None,
+    *,
+    resume: bool = False,
+    report: bool = True,
+    processes: int | None = None,
+    cluster: str | None = None,
+) -> tuple[Run, dict[str, Any]] | None:
+    """Train a network, evaluate it on the test images, and draw, export and report the results.
+
+    Args:
+        recipe_name: of a recipe, or the path of a `recipe.json`. Default: that of the run to be
+            resumed, else `standard`.
+        settings: fields of the recipe or options of its model, as text.
+        source: of the data. Default: that of the run to be resumed, else Fashion-MNIST.
+        folder: of the run. Default: `runs/<recipe>-<n>`.
+        resume: continue the run in `folder`.
+        report: also write `report.html`.
+        processes: how many train the network together. Default: this one.
+        cluster: address of a Ray cluster on which they run. Default: this machine.
+
+    Returns:
+        The run and its metrics; None where the run to be resumed is finished.
+
+    Raises:
+        UsageError: the recipe, a setting or the folder does not fit.
+        ValueError, OSError: see `load_data` and `training.loop.train`.
+    """
+    settings = settings or {}
+    run = Run(folder) if folder else None
+    resume = resume and run is not None and can_resume(run, recipe_name)
+    name = str(run.recipe_path) if run and resume and not recipe_name else recipe_name or DEFAULT
+    recipe = configure(name, settings)
+    if run and resume:
+        source = source or run.data_source()["source"]
+        if recipe == read_recipe(run) and _already_finished(run):
+            return None
+    with _open_folder(run, recipe.name, resume) as run:
+        print_message("1 Load        looking for the images")
+        data = load_data(source or "fashion-mnist", recipe.image_size)
+        recipe = fit(name, recipe, settings, data)
+        if resume:
+            with usage_errors():
+                require_same_recipe(run, read_recipe(run), recipe)
+            if _already_finished(run):
+                return None
+        _print_data(recipe, data)
+        _print_network(recipe, data)
+        _print_training(recipe, processes)
+        _train(recipe, data, run, resume, processes, cluster)
+        metrics = evaluate_and_export(run, data)
+        if report:
+            print_message("  Report      report.html: all of it, and more, on one page")
+            write_report(run, data)
+        run.write_checksums()
+    return run, metrics
+
+
+def load_and_fit(
+    recipe_name: str | None, settings: Mapping[str, str], source: str
+) -> tuple[Recipe, Data]:
+    """Load the data and configure a recipe for it; see `run_pipeline` for the arguments."""
+    name = recipe_name or DEFAULT
+    recipe = configure(name, settings)
+    data = load_data(source, recipe.image_size)
+    return fit(name, recipe, settings, data), data
+
+
+def configure(recipe_name: str, settings: Mapping[str, str]) -> Recipe:
+    """A recipe by name or path, with settings changed.
+
+    Raises:
+        UsageError: there is no such recipe, or a setting does not fit.
+    """
+    with usage_errors():
+        return with_settings(find_recipe(recipe_name), settings)
+
+
+def fit(recipe_name: str, recipe: Recipe, settings: Mapping[str, str], data: Data) -> Recipe:
+    """Fit a recipe to few images, unless it is from a file or a setting decides the batch size."""
+    if is_recipe_file(recipe_name) or {"batch_size", "learning_rate"} & settings.keys():
+        return recipe
+    fitted = fit_to_data(recipe, data)
+    if "epochs" in settings:
+        fitted = replace(fitted, epochs=recipe.epochs)
+    if fitted != recipe:
+        print_message(f"{INDENT}few images: {fitted.epochs} epochs, batches of {fitted.batch_size}")
+    return fitted
+
+
+def can_resume(run: Run, recipe_name: str | None) -> bool:
+    """Whether there is a run to resume, after repairing it; else training starts from scratch."""
+    if run.is_started:
+        if damaged := run.damaged_files():
+            from fashion_cnn.training.checkpoint import repair
+
+            names = ", ".join(damaged)
+            print_message(f"{run}: damaged or missing: {names}; restoring from a checkpoint")
+            repair(run)
+        return True
+    if not recipe_name:
+        raise UsageError(f"{run}: no run to resume; give a RECIPE to start one")
+    print_message(f"{run}: nothing to resume yet; starting")
+    return False
+
+
+def _already_finished(run: Run) -> bool:
+    if run.is_finished:
+        print_message(f"{run}: already finished; nothing to do")
+    return run.is_finished
+
+
+@contextmanager
+def _open_folder(run: Run | None, recipe_name: str, resume: bool) -> Iterator[Run]:
+    """Make the run folder if needed; on failure say how to continue, or remove it if empty."""
+    is_new = run is None or not run.folder.exists()
+    try:
+        run = run or Run.create(recipe_name)
+        run.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{run or 'runs'}: cannot be made ({error.strerror}); give --run a folder that can be "
+            "written"
+        ) from None
+    if not resume and not run.is_unused:
+        raise UsageError(f"{run}: not empty; give --resume to continue it, or another folder")
+    try:
+        yield run
+    except (KeyboardInterrupt, SystemExit, OSError, RuntimeError):
+        if run.is_started:
+            command = f"fashion-cnn train --run {run} --resume"
+            print_message(f"Saved up to the last completed epoch: {command}")
+        raise
+    finally:
+        if is_new and not any(run.folder.iterdir()):
+            run.folder.rmdir()
+
+
+def _print_data(recipe: Recipe, data: Data) -> None:
+    held_out = len(data.validation_index) if recipe.validation == "validation" else 0
+    train, test = len(data.train_labels) - held_out, len(data.test_labels)
+    print_message(f"{INDENT}{data.location}")
+    print_message(f"{INDENT}{train:,} to train, {held_out:,} to validate, {test:,} to test")
+    for note in data.notes:
+        print_message(f"{INDENT}{note}")
+    print_message("2 Normalise   the network's first layer scales the pixels, 0..255, itself")
+
+
+def _print_network(recipe: Recipe, data: Data) -> None:
+    from fashion_cnn.keras_setup import keras
+    from fashion_cnn.models import build_model
+
+    with usage_errors(f"{recipe.model}: "):
+        classes = len(data.class_names)
+        model = build_model(recipe.model, data.image_shape, classes, recipe.options)
+    backend = keras.backend.backend()
+    print_message(f"3 Build       {recipe.model} on Keras {keras.__version__}, {backend}")
+    print_message(f"{INDENT}{'layer':<24}{'output':<18}{'parameters':>10}")
+    for layer in model.layers:
+        kind, shape = type(layer).__name__, str(tuple(layer.output.shape[1:]))
+        if kind != "InputLayer":
+            print_message(f"{INDENT}{kind:<24}{shape:<18}{layer.count_params():>10,}")
+    print_message(f"{INDENT}{'total':<42}{model.count_params():>10,}")
+    rate = f"learning rate {recipe.learning_rate} ({recipe.schedule})"
+    print_message(f"4 Compile     {recipe.optimizer}, {rate}, categorical cross-entropy, accuracy")
+
+
+def _print_training(recipe: Recipe, processes: int | None) -> None:
+    epochs = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
+    head_epochs = min(recipe.head_epochs, recipe.epochs)
+    if recipe.options.get("weights") == "none":
+        head_epochs = 0
+    if head_epochs:
+        epochs += f", the first {head_epochs} of the head alone"
+    epochs += f" by {processes} process{'es' * (processes > 1)}" if processes else ""
+    epochs += f", distilled from {model_name(recipe.teacher)}" if recipe.teacher else ""
+    print_message(f"5 Train       {epochs}, batches of {recipe.batch_size}, seed {recipe.seed}")
+    without_effect = [name for name in recipe.augment if name != "flip"]
+    if head_epochs and without_effect:
+        print_message(
+            f"{INDENT}the head trains on features that are computed once: without "
+            f"{', '.join(without_effect)}"
+        )
+
+
+def _train(
+    recipe: Recipe,
+    data: Data,
+    run: Run,
+    resume: bool,
+    processes: int | None,
+    cluster: str | None,
+) -> None:
+    from fashion_cnn.training.progress import EpochProgress
+
+    progress = EpochProgress()
+    try:
+        if processes:
+            from fashion_cnn.training.distributed import train_distributed
+
+            train_distributed(recipe, data, run, processes, cluster, [progress], resume)
+        else:
+            from fashion_cnn.training.loop import train
+
+            train(recipe, data, run, callbacks=[progress], resume=resume)
+    finally:
+        progress.close()
+
+
+def evaluate_and_export(run: Run, data: Data) -> dict[str, Any]:
+    """Measure a trained run, draw its four plots, and export it to ONNX; returns the metrics."""
+    from fashion_cnn.evaluation import measure_run
+    from fashion_cnn.export import export_in_process, export_run
+    from fashion_cnn.keras_setup import keras
+    from fashion_cnn.report import draw_run
+
+    print_message(f"6 Evaluate    all {len(data.test_labels):,} test images")
+    metrics = measure_run(run, data)
+    print_message("7 Visualise   accuracy.png, loss.png, confusion_matrix.png")
+    print_message("8 Predict     predictions.png")
+    draw_run(run, data)
+    print_message("  Export      model.onnx: for predict, and for other runtimes")
+    is_small = math.prod(data.image_shape) < 10_000  # others leave much memory behind
+    if is_small and keras.backend.backend() == "tensorflow":  # saves starting it once more
+        export_in_process(run, data, "onnx", run.onnx_path)
+    else:
+        export_run(run)
+    return metrics
+
+
+def write_report(run: Run, data: Data) -> list[Path]:
+    """Compute what a report needs and does not exist yet, draw everything, and write the page.
+
+    Returns:
+        The paths of the plots and, last, of the page.
+    """
+    from fashion_cnn.report import PICTURES, draw_report
+
+    if not run.is_measured:
+        from fashion_cnn.evaluation import measure_run
+
+        measure_run(run, data)
+    is_explained = run.is_explained
+    with progress_bar(PICTURES + (0 if is_explained else 10)) as advance:
+        if not is_explained:
+            from fashion_cnn.evaluation import explain_run
+
+            explain_run(run, data, advance)
+        return draw_report(run, data, advance)
+
+
+def report_run(run: Run) -> list[Path]:
+    """`write_report` for a finished run, whose files are verified first."""
+    from fashion_cnn.evaluation import load_run_data
+
+    for name in run.damaged_files():
+        if not name.endswith((".png", ".svg", ".html")):  # those are drawn again
+            run.verified_path(name)  # raises
+    paths = write_report(run, load_run_data(run))
+    run.write_checksums()
+    return paths

@@ -1,0 +1,187 @@
+"""Training steps on JAX: a pure step function, a chunk of steps, and a whole epoch on a GPU.
+
+On a GPU all images are on the device as uint8 once and for all. An epoch's order and random
+numbers go there, a few MB; shuffling, augmentation and all steps happen there; two sums come back.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fashion_cnn.data.augment import augment, noise_columns
+from fashion_cnn.parallel.collectives import is_distributed, local_shard, to_global_array
+from fashion_cnn.recipe import Recipe
+
+MAX_DEVICE_BYTES = 4 << 30  # of images
+Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
+Epoch = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
+
+
+def compile_steps(model: Any, batch_size: int, class_weights: np.ndarray | None = None) -> Steps:
+    """Compile the training steps of a model; see `training.tensorflow.compile_steps`.
+
+    One of several processes passes its shard of each batch's images, and all targets.
+    """
+    step = make_step(model, class_weights)
+    step_one = jax.jit(step)
+
+    @jax.jit
+    def scan(state: Any, images: Any, targets: Any) -> Any:
+        state, (losses, correct) = jax.lax.scan(step, state, (images, targets))
+        return state, losses.sum(), correct.sum()
+
+    def one_by_one(state: Any, images: np.ndarray, targets: np.ndarray, size: int) -> Any:
+        loss, correct = 0.0, 0
+        for batch in zip(images, targets, strict=True):
+            arrays = tuple(to_global_array(x, size) for x in batch)
+            state, (batch_loss, batch_correct) = step_one(state, arrays)
+            loss, correct = loss + batch_loss, correct + batch_correct
+        return state, loss, correct
+
+    def all_at_once(state: Any, images: np.ndarray, targets: np.ndarray, size: int) -> Any:
+        arrays = (to_global_array(x, size, axis=1) for x in (images, targets))
+        return scan(state, *arrays)
+
+    # on processors XLA's gradients of convolutions take ten times as long inside a loop
+    run_steps = one_by_one if jax.default_backend() == "cpu" else all_at_once
+
+    def train_chunk(images: np.ndarray, targets: np.ndarray) -> tuple[float, int]:
+        state = get_state(model)
+        full = len(targets) // batch_size * batch_size
+        loss, correct, used = 0.0, 0, 0
+        for part, size in ((targets[:full], batch_size), (targets[full:], len(targets) - full)):
+            if not len(part):
+                continue
+            y = local_shard(part, size)
+            x = images[used : used + len(y)]
+            used += len(y)
+            x, y = (a.reshape(len(part) // size, -1, *a.shape[1:]) for a in (x, y))
+            state, part_loss, part_correct = run_steps(state, x, y, size)
+            loss, correct = loss + float(part_loss), correct + int(part_correct)
+        set_state(model, state)
+        return loss, correct
+
+    return train_chunk
+
+
+def make_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, Any], Any]:
+    """One training step as a pure function, for `jax.jit` and `jax.lax.scan`.
+
+    Args:
+        model: a compiled and built `keras.Model`; the state is an argument, not read from it.
+        class_weights: as for `compile_steps`.
+
+    Returns:
+        A function of (state, (images, targets)) that returns the next state, and the sum of the
+        losses with the number of correct predictions.
+    """
+    optimizer, classes = model.optimizer, model.output_shape[-1]
+
+    def loss_of(trainable: Any, non_trainable: Any, images: Any, targets: Any) -> Any:
+        probabilities, non_trainable, penalties = model.stateless_call(
+            trainable, non_trainable, images, training=True, return_losses=True
+        )
+        soft_labels = targets.ndim == 2
+        labels = targets.argmax(-1) if soft_labels else targets
+        one_hot = targets if soft_labels else jax.nn.one_hot(labels, classes)
+        weights = None if class_weights is None else jnp.asarray(class_weights)[labels]
+        loss = model.loss(one_hot, probabilities, weights) + sum(penalties)
+        return loss, (non_trainable, (probabilities.argmax(-1) == labels).sum())
+
+    gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+
+    def step(state: Any, batch: Any) -> Any:
+        trainable, non_trainable, optimizer_state = state
+        (loss, (non_trainable, correct)), gradients = gradient_of(trainable, non_trainable, *batch)
+        trainable, optimizer_state = optimizer.stateless_apply(
+            optimizer_state, gradients, trainable
+        )
+        state = [list(trainable), list(non_trainable), list(optimizer_state)]
+        return state, (loss * len(batch[1]), correct)
+
+    return step
+
+
+def get_state(model: Any) -> Any:
+    """What a training step changes: weights, moving averages, random seeds, optimizer state."""
+    return [[v.value for v in variables] for variables in _variables(model)]
+
+
+def set_state(model: Any, state: Any) -> None:
+    """Assign the state that steps have returned to the variables of a model."""
+    for variables, values in zip(_variables(model), state, strict=True):
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
+def _variables(model: Any) -> tuple[Any, Any, Any]:
+    return model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
+
+
+def fits_on_device(images: np.ndarray) -> bool:
+    """Whether whole epochs can run on the device: one process, a GPU, and images that fit."""
+    is_small = images.nbytes <= MAX_DEVICE_BYTES
+    return is_small and not is_distributed() and jax.default_backend() != "cpu"
+
+
+def compile_epoch(
+    model: Any,
+    images: np.ndarray,
+    targets: np.ndarray,
+    recipe: Recipe,
+    count: int,
+    class_weights: np.ndarray | None = None,
+) -> Epoch:
+    """Compile a whole epoch of a model.
+
+    Args:
+        model: a compiled `keras.Model`.
+        images: all of them, uint8 (n, height, width, channels); they are copied to the device.
+        targets: labels, integers (n,), or probabilities, float32 (n, classes).
+        recipe: its augmentations and batch size are used; the last step takes the remaining images.
+        count: how many images an epoch has.
+        class_weights: as for `compile_steps`.
+
+    Returns:
+        A function of `epoch_plan`'s order, int64 (count,), and noise, float32 (n, columns), that
+        trains and returns the sum of the losses and the number of correct predictions.
+    """
+    model.optimizer.build(model.trainable_variables)
+    targets = targets.astype(np.int32) if targets.ndim == 1 else targets
+    on_device = jax.device_put((images, targets))
+    order_shape = jax.ShapeDtypeStruct((count,), np.int32)
+    noise_shape = jax.ShapeDtypeStruct((len(images), noise_columns(recipe.augment)), np.float32)
+    epoch = jax.jit(_make_epoch(model, recipe, class_weights))
+    # compiled now, so that the first epoch's seconds do not include it
+    program = epoch.lower(get_state(model), *on_device, order_shape, noise_shape).compile()
+
+    def train_epoch(order: np.ndarray, noise: np.ndarray) -> tuple[float, int]:
+        arrays = order.astype(np.int32), noise
+        state, (loss, correct) = program(get_state(model), *on_device, *arrays)
+        set_state(model, state)
+        return float(loss), int(correct)
+
+    return train_epoch
+
+
+def _make_epoch(model: Any, recipe: Recipe, class_weights: np.ndarray | None) -> Callable[..., Any]:
+    """An epoch as a pure function of the state, all images, targets, their order and noise."""
+    step, batch_size = make_step(model, class_weights), recipe.batch_size
+
+    def epoch(state: Any, images: Any, targets: Any, order: Any, noise: Any) -> Any:
+        def train_batch(state: Any, index: Any) -> Any:
+            inputs = augment(images[index], noise[index], recipe.augment, jnp)
+            return step(state, (inputs, targets[index]))
+
+        full = len(order) // batch_size * batch_size
+        state, sums = jax.lax.scan(train_batch, state, order[:full].reshape(-1, batch_size))
+        loss, correct = (x.sum() for x in sums)
+        if full < len(order):
+            state, (last_loss, last_correct) = train_batch(state, order[full:])
+            loss, correct = loss + last_loss, correct + last_correct
+        return state, (loss, correct)
+
+    return epoch

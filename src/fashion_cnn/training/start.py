@@ -1,0 +1,80 @@
+"""Start a run folder, or open one to resume it: refuses whatever does not belong together."""
+
+import math
+from typing import Any
+
+from fashion_cnn.data.dataset import Data
+from fashion_cnn.keras_setup import keras
+from fashion_cnn.machine import environment
+from fashion_cnn.parallel.collectives import process_rank
+from fashion_cnn.recipe import Recipe
+from fashion_cnn.run import STARTED, Run
+from fashion_cnn.training.checkpoint import KEEP, completed_epochs
+from fashion_cnn.training.distillation import teacher_sha256
+from fashion_cnn.training.features import backbone_sha256
+from fashion_cnn.training.phases import available_precision, count_head_epochs
+
+
+def start_or_resume(
+    run: Run, recipe: Recipe, data: Data, network: Any, own_model: bool, resume: bool
+) -> int:
+    """Write `recipe.json` and `environment.json`, or check that a run can be resumed.
+
+    Returns:
+        How many epochs its newest checkpoint has completed.
+
+    Raises:
+        ValueError: the folder is in use, or the run was started with another recipe, other data,
+            other pretrained weights or another teacher.
+        FileNotFoundError: there is nothing to resume.
+        OSError: the disk is full.
+    """
+    epochs = 0
+    is_pretrained = count_head_epochs(recipe, network, own_model) > 0
+    weights = {
+        "backbone_sha256": backbone_sha256(network) if is_pretrained else None,
+        "teacher_sha256": teacher_sha256(recipe),
+    }
+    if run.is_unused:
+        _write_start(run, recipe, data, network, {"own_model": own_model, **weights})
+    elif resume:
+        epochs = completed_epochs(run, recipe)
+        _require_same_start(run, recipe, data, weights)
+    else:
+        raise ValueError(f"{run}: not empty; give --resume to continue it, or another folder")
+    run.write_checksums(*STARTED)
+    return epochs
+
+
+def _write_start(run: Run, recipe: Recipe, data: Data, network: Any, facts: dict[str, Any]) -> None:
+    variables = [*network.variables] + 2 * [*network.trainable_variables]  # two of the optimizer
+    model_bytes = sum(4 * math.prod(v.shape) for v in variables)
+    run.require_space(10_000_000 + (KEEP + 2) * model_bytes)
+    source: dict[str, Any] = {"source": data.source, "location": data.location}
+    source |= {"sha256": data.sha256, "class_names": data.class_names}
+    run.write_environment(
+        {
+            **environment(keras.backend.backend()),
+            **facts,
+            "processes": process_rank()[1],
+            "precision": "float32" if facts["own_model"] else available_precision(recipe),
+            "data": source,
+        }
+    )
+    run.write_recipe(recipe.to_json())  # last: from now on there is a run to resume
+
+
+def _require_same_start(run: Run, recipe: Recipe, data: Data, weights: dict[str, Any]) -> None:
+    started = run.data_source()["sha256"]
+    names = {**started, **data.sha256}
+    different = [name for name in names if started.get(name) != data.sha256.get(name)]
+    if different:
+        raise ValueError(
+            f"{run}: was started on other data ({', '.join(different)} differ); resume with the "
+            "same data"
+        )
+    before = run.environment()
+    if before.get("backbone_sha256") != weights["backbone_sha256"]:
+        raise ValueError(f"{run}: was started from other weights; give --weights those again")
+    if before.get("teacher_sha256") != weights["teacher_sha256"]:
+        raise ValueError(f"{run}: {recipe.teacher} has changed since the run was started")

@@ -1,0 +1,117 @@
+"""Many training steps as one compiled TensorFlow function: a chunk of images in, sums out.
+
+The loop over the batches is part of the graph, so that a step costs its arithmetic and little else
+(docs/decisions/0001-the-loop-is-in-the-graph.md).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fashion_cnn.training.normalization import FusedBatchNormalization
+
+Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
+
+
+def compile_steps(
+    model: Any,
+    batch_size: int,
+    split_batch: bool = True,
+    class_weights: np.ndarray | None = None,
+    soft_labels: bool = False,
+) -> Steps:
+    """Compile the training steps of a model.
+
+    Args:
+        model: a compiled `keras.Model`; its loss takes one-hot labels and probabilities.
+        batch_size: images a step; the last step of a chunk takes the remaining ones.
+        split_batch: compute both halves of each batch at the same time, on half of the cores each.
+            Default: true. Without effect on a GPU.
+        class_weights: weight of each class in the loss, float32 (classes,). Default: equal weights.
+        soft_labels: whether targets are probabilities, float32 (n, classes). Default: integer
+            labels (n,).
+
+    Returns:
+        A function that trains on a chunk, uint8 images (n, height, width, channels) or other
+        inputs of the model and their targets, in order; it returns the sum of the losses and the
+        number of correct predictions.
+    """
+    split_batch = split_batch and not tf.config.list_physical_devices("GPU")
+    half_step = _make_half_step(model, class_weights, soft_labels)
+    step = _make_step(model, half_step, split_batch)
+    inputs, classes = model.inputs[0], model.output_shape[-1]
+    target_spec = (
+        tf.TensorSpec((None, classes)) if soft_labels else tf.TensorSpec((None,), tf.int32)
+    )
+
+    @tf.function(input_signature=(tf.TensorSpec(inputs.shape, inputs.dtype), target_spec))
+    def steps(images: Any, targets: Any) -> tuple[Any, Any]:
+        def body(start: Any, loss: Any, correct: Any) -> tuple[Any, Any, Any]:
+            batch = slice(start, start + batch_size)
+            batch_loss, batch_correct = step(images[batch], targets[batch])
+            return start + batch_size, loss + batch_loss, correct + batch_correct
+
+        count = tf.shape(targets)[0]
+        return tf.while_loop(lambda start, *_: start < count, body, (0, 0.0, 0))[1:]
+
+    def train_chunk(images: np.ndarray, targets: np.ndarray) -> tuple[float, int]:
+        loss, correct = steps(images, targets)
+        return float(loss), int(correct)
+
+    return train_chunk
+
+
+def _make_half_step(
+    model: Any, class_weights: np.ndarray | None, soft_labels: bool
+) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
+    """Forward and backward pass of a batch, or of half of one with its `share` of the loss."""
+    classes, variables = model.output_shape[-1], model.trainable_variables
+
+    @tf.function  # traced once for both halves
+    def half_step(images: Any, targets: Any, share: Any) -> tuple[Any, ...]:
+        labels = tf.argmax(targets, -1, tf.int32) if soft_labels else targets
+        one_hot = targets if soft_labels else tf.one_hot(labels, classes)
+        with tf.GradientTape() as tape:
+            probabilities = model(images, training=True)
+            weights = None if class_weights is None else tf.gather(class_weights, labels)
+            loss = share * model.compute_loss(None, one_hot, probabilities, weights)
+        predicted = tf.argmax(probabilities, -1, tf.int32)
+        correct = tf.reduce_sum(tf.cast(predicted == labels, tf.int32))
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        statistics = [[share * x for x in layer.statistics] for layer in _normalizations(model)]
+        return loss, correct, gradients, statistics
+
+    return half_step
+
+
+def _make_step(
+    model: Any, half_step: Callable[[Any, Any, Any], tuple[Any, ...]], split_batch: bool
+) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """One step of the optimizer: the sum of the losses and the number of correct predictions."""
+
+    def step(images: Any, targets: Any) -> tuple[Any, Any]:
+        if split_batch:
+            size = tf.shape(images)[0]
+            half = size // 2
+            share = tf.cast(half, tf.float32) / tf.cast(size, tf.float32)
+            first = half_step(images[:half], targets[:half], share)
+            second = half_step(images[half:], targets[half:], 1 - share)
+            sums = tf.nest.map_structure(
+                lambda a, b: None if a is None else a + b, first, second
+            )  # a layer that takes no part has no gradient
+        else:
+            sums = half_step(images, targets, tf.constant(1.0))
+        loss, correct, gradients, statistics = sums
+        model.optimizer.apply(gradients, model.trainable_variables)
+        for layer, values in zip(_normalizations(model), statistics, strict=True):
+            layer.update_moving_averages(values)
+        return loss * tf.cast(tf.shape(images)[0], tf.float32), correct
+
+    return step
+
+
+def _normalizations(model: Any) -> list[Any]:
+    """The layers whose moving averages training updates."""
+    return [x for x in model.layers if isinstance(x, FusedBatchNormalization) and x.trainable]
