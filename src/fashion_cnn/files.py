@@ -16,6 +16,8 @@ from typing import Any
 
 TEMPORARY = ".writing-"  # begins the name of a file or folder that is not complete yet
 LOCK = ".lock"
+CHECKSUMS = "SHA256SUMS"
+_CHECKSUM_OF_CHECKSUMS = "# SHA-256 of the lines above: "
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
@@ -174,3 +176,35 @@ def is_unused(folder: Path, ignored: Sequence[str] = ()) -> bool:
     """Whether a folder holds nothing but locks, temporary files and the `ignored` names."""
     names = (path.name for path in folder.iterdir())
     return all(name in (LOCK, *ignored) or name.startswith(TEMPORARY) for name in names)
+
+
+def write_checksums(folder: Path, patterns: Sequence[str]) -> None:
+    """Write `SHA256SUMS` over the files that match, as `sha256sum -c` reads it."""
+    paths = {path for pattern in patterns for path in folder.glob(pattern)}
+    files = (p for p in paths if p.is_file() and p.name[0] != "." and p.name != CHECKSUMS)
+    lines = "".join(
+        f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in sorted(files)
+    )
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    write_text(folder / CHECKSUMS, f"{lines}{_CHECKSUM_OF_CHECKSUMS}{digest}\n")
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """File name -> SHA-256, from `SHA256SUMS`; empty where there is none.
+
+    Raises:
+        ValueError: it does not match its own checksum, or names a file outside of the folder.
+    """
+    path = folder / CHECKSUMS
+    if not path.exists():
+        return {}
+    body, _, digest = path.read_bytes().rpartition(_CHECKSUM_OF_CHECKSUMS.encode())
+    if hashlib.sha256(body).hexdigest().encode() + b"\n" != digest:
+        raise ValueError(f"{path}: damaged")
+    checksums = {}
+    for line in body.decode().splitlines():
+        sha256, _, name = line.partition("  ")
+        if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"{path}: damaged ({name!r} is not a file of the folder)")
+        checksums[name] = sha256
+    return checksums

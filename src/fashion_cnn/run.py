@@ -1,6 +1,5 @@
 """`Run`: one training and its folder. No other module knows the names of the files in it."""
 
-import hashlib
 import math
 import os
 import re
@@ -10,18 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from fashion_cnn.files import (
-    file_sha256,
-    is_unused,
-    lock_folder,
-    read_csv,
-    read_json,
-    read_npz,
-    write_csv,
-    write_json,
-    write_npz,
-    write_text,
-)
+from fashion_cnn import files
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -35,8 +23,6 @@ HISTORY_COLUMNS = (
 _RECIPE, _ENVIRONMENT, _HISTORY = "recipe.json", "environment.json", "history.csv"
 _KERAS, _METRICS, _PREDICTIONS = "model.keras", "metrics.json", "predictions.npz"
 _ROBUSTNESS, _EXPLANATIONS = "robustness.json", "explanations.npz"
-_CHECKSUMS = "SHA256SUMS"
-_CHECKSUM_OF_CHECKSUMS = "# SHA-256 of the lines above: "
 STARTED = (_RECIPE, _ENVIRONMENT)  # files of a run that has not finished an epoch
 TRAINED = (*STARTED, _HISTORY, _KERAS, "checkpoints/*.npz")
 
@@ -75,7 +61,7 @@ class Run(os.PathLike[str]):
     @property
     def is_unused(self) -> bool:
         """Whether the folder holds no run, or only what one leaves that was killed at its start."""
-        return is_unused(self.folder, (_ENVIRONMENT,))
+        return files.is_unused(self.folder, (_ENVIRONMENT,))
 
     @property
     def is_started(self) -> bool:
@@ -108,7 +94,7 @@ class Run(os.PathLike[str]):
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep the folder to this process; see `files.lock_folder`."""
-        return lock_folder(self.folder)
+        return files.lock_folder(self.folder)
 
     def require_space(self, size: int) -> None:
         """Raise OSError unless `size` more bytes fit on the disk of the folder."""
@@ -167,7 +153,7 @@ class Run(os.PathLike[str]):
 
     def write_recipe(self, text: str) -> None:
         """Write `recipe.json`."""
-        write_text(self.recipe_path, text)
+        files.write_text(self.recipe_path, text)
 
     def environment(self) -> dict[str, Any]:
         """What the run was trained on and with: machine, versions, data."""
@@ -175,7 +161,7 @@ class Run(os.PathLike[str]):
 
     def write_environment(self, values: dict[str, Any]) -> None:
         """Write `environment.json`."""
-        write_json(self.folder / _ENVIRONMENT, values)
+        files.write_json(self.folder / _ENVIRONMENT, values)
 
     def data_source(self) -> dict[str, Any]:
         """The data it was trained on: `source`, `location`, `sha256` and `class_names`.
@@ -198,14 +184,14 @@ class Run(os.PathLike[str]):
     def restore_started_texts(self, texts: dict[str, str]) -> None:
         """Write back what `started_texts` returned, and drop the checksums."""
         for name in STARTED:
-            write_text(self.folder / name, texts[name])
-        (self.folder / _CHECKSUMS).unlink(missing_ok=True)
+            files.write_text(self.folder / name, texts[name])
+        (self.folder / files.CHECKSUMS).unlink(missing_ok=True)
 
     def history(self) -> dict[str, list[float]]:
         """`history.csv` as column -> values, in the order of epochs."""
         path = self._existing(_HISTORY)
         try:
-            rows = read_csv(path)
+            rows = files.read_csv(path)
             return {key: [float(row[key] or "nan") for row in rows] for key in HISTORY_COLUMNS}
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path}: damaged ({error})") from None
@@ -214,7 +200,7 @@ class Run(os.PathLike[str]):
         """Write one row an epoch, `HISTORY_COLUMNS`; NaN becomes an empty cell."""
         cells = [{key: "" if math.isnan(x) else x for key, x in row.items()} for row in rows]
         cells = [{**row, "epoch": int(row["epoch"])} for row in cells]
-        write_csv(self.folder / _HISTORY, HISTORY_COLUMNS, cells)
+        files.write_csv(self.folder / _HISTORY, HISTORY_COLUMNS, cells)
 
     def train_seconds(self) -> float:
         """How long the epochs took so far."""
@@ -226,15 +212,15 @@ class Run(os.PathLike[str]):
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write `metrics.json`."""
-        write_json(self.folder / _METRICS, metrics)
+        files.write_json(self.folder / _METRICS, metrics)
 
     def predictions(self) -> dict[str, Any]:
         """The arrays `<split>_probabilities` and `<split>_labels` of the measured splits."""
-        return read_npz(self._existing(_PREDICTIONS))
+        return files.read_npz(self._existing(_PREDICTIONS))
 
     def write_predictions(self, arrays: dict[str, Any]) -> None:
         """Write `predictions.npz`."""
-        write_npz(self.folder / _PREDICTIONS, arrays)
+        files.write_npz(self.folder / _PREDICTIONS, arrays)
 
     def robustness(self) -> dict[str, Any]:
         """What `evaluation.explain_run` wrote into `robustness.json`."""
@@ -242,12 +228,12 @@ class Run(os.PathLike[str]):
 
     def explanations(self) -> dict[str, Any]:
         """The arrays that `evaluation.explain_run` wrote into `explanations.npz`."""
-        return read_npz(self._existing(_EXPLANATIONS))
+        return files.read_npz(self._existing(_EXPLANATIONS))
 
     def write_explanations(self, robustness: dict[str, Any], arrays: dict[str, Any]) -> None:
         """Write `robustness.json` and `explanations.npz`."""
-        write_json(self.folder / _ROBUSTNESS, robustness)
-        write_npz(self.folder / _EXPLANATIONS, arrays)
+        files.write_json(self.folder / _ROBUSTNESS, robustness)
+        files.write_npz(self.folder / _EXPLANATIONS, arrays)
 
     def remove_explanations(self) -> None:
         """Delete what `write_explanations` wrote, for example before measuring another model."""
@@ -255,7 +241,7 @@ class Run(os.PathLike[str]):
             (self.folder / name).unlink(missing_ok=True)
 
     def _read_json(self, name: str) -> Any:
-        return read_json(self._existing(name))
+        return files.read_json(self._existing(name))
 
     def _existing(self, name: str) -> Path:
         path = self.verified_path(name)
@@ -269,15 +255,8 @@ class Run(os.PathLike[str]):
     # Checksums
 
     def write_checksums(self, *patterns: str) -> None:
-        """Write `SHA256SUMS` over the files that match, or all (`sha256sum -c` reads it)."""
-        paths = {path for pattern in patterns or ("**/*",) for path in self.folder.glob(pattern)}
-        files = (p for p in paths if p.is_file() and p.name[0] != "." and p.name != _CHECKSUMS)
-        lines = "".join(
-            f"{file_sha256(path)}  {path.relative_to(self.folder).as_posix()}\n"
-            for path in sorted(files)
-        )
-        digest = hashlib.sha256(lines.encode()).hexdigest()
-        write_text(self.folder / _CHECKSUMS, f"{lines}{_CHECKSUM_OF_CHECKSUMS}{digest}\n")
+        """Write `SHA256SUMS` over the files that match. Default: all files."""
+        files.write_checksums(self.folder, patterns or ("**/*",))
 
     def read_checksums(self) -> dict[str, str]:
         """File name -> SHA-256, from `SHA256SUMS`; empty where there is none.
@@ -285,21 +264,10 @@ class Run(os.PathLike[str]):
         Raises:
             ValueError: the checksum file is damaged.
         """
-        path = self.folder / _CHECKSUMS
-        if not path.exists():
-            return {}
-        body, _, digest = path.read_bytes().rpartition(_CHECKSUM_OF_CHECKSUMS.encode())
-        if hashlib.sha256(body).hexdigest().encode() + b"\n" != digest:
-            raise ValueError(f"{path}: damaged; {self._how_to_repair()}")
-        checksums = {}
-        for line in body.decode().splitlines():
-            sha256, _, name = line.partition("  ")
-            if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-                raise ValueError(
-                    f"{path}: damaged ({name!r} is not a file of a run); {self._how_to_repair()}"
-                )
-            checksums[name] = sha256
-        return checksums
+        try:
+            return files.read_checksums(self.folder)
+        except ValueError as error:
+            raise ValueError(f"{error}; {self._how_to_repair()}") from None
 
     def verified_path(self, name: str) -> Path:
         """The path of a file, after comparing it with its checksum if it has one.
@@ -309,7 +277,7 @@ class Run(os.PathLike[str]):
         """
         path = self.folder / name
         expected = self.read_checksums().get(name)
-        if expected and path.is_file() and file_sha256(path) != expected:
+        if expected and path.is_file() and files.file_sha256(path) != expected:
             raise ValueError(
                 f"{path}: damaged, or changed since the run ended; {self._how_to_repair()}"
             )
@@ -318,13 +286,13 @@ class Run(os.PathLike[str]):
     def damaged_files(self) -> list[str]:
         """The names of files that are missing or differ from their checksums."""
         try:
-            checksums = self.read_checksums()
+            checksums = files.read_checksums(self.folder)
         except ValueError:
-            return [_CHECKSUMS]
+            return [files.CHECKSUMS]
         return [
             name
             for name, digest in checksums.items()
-            if not (self.folder / name).is_file() or file_sha256(self.folder / name) != digest
+            if not (self.folder / name).is_file() or files.file_sha256(self.folder / name) != digest
         ]
 
     def _how_to_repair(self) -> str:

@@ -105,6 +105,7 @@ def test_a_scratch_recipe_learns_from_a_small_folder(place):
 
 def test_transfer_in_two_phases_with_everything_after_it(place, trained):
     assert "3 epochs, the first 2 of the head alone" in trained.stderr
+    assert "features that are computed once: without zoom, colour" in trained.stderr
     run = place / "runs" / "mobilenet-1"
     names = {path.name for path in run.iterdir()}
     assert {"report.html", "model.onnx", "model.onnx.json", "model.onnx.md", "gradcam.png"} <= names

@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import json
 import shlex
 
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fashion_cnn import recipes
 from fashion_cnn.recipe import Recipe, recipe_from_dict, with_settings
 from fashion_cnn.recipes import RECIPES, command_for, find_recipe
 
@@ -129,3 +131,13 @@ def test_the_command_of_what_has_no_name():
     said = command_for(RECIPES["sprint"], {"data": {"source": "fashion-mnist"}, "processes": 2})
     assert said == "fashion-cnn train sprint --processes 2"
     assert command_for(RECIPES["textbook"], about | {"own_model": True}).startswith("# made from")
+
+
+def test_recipes_state_what_was_measured():
+    source = inspect.getsource(recipes)
+    for name, figures in recipes.measured()["recipes"].items():
+        accuracy = f"{figures['test_accuracy']:.2f} ± {figures['test_accuracy_sd']:.2f} %"
+        seconds = figures["seconds"]
+        time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        promise = f"# fashion-cnn train {name}: {accuracy}, n = {figures['n']}, {time}\n"
+        assert promise in source

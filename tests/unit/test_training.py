@@ -15,6 +15,7 @@ from fashion_cnn.evaluation import measure_run
 from fashion_cnn.keras_setup import bfloat16_is_fast, keras
 from fashion_cnn.models import build_model
 from fashion_cnn.models.forward import BATCH, compile_forward
+from fashion_cnn.recipe import fit_to_data, read_recipe
 from fashion_cnn.report import draw_run
 from fashion_cnn.run import Run
 from fashion_cnn.training.batches import chunks, epoch_plan, training_index
@@ -98,6 +99,17 @@ def test_resuming_on_other_data_is_refused(tiny_data, run_folder):
     train(SHORT, ((x, y), (x, y)), run_folder)
     with pytest.raises(ValueError, match="was started on other data"):
         train(SHORT, ((255 - x, y), (x, y)), run_folder, resume=True)
+
+
+def test_a_recipe_given_by_name_is_fitted_to_few_images(tiny_data, run_folder):
+    train_part = tiny_data.train_images[:60], tiny_data.train_labels[:60]
+    few = as_data((train_part, (tiny_data.test_images, tiny_data.test_labels)))
+    trained = train("sprint", few, run_folder)
+    recipe = read_recipe(Run(run_folder))
+    assert recipe == fit_to_data(RECIPES["sprint"], few)
+    assert (recipe.batch_size, len(trained.history)) == (8, 30)
+    with pytest.raises(ValueError, match="batch_size: got 128; there are 55 training images"):
+        train(RECIPES["sprint"], few)
 
 
 def test_resuming_with_another_recipe_names_the_difference(tiny_data, run_folder):

@@ -34,35 +34,19 @@ def train(
 ) -> None:
     """Train a network, evaluate it on the test images, and draw the results."""
     _check_usage(processes, seeds, cluster, ensemble or jobs is not None, run, resume)
-    if processes:
-        _use_jax()
-    flags = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "seed": seed,
-        "validation": validation,
-        "weights": _absolute(weights, KNOWN_WEIGHTS),
-    }
+    flags = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    flags |= {"seed": seed, "validation": validation, "weights": _absolute(weights, KNOWN_WEIGHTS)}
     pairs = parse_settings(settings, teacher)
     pairs |= {key: str(value) for key, value in flags.items() if value is not None}
-    from fashion_cnn import pipeline
-
     if seeds:
-        configured, data = pipeline.load_and_fit(recipe, pairs, source or "fashion-mnist")
-        _train_seeds(configured, data.source, run, seeds, ensemble, jobs, cluster)
+        _train_seeds(recipe, pairs, source, run, seeds, ensemble, jobs, cluster)
         return
-    result = pipeline.run_pipeline(
-        recipe,
-        pairs,
-        source,
-        run,
-        resume=resume,
-        report=report,
-        processes=processes,
-        cluster=cluster,
-    )
-    if result:
+    if processes:
+        _use_jax()
+    from fashion_cnn.pipeline import run_pipeline
+
+    where: Any = {"resume": resume, "report": report, "processes": processes, "cluster": cluster}
+    if result := run_pipeline(recipe, pairs, source, run, **where):
         finished, metrics = result
         print_metrics(metrics, "test")
         print(f"\nRun: {finished}" + f"\nReport: {finished.report_path}" * report)
@@ -114,8 +98,9 @@ def _absolute(path: str | None, names: tuple[str, ...]) -> Any:
 
 
 def _train_seeds(
-    recipe: Any,
-    source: str,
+    recipe_name: str | None,
+    settings: dict[str, str],
+    source: str | None,
     run: Path | None,
     seeds: int,
     ensemble: bool,
@@ -123,12 +108,14 @@ def _train_seeds(
     cluster: str | None,
 ) -> None:
     from fashion_cnn.experiments.seeds import ENSEMBLE, make_ensemble, train_seeds
+    from fashion_cnn.pipeline import load_and_fit
     from fashion_cnn.run import Run
 
+    recipe, data = load_and_fit(recipe_name, settings, source or "fashion-mnist")
     folder = run or Run.create(f"{recipe.name}-seeds").folder
     print_message(f"{seeds} seeds of {recipe.name}; if interrupted: the same with --run {folder}")
     with progress_bar(seeds) as advance:
-        rows = train_seeds(recipe, source, seeds, folder, cluster, jobs, advance)
+        rows = train_seeds(recipe, data.source, seeds, folder, cluster, jobs, advance)
     print(f"{'seed':>4}{'validation accuracy':>21}{'test accuracy':>15}{'seconds':>9}")
     for row in rows:
         validation = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else ""
