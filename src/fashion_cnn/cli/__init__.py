@@ -495,7 +495,7 @@ def _eight_steps(
 
 def _report(run: Run, images: Any) -> list[Path]:
     """Measure and look into the network if nobody has yet, draw everything, and write the page."""
-    from fashion_cnn.report import PICTURES, draw_report
+    from fashion_cnn.report import PLOTS, draw_report
 
     measured = run.is_measured
     if not measured or "test_accuracy_interval" not in run.metrics():
@@ -503,7 +503,7 @@ def _report(run: Run, images: Any) -> list[Path]:
 
         measure_run(run, images)
     explained = run.is_explained
-    with progress_bar(PICTURES + (0 if explained else 10)) as advance:
+    with progress_bar(PLOTS + (0 if explained else 10)) as advance:
         if not explained:
             from fashion_cnn.evaluation import explain_run
 
