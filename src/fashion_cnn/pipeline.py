@@ -266,14 +266,14 @@ def write_report(run: Run, data: Data) -> list[Path]:
     Returns:
         The paths of the plots and, last, of the page.
     """
-    from fashion_cnn.report import PICTURES, draw_report
+    from fashion_cnn.report import PLOTS, draw_report
 
     if not run.is_measured:
         from fashion_cnn.evaluation import measure_run
 
         measure_run(run, data)
     is_explained = run.is_explained
-    with progress_bar(PICTURES + (0 if is_explained else 10)) as advance:
+    with progress_bar(PLOTS + (0 if is_explained else 10)) as advance:
         if not is_explained:
             from fashion_cnn.evaluation import explain_run
 

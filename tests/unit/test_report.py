@@ -1,4 +1,4 @@
-"""Runs out of the ordinary: all of them are measured, explained and drawn without a warning."""
+"""Unusual runs: all of them are measured, explained and drawn without a warning."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ QUICK = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=30)
 
 
 def quarters(shape=(28, 28), classes=4, tests=60, contrast=120):
-    """A bright quarter a class; of more than four classes, some look the same."""
+    """Noise with one bright quarter per class; of more than four classes, some look the same."""
     rng = np.random.default_rng(0)
     labels = np.arange(180 + tests) % classes
     images = rng.integers(0, 100, (len(labels), *shape), dtype=np.uint8)
@@ -29,29 +29,29 @@ def quarters(shape=(28, 28), classes=4, tests=60, contrast=120):
     return Data(images[:180], labels[:180], images[180:], labels[180:], names)
 
 
-def only(data, *tests):
-    """The same with a few test images."""
-    part = {"test_images": data.test_images[[*tests]], "test_labels": data.test_labels[[*tests]]}
-    return dataclasses.replace(data, **part)
+def with_test_images(data, *index):
+    """The same data with a few of its test images."""
+    images, labels = data.test_images[[*index]], data.test_labels[[*index]]
+    return dataclasses.replace(data, test_images=images, test_labels=labels)
 
 
-def report(data, recipe, run):
-    train(recipe, data, run)
-    metrics = measure_run(Run(run), data)
-    explain_run(Run(run), data)
-    page = draw_report(Run(run), data)[-1]
+def train_and_report(data, recipe, folder):
+    train(recipe, data, folder)
+    metrics = measure_run(Run(folder), data)
+    explain_run(Run(folder), data)
+    page = draw_report(Run(folder), data)[-1]
     return metrics, page.read_text(encoding="utf-8")
 
 
 CASES = {
-    "colour, the test set's curves": (
+    "color, curves of the test set": (
         quarters((40, 30, 3), contrast=20),
         dataclasses.replace(QUICK, validation="test"),
     ),
     "no validation": (quarters(), dataclasses.replace(QUICK, validation="none")),
-    "three test images, none of class 2": (only(quarters(), 0, 1, 3), QUICK),
+    "three test images, none of class 2": (with_test_images(quarters(), 0, 1, 3), QUICK),
     "twelve classes": (quarters(classes=12), QUICK),
-    "dead": (quarters(), dataclasses.replace(QUICK, optimizer="sgd", learning_rate=3.0)),
+    "diverged": (quarters(), dataclasses.replace(QUICK, optimizer="sgd", learning_rate=3.0)),
 }
 
 
@@ -60,30 +60,30 @@ SLOW = [pytest.param(case, marks=pytest.mark.slow) for case in CASES if case != 
 
 @pytest.mark.parametrize("case", ["twelve classes", *SLOW])
 def test_every_run_has_a_report(tmp_path, case):
-    metrics, page = report(*CASES[case], tmp_path)
+    metrics, page = train_and_report(*CASES[case], tmp_path)
     assert f"{metrics['test_accuracy']:.2%}".replace("%", "\u202f%") in page
-    colour = case.startswith("colour")
-    assert (metrics["temperature"] is None) == (colour or case == "no validation")
+    color = case.startswith("color")
+    assert (metrics["temperature"] is None) == (color or case == "no validation")
     assert ("at temperature" in page) == (metrics["temperature"] is not None)
     assert "nan" not in page.split("<script>")[0].split("<h2>Charts")[0]
     flawless = metrics["test_accuracy"] == 1
     missing = [name for name, row in metrics["test_per_class"].items() if not row["support"]]
     assert missing == ["class 2"] * case.startswith("three")
-    for name in missing:  # it has no recall
+    for name in missing:  # no images, so recall is undefined
         assert 'data-value="-1"' in page.split(f"<td>{name}</td>")[1].split("</tr>")[0]
-    assert ('class="thumb grey"' in page) == (not colour and not flawless)
-    assert ('class="thumb"' in page) == (colour and not flawless)
+    assert ('class="thumb grey"' in page) == (not color and not flawless)
+    assert ('class="thumb"' in page) == (color and not flawless)
 
 
 @pytest.mark.slow
 def test_a_flawless_run_has_no_mistakes_to_show(tmp_path):
-    metrics, page = report(quarters(), dataclasses.replace(QUICK, epochs=5), tmp_path)
+    metrics, page = train_and_report(quarters(), dataclasses.replace(QUICK, epochs=5), tmp_path)
     assert metrics["test_accuracy"] == 1
-    assert "Surest mistakes" not in page and "Commonest mistakes" not in page
+    assert "Most confident mistakes" not in page and "Most frequent confusions" not in page
     assert not (tmp_path / "confident_mistakes.png").exists()
 
 
-def test_what_an_earlier_attempt_left_is_not_taken_for_the_end(tmp_path):
+def test_results_of_an_interrupted_run_are_not_taken_for_final(tmp_path):
     data = quarters()
     train(QUICK, data, tmp_path)
     measure_run(Run(tmp_path), data)

@@ -1,21 +1,21 @@
-"""Numbers in, pictures and one page out; needs no deep learning framework."""
+"""The results of runs in, pictures and one HTML page out; needs no deep learning framework."""
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fashion_cnn.data.dataset import Data, channels_last
+from fashion_cnn.data.dataset import Data
+from fashion_cnn.files import read_csv
 from fashion_cnn.recipe import read_recipe
-from fashion_cnn.report import plots, sheets
+from fashion_cnn.report import experiment_plots, sheets
+from fashion_cnn.report.charts import CHARTS
 from fashion_cnn.report.page import write_page
+from fashion_cnn.report.results import read_results
 from fashion_cnn.report.style import save
 from fashion_cnn.run import Run
 
 __all__ = [
-    "PICTURES",
+    "PLOTS",
     "draw_audit",
     "draw_comparison",
     "draw_report",
@@ -24,12 +24,11 @@ __all__ = [
     "draw_trials",
 ]
 
-PICTURES = 14  # that `draw_report` draws at most, with the page
-SUSPECTS = 64  # on a sheet
+PLOTS = len(CHARTS) + 1  # the most calls of `advance` by `draw_report`: all charts, and the page
 
 
 def draw_samples(data: Data, path: Path) -> Path:
-    """Write the sheet of `sheets.samples` and return its path."""
+    """Write a sheet with ten training images of each class; return its path."""
     return save(sheets.samples(data), path)
 
 
@@ -41,147 +40,76 @@ def draw_run(run: Run, data: Data) -> list[Path]:
         data: what the run was trained on.
 
     Returns:
-        The pictures' paths.
+        The paths of the pictures.
     """
-    return [
-        save(draw(), run.plot_path(name)) for name, draw in _textbook_pictures(run, data).items()
-    ]
+    results = read_results(run, data)
+    charts = [chart for chart in CHARTS if chart.in_every_run]
+    return [save(chart.draw(results), run.plot_path(chart.name)) for chart in charts]
 
 
 def draw_report(
-    run: Run, data: Data, advance: Callable[[str], Any] = lambda what: None
+    run: Run, data: Data, advance: Callable[[str], Any] = lambda name: None
 ) -> list[Path]:
-    """Draw everything there is of an explained run, as PNG and in `svg/`, and write `report.html`.
+    """Draw all charts of an explained run, as PNG and in `svg/`, and write `report.html`.
 
     Args:
         run: a run folder; besides what `draw_run` reads, robustness.json and explanations.npz.
         data: what the run was trained on.
-        advance: called with the name of each picture before it is drawn, and with `report.html`.
+        advance: called with the name of each chart before it is drawn, and with `report.html`.
 
     Returns:
         The paths, the page's last.
     """
-    pictures = _textbook_pictures(run, data) | _more_pictures(run, data)
+    results = read_results(run, data, explained=True)
+    charts = [chart for chart in CHARTS if chart.applies(results)]
     paths = []
-    for name, draw in pictures.items():
-        advance(name)
-        figure = draw()
-        paths.append(save(figure, run.plot_path(name)))
-        figure.set_layout_engine("none")  # it is laid out
-        paths.append(save(figure, run.plot_path(name, "svg")))
+    for chart in charts:
+        advance(chart.name)
+        figure = chart.draw(results)
+        paths.append(save(figure, run.plot_path(chart.name)))
+        figure.set_layout_engine("none")  # the PNG's layout is kept
+        paths.append(save(figure, run.plot_path(chart.name, "svg")))
     advance("report.html")
-    return [*paths, write_page(run, data, list(pictures))]
+    return [*paths, write_page(run, results, charts)]
 
 
 def draw_comparison(runs: Sequence[Run], path: Path) -> Path:
     """Draw the held-out accuracy and loss of several runs into one picture; return its path."""
-    recipes = {run: read_recipe(run) for run in runs}
-    smoothed = {run for run in runs if recipes[run].label_smoothing}
-    names = {
-        run: f"{run}{' (test)' * (recipes[run].validation == 'test')}{' *' * (run in smoothed)}"
-        for run in runs
-    }
-    note = "* trained on smoothed labels: a loss that only compares with others of its kind"
-    histories = {names[run]: run.history() for run in runs}
-    return save(plots.comparison(histories, note if smoothed else ""), path)
+    histories, note = {}, ""
+    for run in runs:
+        recipe, name = read_recipe(run), str(run)
+        if recipe.validation == "test":
+            name += " (test)"
+        if recipe.label_smoothing:
+            name += " *"
+            note = "* trained with label smoothing: compare its loss only with others marked so"
+        histories[name] = run.history()
+    return save(experiment_plots.comparison(histories, note), path)
 
 
 def draw_trials(folder: Path, importance: dict[str, float], epoch: int) -> Path:
-    """Draw what a search found, from its `trials.csv`, into `trials.png`; return its path."""
-    rows: list[dict[str, Any]] = [
-        {**row, **{key: float(row[key] or "nan") for key in ("val_accuracy", "seconds")}}
-        for row in _read_csv(folder / "trials.csv")
-    ]
-    return save(plots.trials(rows, importance, epoch), folder / "trials.png")
+    """Draw a hyperparameter search from its `trials.csv` into `trials.png`; return its path."""
+    figure = experiment_plots.trials(read_csv(folder / "trials.csv"), importance, epoch)
+    return save(figure, folder / "trials.png")
 
 
 def draw_audit(folder: Path, data: Data) -> list[Path]:
-    """Draw what an audit found: `suspects.png`, `test_suspects.png` and `duplicates.png`.
+    """Draw the lists of an audit: `suspects.png`, `test_suspects.png` and `duplicates.png`.
 
     Args:
-        folder: where `evaluation.audit.audit` wrote its files.
-        data: what was looked at.
+        folder: where the audit wrote `suspects.csv` and `duplicates.csv`.
+        data: the audited data.
 
     Returns:
-        The paths of the pictures; none of what was not found.
+        The paths of the pictures; an empty list has none, and that of an earlier audit is deleted.
     """
-    paths = []
-    for name in ("suspects", "test_suspects", "duplicates"):
-        (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier audit
+    figures = {}
+    rows = read_csv(folder / "suspects.csv")
     for split, name in (("train", "suspects"), ("test", "test_suspects")):
-        images, labels = (data.train_images, data.train_labels)
-        if split == "test":
-            images, labels = data.split("test")
-        found = [row for row in _read_csv(folder / "suspects.csv") if row["split"] == split]
-        if not found:
-            continue
-        index = [int(row["index"]) for row in found[:SUSPECTS]]
-        answers = np.zeros((len(index), len(data.class_names)))
-        for row, answer in zip(found, answers, strict=False):
-            answer[data.class_names.index(row["suggested"])] = float(row["probability"])
-        title = f"Probably called wrong: {len(index)} of {len(found):,} suspects in {split}"
-        sheet = images[index], labels[index], answers, data.class_names, range(len(index)), title
-        figure = sheets.predictions(*sheet, columns=8, truth="called")
-        paths.append(save(figure, folder / f"{name}.png"))
-    if twins := _read_csv(folder / "duplicates.csv")[:40]:
-        tests = data.test_images[[int(row["test_index"]) for row in twins]]
-        trains = data.train_images[[int(row["train_index"]) for row in twins]]
-        title = "All but the same picture in test and in train"
-        paths.append(
-            save(sheets.pairs(tests, trains, ("test", "train"), title), folder / "duplicates.png")
-        )
-    return paths
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _textbook_pictures(run: Run, data: Data) -> dict[str, Callable[[], Any]]:
-    history, recipe = run.history(), read_recipe(run)
-    held_out = "Test" if recipe.validation == "test" else "Validation"
-    probabilities = run.predictions()["test_probabilities"]
-    matrix = np.array(run.metrics()["test_confusion_matrix"])
-    names = data.class_names
-    images, labels = data.test_images, data.test_labels
-    return {
-        "accuracy": lambda: plots.curves(history, "accuracy", held_out),
-        "loss": lambda: plots.curves(history, "loss", held_out),
-        "confusion_matrix": lambda: plots.confusion(matrix, names),
-        "predictions": lambda: sheets.predictions(images, labels, probabilities, names),
-    }
-
-
-def _more_pictures(run: Run, data: Data) -> dict[str, Callable[[], Any]]:
-    history, metrics = run.history(), run.metrics()
-    probabilities = run.predictions()["test_probabilities"]
-    found = run.explanations()
-    images, labels, names = data.test_images, data.test_labels, data.class_names
-    answers, sure = probabilities.argmax(1), probabilities.max(1)
-    order = np.argsort(-sure, kind="stable")
-    wrong = order[answers[order] != labels[order]]
-    sheet = images, labels, probabilities, names
-    mapped, lit = found["map_index"], found.get("gradcam_index", np.zeros(0, int))
-    pictures = {
-        "learning_rate": lambda: plots.learning_rates(history),
-        "per_class": lambda: plots.per_class(metrics["test_per_class"]),
-        "reliability": lambda: plots.reliabilities(probabilities, labels, metrics["temperature"]),
-        "coverage": lambda: plots.coverages(probabilities, labels),
-        "robustness": lambda: plots.robustness(run.robustness(), channels_last(images)[0]),
-        "uncertain": lambda: sheets.predictions(
-            *sheet, order[::-1][: sheets.COUNT], "The least certain answers"
-        ),
-        "embedding_map": lambda: sheets.embedding_map(
-            found["map"], images[mapped], labels[mapped], names
-        ),
-    }
-    if len(wrong):
-        pictures["confident_mistakes"] = lambda: sheets.predictions(
-            *sheet, wrong[: sheets.COUNT], "Wrong, and surest of it"
-        )
-    if len(lit):
-        pictures["gradcam"] = lambda: sheets.heat(
-            images[lit], labels[lit], answers[lit], found["gradcam"], names
-        )
-    return pictures
+        if of_split := [row for row in rows if row["split"] == split]:
+            figures[name] = sheets.suspects(of_split, data, split)
+    if pairs := read_csv(folder / "duplicates.csv"):
+        figures["duplicates"] = sheets.duplicates(pairs, data)
+    for name in ("suspects", "test_suspects", "duplicates"):
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]

@@ -1,198 +1,118 @@
-"""A drawn run in, `report.html` out: one file that opens from disk and asks the network nothing."""
+"""The results and drawn charts of a run in, `report.html` out: one file that opens from disk."""
 
 import base64
 import io
 import json
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
+from PIL import Image
 
-from fashion_cnn.data.dataset import Data
+from fashion_cnn.data.dataset import channels_last
 from fashion_cnn.files import write_text
 from fashion_cnn.inference.classifier import model_name
-from fashion_cnn.recipe import read_recipe
+from fashion_cnn.recipe import Recipe, read_recipe
 from fashion_cnn.recipes import command_for
+from fashion_cnn.report.charts import Chart
+from fashion_cnn.report.results import RunResults
 from fashion_cnn.report.style import as_rgb
 from fashion_cnn.run import Run
 
-MAX_MISTAKES = 1000  # surest first; the page stays under 5 MB
-THUMBNAIL = 56
-LARGE = 1_000_000  # bytes of a sheet
-
-# picture -> heading, how to read it; charts are drawn in the page's own colours
-CHARTS = {
-    "accuracy": (
-        "Accuracy",
-        "If training goes on rising while images that it does not learn from do "
-        "not, the network learns by heart.",
-    ),
-    "loss": (
-        "Loss",
-        "What training brings down; with augmentation, dropout, smoothed labels or a teacher, "
-        "whose answers it is to come near, it stays higher than it looks elsewhere.",
-    ),
-    "learning_rate": ("Learning rate", "How large the steps were."),
-    "coverage": (
-        "Leaving out the least certain",
-        "The accuracy if the network may say “not sure”.",
-    ),
-    "per_class": (
-        "Each class",
-        "Recall: how many of a class were found. Precision: how many of the "
-        "answers with its name were right.",
-    ),
-    "confusion_matrix": ("Confusion", "Rows are what it is, columns what the network said."),
-    "reliability": (
-        "Calibration",
-        "Of answers given with 80 %, 80 % should be right. A temperature, where there is one, was "
-        "fitted on validation images and changes no answer. Pale bars: fewer than 20 answers.",
-    ),
-    "robustness": ("Robustness", "None of this was in the test images; photos have all of it."),
-}
-SHEETS = {
-    "predictions": ("First answers", "The first test images, chosen by nobody."),
-    "confident_mistakes": ("Surest mistakes", "Here and there it may be the label that is wrong."),
-    "uncertain": ("Least certain", "Right or wrong, the network would rather not say."),
-    "gradcam": ("Where it looks", "Red is where the evidence for the answer is (Grad-CAM)."),
-    "embedding_map": ("Map", "Test images as the network arranges them before it decides."),
-}
+MAX_MISTAKES = 1000  # most confident first; the page stays under 5 MB
+THUMBNAIL = 56  # longest side, pixels
+MAX_PNG = 1_000_000  # bytes; larger sheets become WebP, which is a tenth for photos
 
 
-def write_page(run: Run, data: Data, drawn: Collection[str]) -> Path:
-    """Write `report.html` from a run's numbers and pictures.
-
-    Args:
-        run: a run folder whose pictures have been drawn.
-        data: what it was trained on.
-        drawn: the names of the pictures.
-
-    Returns:
-        The page's path.
-    """
-    import jinja2
-
-    place = jinja2.PackageLoader("fashion_cnn", "report")
-    pages = jinja2.Environment(loader=place, autoescape=True, undefined=jinja2.StrictUndefined)
-    pages.filters["percent"] = lambda share, digits=2: f"{share:.{digits}%}".replace("%", "\u202f%")
-    recipe, metrics = read_recipe(run), run.metrics()
-    mistakes, count = _mistakes(run, data)
-    text = pages.get_template("page.html.jinja").render(
+def write_page(run: Run, results: RunResults, charts: Sequence[Chart]) -> Path:
+    """Write `report.html` with charts that have been drawn into the run folder; return its path."""
+    loader = jinja2.PackageLoader("fashion_cnn", "report")
+    templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    templates.filters |= {"percent": _percent, "thumbnail": _thumbnail_url}
+    recipe = read_recipe(run)
+    text = templates.get_template("page.html.jinja").render(
         name=run.folder.resolve().name,
-        metrics=metrics,
-        facts=_facts(run, recipe, metrics),
-        classes=_classes(metrics),
-        grey=data.image_shape[2] == 1,
-        charts=_pictures(run, CHARTS, "svg/{}.svg", "svg+xml", drawn),
-        sheets=_pictures(run, SHEETS, "{}.png", "png", drawn),
-        mistakes=mistakes,
-        mistake_count=count,
-        class_names=data.class_names,
+        results=results,
+        metrics=results.metrics,
+        facts=_facts(run, recipe, results),
+        classes=_class_rows(results.metrics),
+        grey=channels_last(results.images).shape[3] == 1,
+        charts=[(chart, _chart_url(run, chart)) for chart in charts if not chart.is_sheet],
+        sheets=[(chart, _chart_url(run, chart)) for chart in charts if chart.is_sheet],
+        mistakes=results.mistakes[:MAX_MISTAKES],
         recipe=json.dumps(json.loads(recipe.to_json()), indent=2),
         command=command_for(recipe, run.environment()),
     )
     return write_text(run.report_path, text)
 
 
-def _facts(run: Run, recipe: Any, metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    about = run.environment()
-    versions = about["versions"]
-    shown = [f"{key} {versions[key]}" for key in ("fashion-cnn", "keras") if key in versions]
-    backend = about["backend"]
-    version = versions.get(backend) or versions.get(f"{backend}-cpu", "")
-    shown.append(f"{backend} {version}".strip())
-    seconds, epochs = metrics["train_seconds"], len(run.history()["epoch"])
+def _percent(share: float, digits: int = 2) -> str:
+    return f"{share:.{digits}%}".replace("%", "\u202f%")
+
+
+def _facts(run: Run, recipe: Recipe, results: RunResults) -> dict[str, str]:
+    """What was trained, on what and where, for the top of the page."""
+    environment, metrics = run.environment(), results.metrics
+    versions, backend = environment["versions"], environment["backend"]
+    software = [f"{key} {versions[key]}" for key in ("fashion-cnn", "keras") if key in versions]
+    backend_version = versions.get(backend) or versions.get(f"{backend}-cpu", "")
+    software += [f"{backend} {backend_version}".strip(), f"Python {environment['python']}"]
+    seconds, count = metrics["train_seconds"], len(results.history["epoch"])
+    epochs = f"{count} epoch" if count == 1 else f"{count} epochs"
     time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    return [
-        ("Recipe", f"{recipe.name}, seed {recipe.seed}"),
-        ("Network", f"{recipe.model}, {metrics['parameters']:,} parameters"),
-        *([("Taught by", model_name(recipe.teacher))] if recipe.teacher else []),
-        ("Data", about["data"]["source"]),
-        *_uneven(metrics),
-        ("Trained on", f"{metrics['train_examples']:,} images, {epochs} epochs, {time}"),
-        ("Machine", f"{about['processor']}, {about['cores']} cores"),
-        ("Software", ", ".join([*shown, f"Python {about['python']}"])),
-    ]
+    facts = {
+        "Recipe": f"{recipe.name}, seed {recipe.seed}",
+        "Network": f"{recipe.model}, {metrics['parameters']:,} parameters",
+        "Data": environment["data"]["source"],
+        "Training": f"{metrics['train_examples']:,} images, {epochs}, {time}",
+        "Machine": f"{environment['processor']}, {environment['cores']} cores",
+        "Software": ", ".join(software),
+    }
+    if recipe.teacher:
+        facts["Distilled from"] = model_name(recipe.teacher)
+    if len({row["support"] for row in metrics["test_per_class"].values()}) > 1:
+        # with equal counts, the mean recall is the accuracy
+        recall, f1 = metrics["test_macro_accuracy"], metrics["test_macro_f1"]
+        facts["Mean of all classes"] = f"recall {_percent(recall)}, F1 {_percent(f1)}"
+    return facts
 
 
-def _uneven(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    """The mean over the classes, where it is not the accuracy anyway."""
-    if len({row["support"] for row in metrics["test_per_class"].values()}) == 1:
-        return []
-    if "test_macro_f1" not in metrics:  # of an older version
-        return []
-    recall, f1 = metrics["test_macro_accuracy"], metrics["test_macro_f1"]
-    return [("Mean over the classes", f"{recall:.2%}, F1 {f1:.2%}")]
-
-
-def _classes(metrics: dict[str, Any]) -> list[tuple[str, list[float | None], int]]:
-    """Each class's name, its recall, precision and F1, and its images; None where there is none."""
-    answers = np.array(metrics["test_confusion_matrix"]).sum(0)
+def _class_rows(metrics: dict[str, Any]) -> list[tuple[str, list[float | None], int]]:
+    """Name, (recall, precision, F1) and number of images of each class; None where undefined."""
+    predictions = np.array(metrics["test_confusion_matrix"]).sum(0)
     rows = []
-    for (name, row), answered in zip(metrics["test_per_class"].items(), answers, strict=True):
-        there, given = row["support"] > 0, answered > 0
-        shares = (row["recall"], there), (row["precision"], given), (row["f1"], there or given)
-        rows.append((name, [x if known else None for x, known in shares], row["support"]))
+    for (name, row), predicted in zip(metrics["test_per_class"].items(), predictions, strict=True):
+        support = row["support"]
+        recall = row["recall"] if support else None
+        precision = row["precision"] if predicted else None
+        f1 = row["f1"] if support or predicted else None
+        rows.append((name, [recall, precision, f1], support))
     return rows
 
 
-def _pictures(
-    run: Run, wanted: Any, where: str, kind: str, drawn: Collection[str]
-) -> list[dict[str, str]]:
-    found = []
-    for name, (title, text) in wanted.items():
-        if name in drawn:
-            content = (run.folder / where.format(name)).read_bytes()
-            if kind == "png" and len(content) > LARGE:
-                address = _data_address(_as_webp(content), "webp")
-            else:
-                address = _data_address(content, kind)
-            found.append({"name": name, "title": title, "text": text, "address": address})
-    return found
-
-
-def _as_webp(content: bytes) -> bytes:
-    """A picture of photos in a tenth of the bytes."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(content)) as picture:
-        buffer = io.BytesIO()
-        picture.convert("RGB").save(buffer, "WEBP", quality=85)
-    return buffer.getvalue()
-
-
-def _mistakes(run: Run, data: Data) -> tuple[list[dict[str, Any]], int]:
-    """Wrongly answered test images, surest first, and how many there are in all."""
-    arrays = run.predictions()
-    probabilities, labels = arrays["test_probabilities"], arrays["test_labels"]
-    answers = probabilities.argmax(1)
-    wrong = np.flatnonzero(answers != labels)
-    wrong = wrong[np.argsort(-probabilities.max(1)[wrong], kind="stable")]
-    rows = [
-        {
-            "index": int(i),
-            "true": int(labels[i]),
-            "guess": int(answers[i]),
-            "probability": float(probabilities[i].max()),
-            "address": _thumbnail(data.test_images[i]),
-        }
-        for i in wrong[:MAX_MISTAKES]
-    ]
-    return rows, len(wrong)
-
-
-def _thumbnail(image: np.ndarray) -> str:
-    from PIL import Image
-
-    picture = Image.fromarray(as_rgb(image))
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    if image.squeeze().ndim == 2:
-        picture = picture.convert("L")
+def _chart_url(run: Run, chart: Chart) -> str:
+    if not chart.is_sheet:
+        return _data_url(run.plot_path(chart.name, "svg").read_bytes(), "svg+xml")
+    png = run.plot_path(chart.name).read_bytes()
+    if len(png) <= MAX_PNG:
+        return _data_url(png, "png")
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return _data_address(buffer.getvalue(), "png")
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").save(buffer, "WEBP", quality=85)
+    return _data_url(buffer.getvalue(), "webp")
 
 
-def _data_address(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+def _thumbnail_url(pixels: np.ndarray) -> str:
+    image = Image.fromarray(as_rgb(pixels))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    if pixels.squeeze().ndim == 2:
+        image = image.convert("L")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return _data_url(buffer.getvalue(), "png")
+
+
+def _data_url(content: bytes, subtype: str) -> str:
+    return f"data:image/{subtype};base64,{base64.b64encode(content).decode()}"

@@ -1,27 +1,63 @@
-"""Pictures made of images: samples, answers, mistakes, heat, and the map of embeddings."""
+"""Sheets of images: samples, predictions, Grad-CAM, embeddings, and what an audit lists."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.colors import to_rgb
-from matplotlib.style import library
+from matplotlib.figure import Figure
+from PIL import Image
 
 from fashion_cnn.data.dataset import Data
-from fashion_cnn.report.style import DARK_RED, GREY, RED, STYLE, as_rgb, new_figure
+from fashion_cnn.report.results import RunResults
+from fashion_cnn.report.style import (
+    DARK_RED,
+    HALO,
+    PALETTE,
+    RED,
+    STYLE,
+    add_note,
+    as_rgb,
+    new_figure,
+)
 
-COUNT = 24
-CANVAS = 1400, 1050  # pixels of the map
+MAX_IMAGES = 24  # on a sheet of predictions
+MAX_SUSPECTS = 64
+MAX_DUPLICATES = 40
+PAIRS_PER_ROW = 10
+MAP_SIZE = 1400, 1050  # width and height of the embedding map, pixels
+MAP_TILE = 32  # side of an image on it, pixels
 
 
 @matplotlib.rc_context(STYLE)
-def samples(data: Data) -> Any:
-    """A sheet with ten training images of each class, a row a class, as a Matplotlib figure."""
-    rows = [np.flatnonzero(data.train_labels == k)[:10] for k in range(len(data.class_names))]
-    tiles = [[as_rgb(data.train_images[i]) for i in row] for row in rows]
-    return mosaic(tiles, data.class_names, "Ten training images of each class")
+def samples(data: Data) -> Figure:
+    """Ten training images of each class, one class a row."""
+    tiles = []
+    for label in range(len(data.class_names)):
+        index = np.flatnonzero(data.train_labels == label)[:10]
+        tiles.append([as_rgb(image) for image in data.train_images[index]])
+    return _image_grid(tiles, data.class_names, "Ten training images of each class")
+
+
+def first_predictions(results: RunResults) -> Figure:
+    """The first test images."""
+    return _predictions_at(results, np.arange(len(results.labels)))
+
+
+def confident_mistakes(results: RunResults) -> Figure:
+    """The misclassified test images with the highest probabilities."""
+    return _predictions_at(results, results.mistakes, "Most confident mistakes")
+
+
+def least_confident(results: RunResults) -> Figure:
+    """The test images with the lowest probabilities."""
+    return _predictions_at(results, results.by_confidence[::-1], "Least confident predictions")
+
+
+def _predictions_at(results: RunResults, index: np.ndarray, title: str = "") -> Figure:
+    index = index[:MAX_IMAGES]  # before the images are copied, which may be large
+    images, labels = results.images[index], results.labels[index]
+    return predictions(images, labels, results.probabilities[index], results.class_names, title)
 
 
 @matplotlib.rc_context(STYLE)
@@ -30,200 +66,165 @@ def predictions(
     labels: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
-    index: Any = None,
-    title: str | None = None,
-    *,
-    columns: int = 6,
-    truth: str = "is",
-) -> Any:
-    """Images with the predicted class and its probability, mistakes marked.
+    title: str = "",
+) -> Figure:
+    """The first 24 images with predicted class and probability; mistakes show the true class, too.
 
     Args:
         images: uint8 (n, height, width[, channels]).
         labels: integers (n,).
         probabilities: float (n, classes).
         class_names: one a class.
-        index: which images; the first 24 without.
-        title: of the sheet; the score without.
-        columns: images in a row.
-        truth: the word before the label.
+        title: of the sheet. Default: how many of the images are classified correctly.
 
     Returns:
         A Matplotlib figure.
     """
-    chosen = list(range(min(COUNT, len(images)))) if index is None else list(index)
-    right = int((probabilities[chosen].argmax(1) == labels[chosen]).sum())
-    score = f"The first {len(chosen)} test images: {right} right, {len(chosen) - right} wrong"
-    rows = max(1, -(-len(chosen) // columns))
-    figure = new_figure(columns * 1.55, rows * 1.9 + 0.6)
-    figure.suptitle(title or score, x=0.02, ha="left", weight="bold")
-    for i, axis in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
-        if i >= len(chosen):
-            axis.set_visible(False)
-            continue
-        k = chosen[i]
-        guess, label = int(probabilities[k].argmax()), int(labels[k])
-        note = "" if guess == label else f"{truth} {class_names[label]}"
-        axis.imshow(as_rgb(images[k]))
-        _caption(axis, f"{class_names[guess]} {probabilities[k, guess]:.0%}", note)
+    captions = []
+    for label, row in zip(labels[:MAX_IMAGES], probabilities, strict=False):
+        predicted = row.argmax()
+        note = f"true: {class_names[label]}" if predicted != label else ""
+        captions.append((f"{class_names[predicted]} {row[predicted]:.0%}", note))
+    wrong = sum(note != "" for _, note in captions)
+    score = f"The first {len(captions)} test images: {len(captions) - wrong} correct, {wrong} wrong"
+    return _captioned_images(images, captions, title or score, columns=6)
+
+
+@matplotlib.rc_context(STYLE)
+def suspects(rows: Sequence[dict[str, str]], data: Data, split: str) -> Figure:
+    """The first 64 probable label errors of a split, from its rows of `suspects.csv`."""
+    images = data.train_images if split == "train" else data.test_images
+    captions = []
+    shown = rows[:MAX_SUSPECTS]
+    for row in shown:
+        note = f"label: {row['label']}" if row["label"] != row["suggested"] else ""
+        captions.append((f"{row['suggested']} {float(row['probability']):.0%}", note))
+    title = f"Probable label errors: {len(shown)} of {len(rows):,} in the {split} split"
+    index = [int(row["index"]) for row in shown]
+    return _captioned_images(images[index], captions, title, columns=8)
+
+
+@matplotlib.rc_context(STYLE)
+def duplicates(rows: Sequence[dict[str, str]], data: Data) -> Figure:
+    """The first 40 near-duplicates of `duplicates.csv`: a test image above its training image."""
+    tiles, row_names = [], []
+    for start in range(0, min(len(rows), MAX_DUPLICATES), PAIRS_PER_ROW):
+        pairs = rows[start : start + PAIRS_PER_ROW]
+        tiles.append([as_rgb(data.test_images[int(pair["test_index"])]) for pair in pairs])
+        tiles.append([as_rgb(data.train_images[int(pair["train_index"])]) for pair in pairs])
+        row_names += ["test", "train"]
+    return _image_grid(tiles, row_names, "Near-duplicates in the test and train splits")
+
+
+@matplotlib.rc_context(STYLE)
+def gradcam(results: RunResults) -> Figure:
+    """Grad-CAM over test images, one true class a row; wrong predictions are written below."""
+    index = results.explanations["gradcam_index"]
+    heatmaps = dict(zip(index, results.explanations["gradcam"], strict=True))
+    tiles, notes = [], []
+    for label in range(len(results.class_names)):
+        row = index[results.labels[index] == label]
+        tiles.append([_overlay(results.images[i], heatmaps[i]) for i in row])
+        predicted = results.predicted[row]
+        notes.append(["" if k == label else f"✗ {results.class_names[k]}" for k in predicted])
+    title = "Grad-CAM: evidence for the predicted class in red"
+    return _image_grid(tiles, results.class_names, title, notes)
+
+
+def _overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """A heatmap in red over an image in grey, on which the red can be told from its colors."""
+    share = 0.8 * heatmap[..., np.newaxis] / 255
+    grey = as_rgb(image).mean(2, keepdims=True)
+    return ((1 - share) * grey + share * 255 * np.array(to_rgb(RED))).astype(np.uint8)
+
+
+@matplotlib.rc_context(STYLE)
+def embedding_map(results: RunResults) -> Figure:
+    """Test images at their t-SNE coordinates; where they would overlap, some are only dots."""
+    index, coordinates = results.explanations["map_index"], results.explanations["map"]
+    images, labels = results.images[index], results.labels[index]
+    colors = np.array([to_rgb(PALETTE[k % len(PALETTE)]) for k in range(len(results.class_names))])
+    low, high = coordinates.min(0), coordinates.max(0)
+    free = np.array(MAP_SIZE) - MAP_TILE
+    points = (coordinates - low) / np.maximum(high - low, 1e-9) * free + MAP_TILE / 2
+    canvas = np.ones((*MAP_SIZE[::-1], 3))
+    occupied = set()
+    for (x, y), image, label in zip(points, images, labels, strict=True):
+        cell = int(x // (0.8 * MAP_TILE)), int(y // (0.8 * MAP_TILE))
+        if cell not in occupied:
+            occupied.add(cell)
+            _stamp(canvas, image, int(x), int(y), colors[label])
+    figure = new_figure(10, 8)
+    ax = figure.subplots()
+    ax.scatter(*points.T, s=3, color=colors[labels], alpha=0.5, linewidths=0, rasterized=True)
+    ax.imshow(canvas, interpolation="antialiased")
+    for label in np.unique(labels):
+        x, y = np.median(points[labels == label], axis=0)
+        name = results.class_names[label]
+        ax.text(x, y, name, ha="center", va="center", weight="bold", path_effects=HALO)
+    ax.set_axis_off()
+    ax.set_title(f"t-SNE of the embeddings of {len(images):,} test images")
+    add_note(figure, "Color: true class. Only distances within a cluster are meaningful.")
     return figure
 
 
-def _caption(axis: Any, answer: str, note: str) -> None:
-    """The answer above, in red with a note below where it was wrong."""
-    colour, edge, width = (DARK_RED, RED, 2.5) if note else ("black", "#bbbbbb", 0.8)
-    text = {"fontsize": 9, "pad": 4, "loc": "center", "color": colour}
-    weight = "bold" if note else "normal"
-    axis.set_title(f"{'✗ ' if note else ''}{answer}", weight=weight, **text)
-    axis.set_xlabel(note, fontsize=9, color=DARK_RED, labelpad=3)
-    for spine in axis.spines.values():
-        spine.set(visible=True, color=edge, linewidth=width)
+def _stamp(canvas: np.ndarray, image: np.ndarray, x: int, y: int, color: np.ndarray) -> None:
+    """Print an image's dark parts onto the canvas around (x, y) in a color; white stays."""
+    tile = Image.fromarray(as_rgb(image)).resize((MAP_TILE, MAP_TILE))
+    top, left = y - MAP_TILE // 2, x - MAP_TILE // 2
+    part = canvas[top : top + MAP_TILE, left : left + MAP_TILE]
+    darkness = 1 - np.asarray(tile).mean(2, keepdims=True)[: part.shape[0], : part.shape[1]] / 255
+    part[:] = np.minimum(part, 1 - darkness * (1 - color * 0.85))
 
 
-@matplotlib.rc_context(STYLE)
-def heat(
-    images: np.ndarray,
-    labels: np.ndarray,
-    answers: np.ndarray,
-    warmth: np.ndarray,
-    class_names: Sequence[str],
-) -> Any:
-    """Grad-CAM over images, a row a true class; the redder, the more a place says for the answer.
-
-    Args:
-        images: uint8 (n, height, width[, channels]).
-        labels: integers (n,).
-        answers: integers (n,), the predicted classes.
-        warmth: uint8 (n, height, width).
-        class_names: one a class.
-
-    Returns:
-        A Matplotlib figure; wrong answers are written below their images.
-    """
-    ink = 255 * np.array(to_rgb(RED))
-
-    def tile(i: int) -> np.ndarray:
-        share = 0.8 * warmth[i][..., np.newaxis] / 255
-        grey = as_rgb(images[i]).mean(2, keepdims=True)  # on colours the heat could not be told
-        return ((1 - share) * grey + share * ink).astype(np.uint8)
-
-    rows = [np.flatnonzero(labels == k).tolist() for k in range(len(class_names))]
-    notes = [
-        ["" if answers[i] == labels[i] else f"✗ {class_names[answers[i]]}" for i in r] for r in rows
-    ]
-    tiles = [[tile(i) for i in row] for row in rows]
-    return mosaic(tiles, class_names, "Where the network looks (Grad-CAM)", notes)
+def _captioned_images(
+    images: np.ndarray, captions: Sequence[tuple[str, str]], title: str, columns: int
+) -> Figure:
+    """As many images as captions: a text above, and one below that marks the image as wrong."""
+    rows = max(1, -(-len(captions) // columns))
+    figure = new_figure(columns * 1.55, rows * 1.9 + 0.6)
+    figure.suptitle(title, x=0.02, ha="left", weight="bold")
+    all_axes = figure.subplots(rows, columns, squeeze=False).flat
+    for ax in all_axes[len(captions) :]:
+        ax.set_visible(False)
+    for ax, image, (caption, note) in zip(all_axes, images, captions, strict=False):
+        color, edge, width = (DARK_RED, RED, 2.5) if note else ("black", "#bbbbbb", 0.8)
+        text = {"fontsize": 9, "color": color, "weight": "bold" if note else "normal"}
+        ax.set_title(f"✗ {caption}" if note else caption, loc="center", pad=4, **text)
+        ax.set_xlabel(note, fontsize=9, color=DARK_RED, labelpad=3)
+        ax.imshow(as_rgb(image))
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        for spine in ax.spines.values():
+            spine.set(visible=True, color=edge, linewidth=width)
+    return figure
 
 
-@matplotlib.rc_context(STYLE)
-def pairs(images: np.ndarray, others: np.ndarray, names: tuple[str, str], title: str) -> Any:
-    """Pairs of images one above the other, ten pairs in a row, as a Matplotlib figure.
-
-    Args:
-        images: uint8 (n, height, width[, channels]).
-        others: as many, of the same size.
-        names: what the upper and the lower ones are.
-        title: of the sheet.
-    """
-    rows = []
-    for start in range(0, len(images), 10):
-        rows += [[as_rgb(x) for x in half[start : start + 10]] for half in (images, others)]
-    return mosaic(rows, names * (len(rows) // 2), title)
-
-
-@matplotlib.rc_context(STYLE)
-def mosaic(
+def _image_grid(
     tiles: Sequence[Sequence[np.ndarray]],
-    row_names: Sequence[str],
+    row_names: Iterable[str],
     title: str,
-    notes: Sequence[Sequence[str]] | None = None,
-) -> Any:
-    """Rows of images with a name each, and a word below an image where there is one.
-
-    Args:
-        tiles: rows of uint8 (height, width, 3), all of one size.
-        row_names: one a row.
-        title: of the sheet.
-        notes: rows of words, as many as tiles.
-
-    Returns:
-        A Matplotlib figure.
-    """
+    notes: Sequence[Sequence[str]] = (),
+) -> Figure:
+    """Rows of images uint8 (height, width, 3) of one size, with a text below each if given."""
     columns = max(1, max(len(row) for row in tiles))
     height, width, _ = next(tile for row in tiles for tile in row).shape
-    gap_y, gap_x = (round(height * (0.3 if notes else 0.12)), round(width * 0.12))
-    high, wide = height + gap_y, width + gap_x
-    canvas = np.full((len(tiles) * high, columns * wide, 3), 255, np.uint8)
-    figure = new_figure(1.6 + 0.85 * columns, 0.7 + 0.85 * len(tiles) * high / wide)
-    axis = figure.subplots()
-    for r, row in enumerate(tiles):
-        axis.text(-0.15 * width, r * high + height / 2, row_names[r], ha="right", va="center")
+    row_height = height + round(height * (0.3 if notes else 0.12))
+    column_width = width + round(width * 0.12)
+    canvas = np.full((len(tiles) * row_height, columns * column_width, 3), 255, np.uint8)
+    aspect = row_height / column_width
+    figure = new_figure(1.6 + 0.85 * columns, 0.7 + 0.85 * len(tiles) * aspect)
+    ax = figure.subplots()
+    for r, (name, row) in enumerate(zip(row_names, tiles, strict=True)):
+        top = r * row_height
+        ax.text(-0.15 * width, top + height / 2, name, ha="right", va="center")
         for c, tile in enumerate(row):
-            canvas[r * high : r * high + height, c * wide : c * wide + width] = tile
+            left = c * column_width
+            canvas[top : top + height, left : left + width] = tile
             if notes and notes[r][c]:
-                place = c * wide + width / 2, r * high + height
-                axis.text(*place, notes[r][c], ha="center", va="top", fontsize=7.5, color=DARK_RED)
-    axis.imshow(canvas)
-    axis.set_axis_off()
+                style = {"ha": "center", "va": "top", "fontsize": 7.5, "color": DARK_RED}
+                ax.text(left + width / 2, top + height, notes[r][c], **style)
+    ax.imshow(canvas)
+    ax.set_axis_off()
     figure.suptitle(title, x=0.02, ha="left", weight="bold")
     return figure
-
-
-@matplotlib.rc_context(STYLE)
-def embedding_map(
-    places: np.ndarray, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
-) -> Any:
-    """Images where the network puts them: what it finds alike is close together.
-
-    Args:
-        places: float (n, 2).
-        images: uint8 (n, height, width[, channels]).
-        labels: integers (n,), which give the colour.
-        class_names: one a class.
-
-    Returns:
-        A Matplotlib figure; of images that would cover each other one is shown, the rest are dots.
-    """
-    colours = [entry["color"] for entry in library["petroff10"]["axes.prop_cycle"]]
-    inks = np.array([to_rgb(colours[k % 10]) for k in range(len(class_names))])
-    width, height = CANVAS
-    low, high = places.min(0), places.max(0)
-    side = 32
-    spots = (places - low) / np.maximum(high - low, 1e-9) * (np.array(CANVAS) - side) + side / 2
-    canvas = np.ones((height, width, 3))
-    taken = set()
-    for (x, y), image, label in zip(spots, images, labels, strict=True):
-        cell = int(x // (side * 0.8)), int(y // (side * 0.8))
-        if cell not in taken:
-            taken.add(cell)
-            _stamp(canvas, _thumbnail(image, side), int(x), int(y), inks[label])
-    figure = new_figure(10, 8)
-    axis = figure.subplots()
-    axis.scatter(*spots.T, s=3, color=inks[labels], alpha=0.5, linewidths=0, rasterized=True)
-    axis.imshow(canvas, interpolation="antialiased")
-    halo = [patheffects.withStroke(linewidth=4, foreground="white")]
-    for k, name in enumerate(class_names):
-        if (labels == k).any():
-            place = np.median(spots[labels == k], axis=0)
-            axis.text(*place, name, ha="center", va="center", weight="bold", path_effects=halo)
-    axis.set_axis_off()
-    axis.set_title(f"{len(images):,} test images as the network arranges them (t-SNE)")
-    note = "Colour is the true class. Distances within a heap mean something, between heaps little."
-    figure.text(0.99, 0.01, note, ha="right", fontsize=8, color=GREY)
-    return figure
-
-
-def _thumbnail(image: np.ndarray, side: int) -> np.ndarray:
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(as_rgb(image)).resize((side, side))) / 255
-
-
-def _stamp(canvas: np.ndarray, tile: np.ndarray, x: int, y: int, ink: np.ndarray) -> None:
-    """Print a tile's dark parts in its class's colour, leaving what is white."""
-    half, side = len(tile) // 2, len(tile)
-    part = canvas[y - half : y - half + side, x - half : x - half + side]
-    dark = 1 - tile.mean(2, keepdims=True)[: part.shape[0], : part.shape[1]]
-    part[:] = np.minimum(part, 1 - dark * (1 - ink * 0.85))

@@ -1,4 +1,4 @@
-"""The house style of all pictures, and how they are written."""
+"""The common style of all figures, and how they are written to files."""
 
 from pathlib import Path
 from typing import Any
@@ -7,28 +7,29 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
+from matplotlib.patheffects import withStroke
+from matplotlib.style import library
+from matplotlib.ticker import MaxNLocator
 
 from fashion_cnn.files import write_atomically
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; https://jfly.uni-koeln.de/color/
+# Okabe and Ito's palette, safe for color-blind readers; https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
-DARK_RED = "#A84300"  # for small letters on white
+DARK_RED = "#A84300"  # RED with enough contrast for small text on white
+PALETTE: list[str] = library["petroff10"]["axes.prop_cycle"].by_key()["color"]
+HALO = [withStroke(linewidth=3, foreground="white")]  # for text on top of a drawing
 DPI = 150
-# for class names in scripts that Matplotlib's own font lacks, where the machine has one of these
-_OTHER_SCRIPTS = {
-    "Noto Sans CJK JP",
-    "Noto Sans",
-    "Hiragino Sans",
-    "Microsoft YaHei",
-    "Arial Unicode MS",
+# for class names in scripts that Matplotlib's own font lacks; only installed fonts are used
+_EXTRA_FONTS = {
+    *("Noto Sans CJK JP", "Noto Sans", "Hiragino Sans", "Microsoft YaHei", "Arial Unicode MS")
 }
 STYLE: Any = {
     "figure.dpi": DPI,
-    "figure.facecolor": "white",  # so that it can be read in a dark page too
+    "figure.facecolor": "white",  # readable on a dark page, too
     "font.size": 11,
-    "font.family": ["DejaVu Sans", *sorted(_OTHER_SCRIPTS & set(fontManager.get_font_names()))],
+    "font.family": ["DejaVu Sans", *sorted(_EXTRA_FONTS & set(fontManager.get_font_names()))],
     "text.parse_math": False,  # a class may be called $5
-    "svg.hashsalt": "fashion-cnn",  # the same picture gives the same file
+    "svg.hashsalt": "fashion-cnn",  # equal figures give equal files
     "figure.constrained_layout.w_pad": 0.08,
     "figure.constrained_layout.h_pad": 0.08,
     "axes.titlesize": 14,
@@ -47,24 +48,35 @@ STYLE: Any = {
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A figure of its own, in inches: no pyplot, so no window, no display and no global state."""
+    """A figure of this size in inches, without pyplot: no window, display or global state."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: Any, path: Path) -> Path:
-    """Write a figure as its ending says, whole or not at all."""
-    kind = path.suffix.removeprefix(".")
-    about = {"Date": None} if kind == "svg" else None
+def epoch_axis(ax: Any) -> None:
+    """Label the x axis as epochs, with ticks at whole numbers only."""
+    ax.set_xlabel("Epochs")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def add_note(figure: Figure, note: str) -> None:
+    """Write a note below the axes, in small grey letters."""
+    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.99, ha="right")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure atomically, in the format of the path's suffix, and return the path."""
+    suffix = path.suffix.removeprefix(".")
+    metadata = {"Date": None} if suffix == "svg" else None
     with matplotlib.rc_context(STYLE):
         return write_atomically(
-            path, lambda temporary: figure.savefig(temporary, format=kind, dpi=DPI, metadata=about)
+            path, lambda file: figure.savefig(file, format=suffix, dpi=DPI, metadata=metadata)
         )
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """An image to be looked at: uint8 (height, width, 3).
+    """An image for display: uint8 (height, width, 3).
 
-    Grey ones become negatives, so that garments are dark on white as on paper.
+    Grey images become negatives, so that garments are dark on white as on paper.
     """
     image = image.squeeze()
     return image if image.ndim == 3 else np.repeat(255 - image[..., np.newaxis], 3, axis=2)
