@@ -19,6 +19,7 @@ import typer
 
 from fashion_cnn.console import print_message, progress_bar
 from fashion_cnn.files import write_csv
+from fashion_cnn.machine import LOOPBACK_HOSTS
 from fashion_cnn.run import Run
 
 app = typer.Typer(
@@ -52,7 +53,6 @@ JobsOption = Annotated[
 ]
 
 WEIGHTS = ("imagenet", "none")  # or a path
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TOP = 3  # classes that predict prints
 MAX_SHOWN = 100  # pictures on the sheet of --show
 BEST = 5  # trials that are printed
@@ -745,7 +745,7 @@ def serve(
     secret = token.read_text(encoding="utf-8").strip() if token else None
     if secret == "":
         raise ValueError(f"{token}: empty; expected a token")
-    if host not in LOOPBACK and secret is None:
+    if host not in LOOPBACK_HOSTS and secret is None:
         print_message(
             f"Warning: whoever can reach {host} can ask; --token-file PATH lets only some"
         )
