@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 _PACKAGES = ("fashion-cnn", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy")
 
 

@@ -1,4 +1,4 @@
-"""The page of `fashion-cnn serve` in headless Chromium: pictures in, words and bars out."""
+"""The page of `fashion-cnn serve` in headless Chromium: pictures in, predictions out."""
 
 import io
 import re
@@ -24,7 +24,7 @@ def picture(form="PNG"):
 
 
 FILE = {"name": "trousers.png", "mimeType": "image/png", "buffer": picture()}
-ANSWER = Classifier.load("photo").predict(io.BytesIO(picture()))
+PREDICTION = Classifier.load("photo").predict(io.BytesIO(picture()))
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def server(serving):
 
 @pytest.fixture
 def opened(chromium, server):
-    """A function that opens the page; at the end nothing may have gone wrong or elsewhere."""
-    contexts, wrong = [], []
+    """A function that opens the page; fails on console errors and on requests to other hosts."""
+    contexts, problems = [], []
 
     def open_page(screen="wide", scheme="light", url=server):
         width, touch = SCREENS[screen]
@@ -49,52 +49,54 @@ def opened(chromium, server):
         )
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "console", lambda entry: problems.append(entry.text) if entry.type == "error" else None
+        )
+        page.on("pageerror", lambda error: problems.append(str(error)))
         page.on(
             "request",
-            lambda asked: (
+            lambda request: (
                 None
-                if asked.url.startswith((server, "data:", "blob:"))
-                else wrong.append(asked.url)
+                if request.url.startswith((server, "data:", "blob:"))
+                else problems.append(request.url)
             ),
         )
         page.goto(url)
         return page
 
-    open_page.wrong = wrong
+    open_page.problems = problems
     yield open_page
     for context in contexts:
         context.close()
-    assert not wrong
+    assert not problems
 
 
-def expect_answer(page):
-    expect(page.locator("#verdict")).to_contain_text(ANSWER.label)
+def expect_prediction(page):
+    expect(page.locator("#verdict")).to_contain_text(PREDICTION.label)
     expect(page.locator("#bars li")).to_have_count(10)
-    expect(page.locator("#bars li").first).to_contain_text(f"{100 * ANSWER.probability:.0f}")
+    expect(page.locator("#bars li").first).to_contain_text(f"{100 * PREDICTION.probability:.0f}")
     expect(page.locator("#steps figure")).to_have_count(5, timeout=30_000)
     expect(page.locator("#status")).to_be_empty()
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_chosen_file_is_answered(opened, screen, scheme):
+def test_a_chosen_file_is_classified(opened, screen, scheme):
     page = opened(screen, scheme)
     expect(page.locator("#result")).to_be_hidden()
     page.set_input_files("#file", FILE)
-    expect_answer(page)
+    expect_prediction(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("[...document.images].every((x) => x.naturalWidth > 0)")
 
 
-def test_unsure_is_said_in_words(opened):
+def test_an_unsure_prediction_says_so(opened):
     page = opened()
     page.locator("#samples button").nth(6).click()  # a shirt
     expect(page.locator("#verdict")).to_have_text(re.compile(r"^(Not sure: perhaps )?[A-Z].* \d"))
 
 
-def test_samples_by_keyboard_alone(opened):
+def test_samples_work_by_keyboard(opened):
     page = opened()
     expect(page.locator("#samples button")).to_have_count(10)
     page.keyboard.press("Tab")
@@ -107,7 +109,7 @@ def test_samples_by_keyboard_alone(opened):
     expect(page.locator("#verdict")).to_contain_text("Trouser")
     expect(page.locator("#steps figure")).to_have_count(
         3, timeout=30_000
-    )  # as the network wants it
+    )  # no steps that find the garment: the image is prepared already
 
 
 PUT = """async ([kind, bytes]) => {
@@ -122,60 +124,62 @@ PUT = """async ([kind, bytes]) => {
 
 
 @pytest.mark.parametrize("kind", ["paste", "drop"])
-def test_pasted_and_dropped_pictures_are_answered(opened, kind):
+def test_pasted_and_dropped_pictures_are_classified(opened, kind):
     page = opened()
     page.evaluate(PUT, [kind, list(picture())])
-    expect_answer(page)
+    expect_prediction(page)
 
 
-def test_what_is_no_picture_is_said(opened):
+def test_invalid_files_get_an_error_message(opened):
     page = opened()
     page.set_input_files("#file", {"name": "x.txt", "mimeType": "text/plain", "buffer": b"x"})
-    expect(page.locator("#status")).to_have_text("That is no picture; JPEG, PNG and WebP are read.")
+    expect(page.locator("#status")).to_have_text(
+        "This file is not a picture. JPEG, PNG and WebP are supported."
+    )
     page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": b"x"})
     expect(page.locator("#status")).to_contain_text("expected JPEG, PNG or WebP")
     expect(page.locator("#result")).to_be_hidden()
-    assert all("415" in said for said in opened.wrong)  # Chromium logs what is refused
-    opened.wrong.clear()
+    assert all("415" in text for text in opened.problems)  # Chromium logs error responses
+    opened.problems.clear()
 
 
-def test_only_the_newest_answer_is_shown(opened):
+def test_only_the_latest_prediction_is_shown(opened):
     page = opened()
     for k in (8, 1, 9, 1):
         page.locator("#samples button").nth(k).click()
     expect(page.locator("#verdict")).to_contain_text("Trouser")
     expect(page.locator("#steps figure")).to_have_count(3, timeout=30_000)
     expect(page.locator("#verdict")).to_contain_text("Trouser")
-    assert all("503" in said for said in opened.wrong)  # on a slow machine; it tries again
-    opened.wrong.clear()
+    assert all("503" in text for text in opened.problems)  # on a slow machine; the page tries again
+    opened.problems.clear()
 
 
-def test_what_a_screen_reader_says(opened):
+def test_accessible_names(opened):
     page = opened()
     expect(page.get_by_role("heading", name="What garment is this?")).to_be_visible()
     expect(page.get_by_label("Choose a picture")).to_be_attached()
     expect(page.get_by_role("button", name="Sample: Ankle boot")).to_be_visible()
     page.set_input_files("#file", FILE)
-    expect_answer(page)
-    expect(page.get_by_role("region", name=re.compile(ANSWER.label))).to_be_visible()
+    expect_prediction(page)
+    expect(page.get_by_role("region", name=re.compile(PREDICTION.label))).to_be_visible()
     expect(page.get_by_role("list", name="Probability of each class")).to_be_visible()
     expect(page.get_by_role("img", name="where the evidence is")).to_be_visible()
     assert page.locator("#status").get_attribute("role") == "status"
 
 
-def test_a_token_is_asked_for(chromium, serving, tmp_path):
+def test_a_token_is_requested(chromium, serving, tmp_path):
     (tmp_path / "token").write_text("secret")
     with serving("photo", "--token-file", tmp_path / "token") as (_, port, _):
         page = chromium.new_page()
         page.goto(f"http://127.0.0.1:{port}/")
-        page.get_by_label("This server wants a token").fill("wrong")
+        page.get_by_label("This server requires an access token").fill("wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#status")).to_contain_text("no right token")
-        page.get_by_label("This server wants a token").fill("secret")
+        expect(page.locator("#status")).to_contain_text("missing or wrong token")
+        page.get_by_label("This server requires an access token").fill("secret")
         page.keyboard.press("Enter")
         expect(page.locator("#samples button")).to_have_count(10)
         page.set_input_files("#file", FILE)
-        expect_answer(page)
+        expect_prediction(page)
         expect(page.locator("#token")).to_be_hidden()
         page.close()
 

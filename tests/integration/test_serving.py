@@ -1,4 +1,4 @@
-"""`fashion-cnn serve` as its clients see it: the protocol, photos, and every refusal."""
+"""`fashion-cnn serve` from a client's side: the protocol, photos, and every refusal."""
 
 import base64
 import http.client
@@ -19,18 +19,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tritonclient.http as protocol
+import tritonclient.http as triton
 from command import PROGRAM
 from PIL import Image, ImageDraw
 
 from fashion_cnn.inference.classifier import PRESET_FOLDER, Classifier
 from fashion_cnn.serving.limits import MAX_BODY_BYTES
-from fashion_cnn.serving.server import MAX_HEAD_BYTES
+from fashion_cnn.serving.server import MAX_HEADER_BYTES
 
-INFER = "/v2/models/textbook/infer"
+INFER_PATH = "/v2/models/textbook/infer"
 IMAGES = np.random.default_rng(0).integers(0, 256, (1000, 28, 28, 1), dtype=np.uint8)
 JPEG = {"Content-Type": "image/jpeg"}
-ROUNDED = 1e-4  # more than rounding does, and a tenth of what tells any two of the images apart
+TOLERANCE = 1e-4  # above rounding, and a tenth of the difference between any two images
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +43,23 @@ def server(serving):
 def classifier():
     classifier = Classifier.load("textbook")
     probabilities = classifier.probabilities(IMAGES)
-    assert np.abs(probabilities[1:] - probabilities[:-1]).max(1).min() > 10 * ROUNDED
+    assert np.abs(probabilities[1:] - probabilities[:-1]).max(1).min() > 10 * TOLERANCE
     return classifier
 
 
-def ask(port, method, path, body=None, headers=None):
-    """Status, headers and content of an answer."""
+def send(port, method, path, body=None, headers=None):
+    """Send a request; return the status, headers and content of the response."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, body, headers or {})
-        answer = connection.getresponse()
-        return answer.status, answer.headers, answer.read()
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
     finally:
         connection.close()
 
 
-def ask_json(*words, **more):
-    status, _, content = ask(*words, **more)
+def request_json(*args, **options):
+    status, _, content = send(*args, **options)
     return status, json.loads(content)
 
 
@@ -78,7 +78,7 @@ def photo(form="JPEG", mode="RGB", **how):
     return file.getvalue()
 
 
-def form_of(*parts):
+def multipart(*parts):
     """A multipart body of (name, file name, content), and its header."""
     body = b""
     for name, file, content in parts:
@@ -88,14 +88,14 @@ def form_of(*parts):
     return body + b"--X--\r\n", {"Content-Type": "multipart/form-data; boundary=X"}
 
 
-def test_the_protocols_metadata_and_health(server, classifier):
-    with protocol.InferenceServerClient(f"127.0.0.1:{server}") as client:
+def test_metadata_and_health(server, classifier):
+    with triton.InferenceServerClient(f"127.0.0.1:{server}") as client:
         assert client.is_server_live() and client.is_server_ready()
         assert client.is_model_ready("textbook")
         assert client.is_model_ready("textbook", classifier.sha256)
-        about = client.get_server_metadata()
+        metadata = client.get_server_metadata()
         model = client.get_model_metadata("textbook", classifier.sha256)
-    assert (about["name"], about["extensions"]) == ("fashion-cnn", ["binary_tensor_data"])
+    assert (metadata["name"], metadata["extensions"]) == ("fashion-cnn", ["binary_tensor_data"])
     assert model == {
         "name": "textbook",
         "versions": [classifier.sha256],
@@ -108,30 +108,32 @@ def test_the_protocols_metadata_and_health(server, classifier):
 @pytest.mark.parametrize("count", [1, 1000])
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("named", [True, False])
-def test_a_stock_client_gets_the_models_answers(server, classifier, count, binary, named):
+def test_a_triton_client_gets_the_models_probabilities(server, classifier, count, binary, named):
     images = IMAGES[:count]
-    given = protocol.InferInput("pixels", images.shape, "UINT8")
-    given.set_data_from_numpy(images, binary_data=binary)
-    outputs = [protocol.InferRequestedOutput("probabilities", binary_data=binary)]
-    with protocol.InferenceServerClient(f"127.0.0.1:{server}") as client:
-        answer = client.infer(
-            "textbook", [given], request_id="käse", outputs=outputs if named else None
+    tensor = triton.InferInput("pixels", images.shape, "UINT8")
+    tensor.set_data_from_numpy(images, binary_data=binary)
+    outputs = [triton.InferRequestedOutput("probabilities", binary_data=binary)]
+    with triton.InferenceServerClient(f"127.0.0.1:{server}") as client:
+        response = client.infer(
+            "textbook", [tensor], request_id="käse", outputs=outputs if named else None
         )
-    told = answer.get_response()
-    assert (told["model_name"], told["model_version"]) == ("textbook", classifier.sha256)
-    assert told["id"] == "käse"
-    found = answer.as_numpy("probabilities")
-    np.testing.assert_allclose(found, classifier.probabilities(images), atol=ROUNDED)
+    body_json = response.get_response()
+    assert (body_json["model_name"], body_json["model_version"]) == ("textbook", classifier.sha256)
+    assert body_json["id"] == "käse"
+    received = response.as_numpy("probabilities")
+    np.testing.assert_allclose(received, classifier.probabilities(images), atol=TOLERANCE)
 
 
-def test_many_clients_at_once_each_get_their_own(server, classifier):
+def test_concurrent_clients_each_get_their_own_results(server, classifier):
     expected = classifier.probabilities(IMAGES)
 
     def one(k):
-        status, told = ask_json(server, "POST", INFER, infer_body(IMAGES[k : k + 1 + k % 3]))
-        assert status == 200, told
-        found = np.array(told["outputs"][0]["data"]).reshape(-1, 10)
-        np.testing.assert_allclose(found, expected[k : k + 1 + k % 3], atol=ROUNDED)
+        status, body_json = request_json(
+            server, "POST", INFER_PATH, infer_body(IMAGES[k : k + 1 + k % 3])
+        )
+        assert status == 200, body_json
+        received = np.array(body_json["outputs"][0]["data"]).reshape(-1, 10)
+        np.testing.assert_allclose(received, expected[k : k + 1 + k % 3], atol=TOLERANCE)
 
     with ThreadPoolExecutor(16) as pool:
         assert len(list(pool.map(one, range(200)))) == 200
@@ -140,33 +142,39 @@ def test_many_clients_at_once_each_get_their_own(server, classifier):
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "error"),
     [
-        ("GET", "/v2/models/other", None, 404, "no model other; there is textbook"),
+        ("GET", "/v2/models/other", None, 404, "no model other; available is textbook"),
         ("GET", "/v2/models/textbook/versions/1/ready", None, 404, "textbook, version 1"),
         ("POST", "/v2/models/other/infer", infer_body(IMAGES[:1]), 404, "no model other"),
-        ("POST", INFER, "", 400, "not JSON"),
-        ("POST", INFER, "{}", 400, "inputs: got None"),
-        ("POST", INFER, infer_body(IMAGES[:1], datatype="FP32"), 400, "expected 'UINT8'"),
-        ("POST", INFER, infer_body(IMAGES[0]), 400, "expected [n, 28, 28, 1]"),
-        ("POST", INFER, infer_body(IMAGES[:1], data=[float("nan")] * 784), 400, "NaN is no JSON"),
-        ("POST", INFER, infer_body(IMAGES[:1], data=[0.5] * 784), 400, "whole numbers 0..255"),
-        ("GET", INFER, None, 405, "Method Not Allowed"),
+        ("POST", INFER_PATH, "", 400, "not JSON"),
+        ("POST", INFER_PATH, "{}", 400, "inputs: got {}; Field required"),
+        ("POST", INFER_PATH, infer_body(IMAGES[:1], datatype="FP32"), 400, "expected 'UINT8'"),
+        ("POST", INFER_PATH, infer_body(IMAGES[0]), 400, "expected [n, 28, 28, 1]"),
+        ("POST", INFER_PATH, infer_body(IMAGES[:1], data=[float("nan")] * 784), 400, "not JSON"),
+        (
+            "POST",
+            INFER_PATH,
+            infer_body(IMAGES[:1], data=[0.5] * 784),
+            400,
+            "integers from 0 to 255",
+        ),
+        ("GET", INFER_PATH, None, 405, "Method Not Allowed"),
         ("PUT", "/predict", "x", 405, "Method Not Allowed"),
         ("GET", "/nothing/here", None, 404, "Not Found"),
         ("GET", "/static/../app.py", None, 404, "Not Found"),
         ("GET", "/static/%2e%2e/app.py", None, 404, "Not Found"),
     ],
 )
-def test_errors_are_as_the_protocol_wants_them(server, method, path, body, status, error):
-    found, told = ask_json(server, method, path, body)
-    assert found == status
-    assert list(told) == ["error"] and error in told["error"]
+def test_errors_follow_the_protocol(server, method, path, body, status, error):
+    received, body_json = request_json(server, method, path, body)
+    assert received == status
+    assert list(body_json) == ["error"] and error in body_json["error"]
 
 
 @pytest.mark.parametrize("length", ["x", "-1", "0", "99999999", "1e3"])
-def test_a_wrong_length_of_json_is_refused(server, length):
+def test_a_wrong_json_length_is_refused(server, length):
     headers = {"Inference-Header-Content-Length": length}
-    status, told = ask_json(server, "POST", INFER, b"{}", headers=headers)
-    assert status == 400 and "inference-header-content-length" in told["error"]
+    status, body_json = request_json(server, "POST", INFER_PATH, b"{}", headers=headers)
+    assert status == 400 and "inference-header-content-length" in body_json["error"]
 
 
 def exif_rotated():
@@ -210,35 +218,37 @@ PHOTOS["of one pixel"] = one_pixel.getvalue()
 
 
 @pytest.mark.parametrize("content", PHOTOS.values(), ids=PHOTOS)
-def test_photos_get_the_command_lines_answers(server, classifier, content):
+def test_photos_get_the_same_predictions_as_from_python(server, classifier, content):
     expected = classifier.predict(io.BytesIO(content))
-    for body, headers in ((content, JPEG), form_of(("file", "photo.jpg", content))):
-        status, told = ask_json(server, "POST", "/predict", body, headers)
+    for body, headers in ((content, JPEG), multipart(("file", "photo.jpg", content))):
+        status, body_json = request_json(server, "POST", "/predict", body, headers)
         assert status == 200
-        assert (told["label"], told["verdict"], told["note"]) == (
+        assert (body_json["label"], body_json["verdict"], body_json["note"]) == (
             expected.label,
             expected.verdict,
             expected.note,
         )
-        best = [(x["label"], pytest.approx(x["probability"], abs=ROUNDED)) for x in told["top"]]
+        best = [
+            (x["label"], pytest.approx(x["probability"], abs=TOLERANCE)) for x in body_json["top"]
+        ]
         assert best == list(expected.probabilities.items())[:3]
-        assert told["version"] == classifier.sha256
-        assert set(told["milliseconds"]) == {"prepare", "model"}
-        seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(told["seen"]))))
+        assert body_json["version"] == classifier.sha256
+        assert set(body_json["milliseconds"]) == {"prepare", "model"}
+        seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(body_json["seen"]))))
         np.testing.assert_array_equal(seen, classifier.prepare(io.BytesIO(content)).pixels[..., 0])
 
 
-def test_an_explanation_shows_every_step(server):
-    status, told = ask_json(server, "POST", "/predict?explain=true&top=10", photo(), JPEG)
-    assert status == 200 and len(told["top"]) == 10
-    assert [step["caption"] for step in told["steps"]] == [
+def test_an_explanation_has_every_step(server):
+    status, body_json = request_json(server, "POST", "/predict?explain=true&top=10", photo(), JPEG)
+    assert status == 200 and len(body_json["top"]) == 10
+    assert [step["caption"] for step in body_json["steps"]] == [
         "the picture",
         "how surely garment",
         "the garment, cut out",
         "the network sees 28x28",
         "where the evidence is",
     ]
-    for step in told["steps"]:
+    for step in body_json["steps"]:
         assert Image.open(io.BytesIO(base64.b64decode(step["png"]))).format == "PNG"
 
 
@@ -253,8 +263,8 @@ def huge_png():
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"\x00" * 5) + b"\0" * 24
 
 
-MANY = form_of(*[(f"part{k}", None, b"x") for k in range(10_000)])
-FILES = form_of(*[("file", f"{k}.jpg", b"x") for k in range(100)])
+MANY = multipart(*[(f"part{k}", None, b"x") for k in range(10_000)])
+FILES = multipart(*[("file", f"{k}.jpg", b"x") for k in range(100)])
 
 
 @pytest.mark.parametrize(
@@ -274,63 +284,69 @@ FILES = form_of(*[("file", f"{k}.jpg", b"x") for k in range(100)])
         (b"\xff\xd8\xff" + b"\0" * 100, JPEG, 400, ""),
         (b"x" * (MAX_BODY_BYTES + 1), JPEG, 413, "more than 16,777,216 bytes"),
         (photo(), {"Content-Encoding": "gzip"}, 415, "Content-Encoding"),
-        (*form_of(("file", None, b"text")), 400, "no file; expected one, named 'file'"),
-        (*form_of(("picture", "x.jpg", photo())), 400, "no file; expected one, named 'file'"),
-        (*form_of(("file", "x.jpg", b"")), 400, "an empty body"),
+        (*multipart(("file", None, b"text")), 400, "no file; expected one in the field 'file'"),
+        (
+            *multipart(("picture", "x.jpg", photo())),
+            400,
+            "no file; expected one in the field 'file'",
+        ),
+        (*multipart(("file", "x.jpg", b"")), 400, "an empty body"),
         (*MANY, 400, "Too many fields"),
         (*FILES, 400, "Too many files"),
         (b"junk", {"Content-Type": "multipart/form-data; boundary=X"}, 400, "form:"),
         (b"junk", {"Content-Type": "multipart/form-data"}, 400, "form:"),
     ],
 )
-def test_what_is_no_photo_is_refused(server, body, headers, status, error):
-    found, told = ask_json(server, "POST", "/predict", body, headers)
-    assert found == status, told
-    assert list(told) == ["error"] and error in told["error"]
-    assert len(told["error"]) < 300 and "/" not in told["error"].replace("image/", "")
+def test_invalid_photos_are_refused(server, body, headers, status, error):
+    received, body_json = request_json(server, "POST", "/predict", body, headers)
+    assert received == status, body_json
+    assert list(body_json) == ["error"] and error in body_json["error"]
+    assert len(body_json["error"]) < 300 and "/" not in body_json["error"].replace("image/", "")
 
 
 @pytest.mark.parametrize("query", ["top=0", "top=x", "top=1001", "explain=perhaps"])
-def test_a_wrong_question_is_refused(server, query):
-    status, told = ask_json(server, "POST", f"/predict?{query}", photo(), JPEG)
-    assert status == 400 and told["error"].startswith("query." + query.split("=")[0])
+def test_invalid_query_parameters_are_refused(server, query):
+    status, body_json = request_json(server, "POST", f"/predict?{query}", photo(), JPEG)
+    assert status == 400 and body_json["error"].startswith("query." + query.split("=")[0])
 
 
 def test_file_names_are_never_used(server, tmp_path):
     before = {path for path in Path.cwd().iterdir()}
     for name in ("../../x", "/etc/passwd", "a\0b", "..\\x", "x" * 5000):
-        status, told = ask_json(server, "POST", "/predict", *form_of(("file", name, photo())))
-        assert status in (200, 400), told
+        status, body_json = request_json(
+            server, "POST", "/predict", *multipart(("file", name, photo()))
+        )
+        assert status in (200, 400), body_json
     assert {path for path in Path.cwd().iterdir()} == before
 
 
-def raw(port, *parts, pause=0.0):
-    """What the server says to bytes that are sent one after the other."""
+def send_raw(port, *parts, pause=0.0):
+    """Send bytes one part after the other; return the whole response."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         try:
             for part in parts:
                 connection.sendall(part)
                 time.sleep(pause)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it has said so already
-        answer = b""
+            pass  # the server has responded and closed already
+        response = b""
         try:
             while part := connection.recv(1 << 16):
-                answer += part
+                response += part
         except ConnectionResetError:
             pass
-    return answer
+    return response
 
 
-def test_a_body_of_unknown_length_is_bounded_too(server):
+def test_a_chunked_body_is_limited_too(server):
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
-    answer = raw(server, head, *[chunk] * 40, b"0\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 413 ") and b"connection: close" in answer
+    response = send_raw(server, head, *[chunk] * 40, b"0\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 413 ") and b"connection: close" in response
 
 
 @pytest.mark.slow
-def test_slow_clients_are_sent_away(server):
+def test_slow_clients_are_disconnected(server):
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
     slow = {
         "nothing": (b"",),
@@ -341,57 +357,57 @@ def test_slow_clients_are_sent_away(server):
     }
     began = time.monotonic()
     with ThreadPoolExecutor(len(slow)) as pool:
-        answers = list(pool.map(lambda parts: raw(server, *parts, pause=0.5), slow.values()))
+        responses = list(pool.map(lambda parts: send_raw(server, *parts, pause=0.5), slow.values()))
     assert 29 < time.monotonic() - began < 60
-    for name, answer in zip(slow, answers, strict=True):
-        assert answer.startswith(b"HTTP/1.1 408 "), name
-        assert b'{"error": "' in answer, name
-    assert ask(server, "GET", "/v2/health/live")[0] == 200
+    for name, response in zip(slow, responses, strict=True):
+        assert response.startswith(b"HTTP/1.1 408 "), name
+        assert list(json.loads(response.partition(b"\r\n\r\n")[2])) == ["error"], name
+    assert send(server, "GET", "/v2/health/live")[0] == 200
 
 
-def test_a_head_is_bounded(server):
-    answer = raw(server, b"GET / HTTP/1.1\r\nX: " + b"x" * (MAX_HEAD_BYTES + 1000))
-    assert answer.startswith(b"HTTP/1.1 431 ")
+def test_the_headers_size_is_limited(server):
+    response = send_raw(server, b"GET / HTTP/1.1\r\nX: " + b"x" * (MAX_HEADER_BYTES + 1000))
+    assert response.startswith(b"HTTP/1.1 431 ")
 
 
 @pytest.mark.parametrize(
     "junk", [b"\x16\x03\x01" + b"\0" * 50, b"hello\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
 )
-def test_what_is_no_http_is_refused(server, junk):
-    assert raw(server, junk).startswith(b"HTTP/1.1 400 ")
+def test_invalid_http_is_refused(server, junk):
+    assert send_raw(server, junk).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_client_that_leaves_leaves_nothing_behind(server):
+def test_disconnected_clients_leave_no_state(server):
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
     for _ in range(50):
         with socket.create_connection(("127.0.0.1", server)) as connection:
             connection.sendall(head + b"x" * 1000)
-    assert ask_json(server, "POST", "/predict", photo(), JPEG)[0] == 200
+    assert request_json(server, "POST", "/predict", photo(), JPEG)[0] == 200
 
 
-def test_every_answer_has_its_headers(server):
+def test_every_response_has_the_security_headers(server):
     for method, path in (("GET", "/"), ("GET", "/v2"), ("GET", "/nothing"), ("POST", "/predict")):
-        _, headers, _ = ask(server, method, path)
+        _, headers, _ = send(server, method, path)
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "access-control-allow-origin" not in headers
         assert "server" not in headers
-    _, headers, _ = ask(server, "GET", "/docs")
+    _, headers, _ = send(server, "GET", "/docs")
     assert "'unsafe-eval'" not in headers["content-security-policy"]
 
 
-def test_the_metrics_count(server):
+def test_metrics_are_counted(server):
     def figures():
-        _, headers, content = ask(server, "GET", "/metrics")
+        _, headers, content = send(server, "GET", "/metrics")
         assert headers["content-type"].startswith("text/plain")
         lines = [line for line in content.decode().splitlines() if not line.startswith("#")]
         return {key: float(value) for key, value in (line.rsplit(" ", 1) for line in lines)}
 
     before = figures()
-    ask(server, "POST", INFER, infer_body(IMAGES[:5]))
-    ask(server, "POST", "/predict", b"no photo", JPEG)
-    told = ask_json(server, "POST", "/predict", photo(), JPEG)[1]
+    send(server, "POST", INFER_PATH, infer_body(IMAGES[:5]))
+    send(server, "POST", "/predict", b"no photo", JPEG)
+    body_json = request_json(server, "POST", "/predict", photo(), JPEG)[1]
     after = figures()
     more = {key: after[key] - before.get(key, 0) for key in after}
     infer = "/v2/models/{name}/infer"
@@ -401,43 +417,43 @@ def test_the_metrics_count(server):
     assert more['fashion_cnn_request_seconds_count{path="/predict"}'] == 2
     assert sum(v for k, v in more.items() if k.startswith("fashion_cnn_predictions_total")) == 6
     assert more["fashion_cnn_input_brightness_count"] == 6
-    assert more[f'fashion_cnn_verdicts_total{{verdict="{told["verdict"]}"}}'] == 1
+    assert more[f'fashion_cnn_verdicts_total{{verdict="{body_json["verdict"]}"}}'] == 1
 
 
-def test_a_token_is_asked_for(serving, tmp_path):
+def test_a_token_is_required(serving, tmp_path):
     (tmp_path / "token").write_text("  pässwort\n")
     with serving("textbook", "--token-file", tmp_path / "token") as (_, port, log):
         for path in ("/", "/static/style.css", "/v2/health/live", "/v2/health/ready", "/docs"):
-            assert ask(port, "GET", path)[0] == 200
+            assert send(port, "GET", path)[0] == 200
         for method, path in (("GET", "/v2"), ("GET", "/metrics"), ("POST", "/predict")):
             for wrong in (
                 {},
                 {"Authorization": "Bearer x"},
                 {"Authorization": "pässwort".encode()},
             ):
-                status, headers, content = ask(port, method, path, None, wrong)
+                status, headers, content = send(port, method, path, None, wrong)
                 assert status == 401 and headers["www-authenticate"] == "Bearer"
                 assert "error" in json.loads(content)
         right = {"Authorization": "Bearer pässwort".encode()}
-        assert ask(port, "GET", "/v2", headers=right)[0] == 200
-        assert ask(port, "POST", "/predict", photo(), {**right, **JPEG})[0] == 200
+        assert send(port, "GET", "/v2", headers=right)[0] == 200
+        assert send(port, "POST", "/predict", photo(), {**right, **JPEG})[0] == 200
         assert "pässwort" not in log.read_text()
 
 
-def test_pages_elsewhere_ask_only_if_they_may(serving):
+def test_only_allowed_origins_get_cors_headers(serving):
     elsewhere = {"Origin": "https://shop.example"}
     with serving("textbook", "--allow-origin", "https://shop.example") as (_, port, _):
-        _, headers, _ = ask(port, "GET", "/v2", headers=elsewhere)
+        _, headers, _ = send(port, "GET", "/v2", headers=elsewhere)
         assert headers["access-control-allow-origin"] == "https://shop.example"
-        _, headers, _ = ask(port, "GET", "/v2", headers={"Origin": "https://other.example"})
+        _, headers, _ = send(port, "GET", "/v2", headers={"Origin": "https://other.example"})
         assert "access-control-allow-origin" not in headers
 
 
 @pytest.mark.slow
-def test_answers_are_as_openapi_describes_them(server, classifier, tmp_path):
-    """Whatever it allows, and much that it does not; that bytes are no photo it cannot say."""
-    found = f'name = "textbook"\nversion = "{classifier.sha256}"'
-    (tmp_path / "schemathesis.toml").write_text(f"[parameters]\n{found}\n")
+def test_responses_match_the_openapi_description(server, classifier, tmp_path):
+    """Requests it allows and requests it forbids; it cannot express that bytes are not a photo."""
+    parameters = f'name = "textbook"\nversion = "{classifier.sha256}"'
+    (tmp_path / "schemathesis.toml").write_text(f"[parameters]\n{parameters}\n")
     words = ("run", f"http://127.0.0.1:{server}/openapi.json", "--max-examples", "40")
     words += ("--phases", "examples,coverage,fuzzing", "--generation-deterministic")
     words += ("--exclude-checks", "positive_data_acceptance")
@@ -448,32 +464,32 @@ def test_answers_are_as_openapi_describes_them(server, classifier, tmp_path):
 
 
 class Load:
-    """Clients that ask without a pause, over connections that they keep while the server does."""
+    """Clients that send requests without a pause, over connections kept open."""
 
     def __init__(self, port, clients=8):
         self.port, self.statuses, self.lost = port, [], []
         self.versions, self.stop = set(), threading.Event()
-        self.threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+        self.threads = [threading.Thread(target=self._run) for _ in range(clients)]
         for thread in self.threads:
             thread.start()
 
-    def _ask(self):
+    def _run(self):
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
-            self._ask_on(connection)
+            self._send_on(connection)
 
-    def _ask_on(self, connection):
+    def _send_on(self, connection):
         body = infer_body(IMAGES[:1])
         while not self.stop.is_set():
             try:
                 connection.request("POST", "/v2/models/model/infer", body)
-                answer = connection.getresponse()
-                told = json.loads(answer.read())
+                response = connection.getresponse()
+                body_json = json.loads(response.read())
             except OSError as error:
                 self.lost.append(repr(error))
                 return
-            self.statuses.append(answer.status)
-            self.versions.add(told.get("model_version"))
-            if answer.getheader("connection") == "close":
+            self.statuses.append(response.status)
+            self.versions.add(body_json.get("model_version"))
+            if response.getheader("connection") == "close":
                 return
 
     def join(self):
@@ -493,7 +509,7 @@ def model(tmp_path):
 def test_sigterm_under_load_loses_nothing(serving, model, workers):
     with serving(model, "--workers", workers) as (process, port, log):
         for _ in range(200):
-            if workers == 1 or ask(port, "GET", "/v2/health/ready")[0] == 200:
+            if workers == 1 or send(port, "GET", "/v2/health/ready")[0] == 200:
                 break
         load = Load(port)
         while len(load.statuses) < 200:
@@ -501,8 +517,8 @@ def test_sigterm_under_load_loses_nothing(serving, model, workers):
         process.send_signal(signal.SIGTERM)
         if workers == 1:
             time.sleep(0.1)
-            status, told = ask_json(port, "GET", "/v2/health/ready")
-            assert (status, told["ready"]) == (503, False)
+            status, body_json = request_json(port, "GET", "/v2/health/ready")
+            assert (status, body_json["ready"]) == (503, False)
         assert process.wait(20) == 0
         load.join()
     assert load.lost == [] and set(load.statuses) == {200}
@@ -511,7 +527,7 @@ def test_sigterm_under_load_loses_nothing(serving, model, workers):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sighup_loads_anew_and_drops_nothing(serving, model, workers):
+def test_sighup_reloads_the_model_and_loses_nothing(serving, model, workers):
     old, new = (Classifier.load(x).sha256 for x in ("textbook", "standard"))
     with serving(model, "--workers", workers) as (process, port, log):
         wait_for(lambda: workers == 1 or count_catching_sighup(process) == workers)
@@ -520,22 +536,22 @@ def test_sighup_loads_anew_and_drops_nothing(serving, model, workers):
             time.sleep(0.01)
         model.write_bytes(b"half a mod")
         process.send_signal(signal.SIGHUP)
-        wait_for(lambda: log.read_text().count("going on with the model") == workers)
+        wait_for(lambda: log.read_text().count("keeping the loaded model") == workers)
         assert load.versions == {old}
         model.write_bytes((PRESET_FOLDER / "standard.onnx").read_bytes())
         process.send_signal(signal.SIGHUP)
-        wait_for(lambda: log.read_text().count("Loaded anew") == workers)
+        wait_for(lambda: log.read_text().count("Reloaded") == workers)
         count = len(load.statuses)
         wait_for(lambda: len(load.statuses) > count + 50)
         load.stop.set()
         load.join()
-        assert ask_json(port, "GET", "/v2/models/model")[1]["versions"] == [new]
+        assert request_json(port, "GET", "/v2/models/model")[1]["versions"] == [new]
     assert load.lost == [] and set(load.statuses) == {200}
     assert load.versions == {old, new}
 
 
 def count_catching_sighup(process):
-    """How many workers have started: SIGHUP ends one that does not catch it yet."""
+    """Number of workers that handle SIGHUP; it ends one that has not started yet."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     caught = (
         re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{x}/status").read_text()) for x in children
@@ -548,40 +564,40 @@ def wait_for(condition):
         if condition():
             return
         time.sleep(0.05)
-    raise AssertionError("waited in vain")
+    raise AssertionError("the condition never became true")
 
 
 @pytest.mark.slow
-def test_workers_count_together(serving):
+def test_workers_add_up_their_metrics(serving):
     with serving("textbook", "--workers", 2) as (_, port, _):
         for _ in range(20):
-            assert ask(port, "POST", INFER, infer_body(IMAGES[:1]))[0] == 200
-        content = ask(port, "GET", "/metrics")[2].decode()
+            assert send(port, "POST", INFER_PATH, infer_body(IMAGES[:1]))[0] == 200
+        content = send(port, "GET", "/metrics")[2].decode()
     assert "fashion_cnn_input_brightness_count 20.0" in content
 
 
 @pytest.mark.slow
-def test_what_comes_to_a_full_line_is_told_at_once(serving):
-    """Seconds of work are in line; the process goes on answering, and says when to come again."""
+def test_a_full_queue_refuses_at_once(serving):
+    """While seconds of work are queued the server still responds, with 503 and Retry-After."""
     many = np.broadcast_to(IMAGES[:1], (5_000, 28, 28, 1))
     path = "/v2/models/thorough/infer"
     tensor = {"name": "pixels", "datatype": "UINT8", "shape": list(many.shape)}
     head = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": many.size}}]})
     headers = {"Inference-Header-Content-Length": str(len(head))}
     with serving("thorough") as (_, port, _), ThreadPoolExecutor(1) as pool:
-        long = pool.submit(ask, port, "POST", path, head.encode() + many.tobytes(), headers)
+        long = pool.submit(send, port, "POST", path, head.encode() + many.tobytes(), headers)
         refused = 0
         time.sleep(0.3)
         while not long.done():
-            status, about, content = ask(port, "POST", path, infer_body(IMAGES[:1]))
+            status, headers, content = send(port, "POST", path, infer_body(IMAGES[:1]))
             if status == 503:
                 refused += 1
-                assert int(about["retry-after"]) >= 1
-                assert "are in line" in json.loads(content)["error"]
-            assert ask(port, "GET", "/v2/health/live")[0] == 200
+                assert int(headers["retry-after"]) >= 1
+                assert "of work are queued" in json.loads(content)["error"]
+            assert send(port, "GET", "/v2/health/live")[0] == 200
         assert long.result()[0] == 200
         assert refused > 3
-        assert ask(port, "POST", path, infer_body(IMAGES[:1]))[0] == 200
+        assert send(port, "POST", path, infer_body(IMAGES[:1]))[0] == 200
 
 
 def refused_start(*words):
@@ -592,7 +608,7 @@ def refused_start(*words):
 
 
 @pytest.mark.slow
-def test_a_start_that_cannot_be_is_refused_in_a_line(tmp_path, server, model):
+def test_a_failed_start_prints_one_line(tmp_path, server, model):
     whole = model.read_bytes()
     model.write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty").write_text("\n")
@@ -604,20 +620,20 @@ def test_a_start_that_cannot_be_is_refused_in_a_line(tmp_path, server, model):
         (("textbook", "--token-file", tmp_path / "empty"), "empty; expected a token"),
         (("textbook", "--token-file", tmp_path / "none"), "No such file"),
     ):
-        code, said = refused_start(*words)
-        lines = [x for x in said.splitlines() if not x.startswith("Warning:")]
-        assert code == 1 and len(lines) == 1 and error in lines[0], said
-    code, said = refused_start("textbook", "--workers", "0")
+        code, stderr = refused_start(*words)
+        lines = [x for x in stderr.splitlines() if not x.startswith("Warning:")]
+        assert code == 1 and len(lines) == 1 and error in lines[0], stderr
+    code, stderr = refused_start("textbook", "--workers", "0")
     assert code == 2
 
 
-def test_a_wider_door_without_a_token_is_warned_of(server):
-    _, said = refused_start("textbook", "--host", "0.0.0.0", "--port", server)  # noqa: S104
-    assert said.startswith("Warning: whoever can reach 0.0.0.0 can ask")
+def test_listening_beyond_loopback_without_a_token_warns(server):
+    _, stderr = refused_start("textbook", "--host", "0.0.0.0", "--port", server)  # noqa: S104
+    assert stderr.startswith("Warning: whoever can reach 0.0.0.0 can ask")
 
 
-def test_ctrl_c_ends_it(serving):
+def test_ctrl_c_stops_the_server(serving):
     with serving("textbook") as (process, port, _):
-        assert ask(port, "GET", "/v2")[0] == 200
+        assert send(port, "GET", "/v2")[0] == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130

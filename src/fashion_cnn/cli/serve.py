@@ -2,8 +2,7 @@
 
 from fashion_cnn.cli import options as opt
 from fashion_cnn.console import print_message
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+from fashion_cnn.machine import LOOPBACK_HOSTS
 
 
 def serve(
@@ -19,7 +18,7 @@ def serve(
     secret = token.read_text(encoding="utf-8").strip() if token else None
     if secret == "":
         raise ValueError(f"{token}: empty; expected a token")
-    if host not in LOOPBACK and secret is None:
+    if host not in LOOPBACK_HOSTS and secret is None:
         print_message(
             f"Warning: anybody who can reach {host} can send requests; --token-file PATH "
             "restricts them"

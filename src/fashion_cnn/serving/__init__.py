@@ -1,1 +1,1 @@
-"""An exported model behind HTTP, and the page that anyone can try."""
+"""Serves an exported model over HTTP, with a page to try it."""

@@ -1,4 +1,4 @@
-"""The application: the Open Inference Protocol, photos, figures for operators, and the page."""
+"""The application: the Open Inference Protocol, photos, metrics for operators, and the page."""
 
 import base64
 import io
@@ -9,241 +9,248 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
-from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware.cors import CORSMiddleware
 
+from fashion_cnn.data.photo import PreparedImage
 from fashion_cnn.inference.classifier import Classifier
-from fashion_cnn.serving import schema
+from fashion_cnn.serving import protocol, schema
 from fashion_cnn.serving.limits import MAX_BODY_BYTES, RequestLimits
-from fashion_cnn.serving.protocol import (
-    EXTENSIONS,
-    HEADER_LENGTH,
-    read_request,
-    write_response,
-)
-from fashion_cnn.serving.queue import Overloaded
-from fashion_cnn.serving.state import LoadedModel, Service
+from fashion_cnn.serving.state import LoadedModel, ServerState
 
 PAGE = Path(__file__).parent / "page"
-KINDS = "JPEG, PNG or WebP"
+FILE_TYPES = "JPEG, PNG or WebP"
+VERSION = version("fashion-cnn")
+
+router = APIRouter()
 
 
-def make_app(service: Service, token: str | None = None, origins: Sequence[str] = ()) -> Any:
-    """The ASGI application.
+def make_app(state: ServerState, token: str | None = None, origins: Sequence[str] = ()) -> Any:
+    """Make the ASGI application.
 
     Args:
-        service: the model and what goes with it.
-        token: what clients have to show, if anything.
-        origins: of pages elsewhere that may ask, such as `https://shop.example`.
+        state: the model, its queue and its metrics.
+        token: the bearer token that clients must send. Default: none.
+        origins: other websites whose pages may send requests, such as `https://shop.example`.
     """
-    app = FastAPIOffline(
-        redoc_url=None,
-        title="fashion-cnn",
-        version=version("fashion-cnn"),
-        summary="Says what kind of garment is on a picture.",
-    )
-    _add_protocol(app, service)
-    _add_photos(app, service)
-    _add_page(app, service)
-    _add_health(app, service)
-    for kind in (AnyHTTPException, RequestValidationError, ValueError, Overloaded, Exception):
-        app.add_exception_handler(kind, _say)
-    guard = RequestLimits(app, service, token)
+    summary = "Classifies pictures of clothes."
+    app = FastAPIOffline(redoc_url=None, title="fashion-cnn", version=VERSION, summary=summary)
+    app.state.server = state
+    app.include_router(router)
+    app.mount("/static", StaticFiles(directory=PAGE), name="page")
+    for kind in (HTTPException, RequestValidationError, ValueError, Exception):
+        app.add_exception_handler(kind, _error_response)
+    schema.add_request_models(app)
+    limited = RequestLimits(app, state, token)
     if not origins:
-        return guard
-    return CORSMiddleware(guard, list(origins), allow_methods=["GET", "POST"], allow_headers=["*"])
+        return limited
+    methods = ["GET", "POST"]
+    return CORSMiddleware(limited, list(origins), allow_methods=methods, allow_headers=["*"])
 
 
-async def _say(request: Request, error: Exception) -> Response:
-    """An error as the protocol wants it."""
-    if isinstance(error, RequestValidationError):
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        return JSONResponse({"error": told}, 400)
-    if isinstance(error, AnyHTTPException):
+async def _error_response(request: Request, error: Exception) -> Response:
+    """An error in the protocol's format."""
+    if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-    if isinstance(error, Overloaded):
-        return JSONResponse({"error": str(error)}, 503, error.headers)
+    if isinstance(error, RequestValidationError):
+        return JSONResponse({"error": protocol.validation_message(error.errors())}, 400)
     if isinstance(error, ValueError):
         return JSONResponse({"error": str(error).removeprefix("picture: ")}, 400)
-    return JSONResponse({"error": "something is wrong here; the server's log says what"}, 500)
+    return JSONResponse({"error": "internal error; the server's log has the details"}, 500)
 
 
-def _add_health(app: FastAPI, service: Service) -> None:
-    @app.get("/v2/health/live", tags=["protocol"], response_model=schema.Live)
-    async def live() -> Any:
-        """Whether the process answers; the model is not touched."""
-        return {"live": True}
-
-    @app.get("/v2/health/ready", tags=["protocol"], response_model=schema.Ready, responses=_NOT_YET)
-    async def ready() -> Any:
-        """Whether requests should be sent here."""
-        if service.draining:
-            return JSONResponse({"ready": False, "error": "shutting down"}, 503)
-        return {"ready": True}
-
-    @app.get("/metrics", tags=["operators"], response_class=Response)
-    async def metrics() -> Response:
-        """Counters for Prometheus."""
-        content, kind = service.metrics.text()
-        return Response(content, media_type=kind)
+async def _server_state(request: Request) -> ServerState:
+    return request.app.state.server
 
 
-def _add_protocol(app: FastAPI, service: Service) -> None:
-    @app.get("/v2", tags=["protocol"], response_model=schema.Server)
-    async def server() -> Any:
-        """What this server is."""
-        return {"name": "fashion-cnn", "version": app.version, "extensions": EXTENSIONS}
-
-    @app.get("/v2/models/{name}/versions/{version}", **_MODEL)
-    @app.get("/v2/models/{name}", **_MODEL)
-    async def model(name: str, version: str | None = None) -> Any:
-        """What a model takes and gives."""
-        served = _find(service, name, version)
-        about = {"name": served.name, "versions": [served.version], "platform": "onnx_onnxv1"}
-        return about | served.tensors.metadata()
-
-    @app.get("/v2/models/{name}/versions/{version}/ready", **_MODEL_READY)
-    @app.get("/v2/models/{name}/ready", **_MODEL_READY)
-    async def model_ready(name: str, version: str | None = None) -> Any:
-        """Whether a model can be asked."""
-        return {"name": _find(service, name, version).name, "ready": True}
-
-    @app.post("/v2/models/{name}/versions/{version}/infer", **_INFER)
-    @app.post("/v2/models/{name}/infer", **_INFER)
-    async def infer(request: Request, name: str, version: str | None = None) -> Response:
-        """Probabilities of raw pixels."""
-        served = _find(service, name, version)
-        length = request.headers.get(HEADER_LENGTH)
-        if length is not None and not length.isdecimal():
-            raise ValueError(f"{HEADER_LENGTH}: got {length[:60]!r}; expected a number of bytes")
-        json_length = None if length is None else int(length)
-        asked = read_request(await request.body(), json_length, served.tensors)
-        with service.line.place(image=len(asked.images)):
-            rows = await service.line.probabilities(served.classifier, asked.images)
-        service.metrics.seen(asked.images, rows, served.classifier.card["class_names"])
-        body, headers = write_response(asked, rows, served.name, served.version)
-        return Response(body, headers=headers)
+async def _requested_model(request: Request, name: str, version: str | None = None) -> LoadedModel:
+    """The loaded model, if it has the name and version in the path; else 404."""
+    model = request.app.state.server.model
+    if name != model.name or version not in (None, model.version):
+        requested = name if version is None else f"{name}, version {version}"
+        available = f"{model.name}, version {model.version}"
+        raise HTTPException(404, f"no model {requested[:200]}; available is {available}")
+    return model
 
 
-def _find(service: Service, name: str, wanted: str | None) -> LoadedModel:
-    """The model of this name and version, or 404."""
-    served = service.served
-    if name != served.name or wanted not in (None, served.version):
-        has = f"{served.name}, version {served.version}"
-        asked = name if wanted is None else f"{name}, version {wanted}"
-        raise HTTPException(404, f"no model {asked[:200]}; there is {has}")
-    return served
+State = Annotated[ServerState, Depends(_server_state)]
+RequestedModel = Annotated[LoadedModel, Depends(_requested_model)]
+_NO_MODEL: dict[str, Any] = {"tags": ["protocol"], "responses": {404: schema.ERRORS[404]}}
+_INFER: dict[str, Any] = {
+    "tags": ["protocol"],
+    "responses": schema.INFERRED,
+    "openapi_extra": schema.describe_body(schema.INFER_BODY),
+}
 
 
-def _add_photos(app: FastAPI, service: Service) -> None:
-    @app.post(
-        "/predict", tags=["photos"], responses={**schema.PREDICTED}, openapi_extra=schema.PHOTO
+@router.get("/v2/health/live", tags=["protocol"])
+async def live() -> schema.Live:
+    """Whether the server runs."""
+    return schema.Live(live=True)
+
+
+@router.get(
+    "/v2/health/ready",
+    tags=["protocol"],
+    response_model=schema.Ready,
+    responses={503: schema.ERRORS[503]},
+)
+async def ready(state: State) -> Any:
+    """Whether the server accepts requests; not while it shuts down."""
+    if state.draining:
+        return JSONResponse({"ready": False, "error": "shutting down"}, 503)
+    return {"ready": True}
+
+
+@router.get("/v2", tags=["protocol"])
+async def server() -> schema.Server:
+    """Name, version and extensions of the server."""
+    extensions = list(protocol.EXTENSIONS)
+    return schema.Server(name="fashion-cnn", version=VERSION, extensions=extensions)
+
+
+@router.get("/v2/models/{name}/versions/{version}", **_NO_MODEL)
+@router.get("/v2/models/{name}", **_NO_MODEL)
+async def model_metadata(model: RequestedModel) -> schema.Model:
+    """The input and output tensors of a model; -1 means any number of images."""
+    shape, classes = [-1, *model.classifier.shape], len(model.classifier.card["class_names"])
+    return schema.Model(
+        name=model.name,
+        versions=[model.version],
+        platform="onnx_onnxv1",
+        inputs=[schema.Tensor(name=protocol.INPUT, datatype="UINT8", shape=shape)],
+        outputs=[schema.Tensor(name=protocol.OUTPUT, datatype="FP32", shape=[-1, classes])],
     )
-    async def predict(
-        request: Request,
-        top: Annotated[int, Query(ge=1, le=1000, description="How many classes.")] = 3,
-        explain: Annotated[
-            bool, Query(description="Every step, and where the evidence is.")
-        ] = False,
-    ) -> Response:
-        """What is on a photo: JPEG, PNG or WebP, as the body or as a form's `file`."""
-        began, photo = time.perf_counter(), await _photo(request)
-        served, line = service.served, service.line
-        with line.place(image=1, photo=1, explanation=int(explain)):
-            seen = await line.run_in_thread("photo", served.classifier.prepare, io.BytesIO(photo))
-            prepared = time.perf_counter()
-            rows = await line.probabilities(served.classifier, seen.pixels[np.newaxis])
-            answered = time.perf_counter()
-            steps = None
-            if explain:
-                steps = await line.run_in_thread("explanation", _steps, served.classifier, seen)
-        answer = served.classifier.to_prediction(rows[0], seen.note)
-        service.metrics.seen(seen.pixels[np.newaxis], rows, served.classifier.card["class_names"])
-        service.metrics.said(answer.verdict)
-        shares = list(answer.probabilities.items())[:top]
-        found = {
-            "label": answer.label,
-            "probability": answer.probability,
-            "verdict": answer.verdict,
-            "note": answer.note,
-            "top": [{"label": name, "probability": share} for name, share in shares],
-            "seen": _png(seen.pixels),
-            "model": served.name,
-            "version": served.version,
-            "milliseconds": {
-                "prepare": round(1e3 * (prepared - began), 3),
-                "model": round(1e3 * (answered - prepared), 3),
-            },
-        }
-        return JSONResponse(found | ({"steps": steps} if explain else {}))
 
 
-async def _photo(request: Request) -> bytes:
-    """The bytes of a photo of a kind that is read; 415 for others."""
+@router.get("/v2/models/{name}/versions/{version}/ready", **_NO_MODEL)
+@router.get("/v2/models/{name}/ready", **_NO_MODEL)
+async def model_ready(model: RequestedModel) -> schema.ModelReady:
+    """Whether a model accepts requests."""
+    return schema.ModelReady(name=model.name, ready=True)
+
+
+@router.post("/v2/models/{name}/versions/{version}/infer", **_INFER)
+@router.post("/v2/models/{name}/infer", **_INFER)
+async def infer(request: Request, state: State, model: RequestedModel) -> Response:
+    """Class probabilities of images of the model's input size."""
+    header = protocol.HEADER_LENGTH
+    length = request.headers.get(header)
+    if length is not None and not length.isdecimal():
+        raise ValueError(f"{header}: got {length[:60]!r}; expected a number of bytes")
+    json_length = None if length is None else int(length)
+    parsed = protocol.parse_infer_request(await request.body(), json_length, model.classifier.shape)
+    with state.queue.reserve(image=len(parsed.images)):
+        rows = await state.queue.probabilities(model.classifier, parsed.images)
+    state.metrics.count_images(parsed.images, rows, model.classifier.card["class_names"])
+    body, headers = protocol.write_response(parsed, rows, model.name, model.version)
+    return Response(body, headers=headers)
+
+
+@router.get("/metrics", tags=["operators"], response_class=Response)
+async def metrics(state: State) -> Response:
+    """Metrics for Prometheus."""
+    content, media_type = state.metrics.export()
+    return Response(content, media_type=media_type)
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> FileResponse:
+    return FileResponse(PAGE / "index.html")
+
+
+@router.get("/model.json", tags=["photos"])
+async def card(state: State) -> dict[str, Any]:
+    """The model's card: its classes, its accuracy, its training data."""
+    return {"name": state.model.name, "sha256": state.model.version, **state.model.classifier.card}
+
+
+@router.post(
+    "/predict",
+    tags=["photos"],
+    responses=schema.PREDICTED,
+    openapi_extra=schema.describe_body(schema.PHOTO_BODY),
+)
+async def predict(
+    request: Request,
+    state: State,
+    top: Annotated[int, Query(ge=1, le=1000, description="Number of classes.")] = 3,
+    explain: Annotated[bool, Query(description="Add images of each processing step.")] = False,
+) -> Response:
+    """Classify a photo (JPEG, PNG or WebP), sent as the body or as the form field `file`."""
+    started, photo = time.perf_counter(), io.BytesIO(await _read_photo(request))
+    model, queue, steps = state.model, state.queue, None
+    classifier = model.classifier
+    with queue.reserve(image=1, photo=1, explanation=int(explain)):
+        prepared = await queue.run_in_thread("photo", classifier.prepare, photo)
+        prepared_at = time.perf_counter()
+        rows = await queue.probabilities(classifier, prepared.pixels[np.newaxis])
+        predicted_at = time.perf_counter()
+        if explain:
+            steps = await queue.run_in_thread("explanation", _explain, classifier, prepared)
+    prediction = classifier.to_prediction(rows[0], prepared.note)
+    pixels, class_names = prepared.pixels[np.newaxis], classifier.card["class_names"]
+    state.metrics.count_images(pixels, rows, class_names)
+    state.metrics.count_verdict(prediction.verdict)
+    best = list(prediction.probabilities.items())[:top]
+    content = {
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "verdict": prediction.verdict,
+        "note": prediction.note,
+        "top": [{"label": label, "probability": probability} for label, probability in best],
+        "seen": _to_png(prepared.pixels),
+        "model": model.name,
+        "version": model.version,
+        "milliseconds": {
+            "prepare": round(1e3 * (prepared_at - started), 3),
+            "model": round(1e3 * (predicted_at - prepared_at), 3),
+        },
+    }
+    return JSONResponse(content | ({"steps": steps} if explain else {}))
+
+
+async def _read_photo(request: Request) -> bytes:
+    """The bytes of the uploaded photo; 415 if it is of another type."""
     if request.headers.get("content-type", "").startswith("multipart/"):
         parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=8)
-        parser.spool_max_size = MAX_BODY_BYTES  # nothing uploaded is put on disk
+        parser.spool_max_size = MAX_BODY_BYTES  # uploads are never written to disk
         try:
             form = await parser.parse()
         except (MultiPartException, KeyError) as error:
             raise ValueError(f"form: {getattr(error, 'message', error)}") from None
         file = form.get("file")
         if file is None or isinstance(file, str):
-            raise ValueError("form: no file; expected one, named 'file'")
+            raise ValueError("form: no file; expected one in the field 'file'")
         photo = await file.read()
         await form.close()
     else:
         photo = await request.body()
     if not photo:
-        raise ValueError(f"an empty body; expected a photo, {KINDS}")
+        raise ValueError(f"an empty body; expected a photo, {FILE_TYPES}")
     webp = photo.startswith(b"RIFF") and photo[8:12] == b"WEBP"
     if not webp and not photo.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
-        raise HTTPException(415, f"not a photo of a kind that is read; expected {KINDS}")
+        raise HTTPException(415, f"unsupported file type; expected {FILE_TYPES}")
     return photo
 
 
-def _steps(classifier: Classifier, seen: Any) -> list[dict[str, str]]:
+def _explain(classifier: Classifier, prepared: PreparedImage) -> list[dict[str, str]]:
     from fashion_cnn.inference.drawing import explanation_steps
 
-    images = explanation_steps(seen, classifier.occlusion_map(seen))
-    return [{"caption": caption, "png": _png(np.asarray(image))} for caption, image in images]
+    steps = explanation_steps(prepared, classifier.occlusion_map(prepared))
+    return [{"caption": caption, "png": _to_png(np.asarray(image))} for caption, image in steps]
 
 
-def _png(pixels: np.ndarray) -> str:
+def _to_png(pixels: np.ndarray) -> str:
+    """A PNG in base64 of uint8 (height, width[, 1 or 3])."""
     from PIL import Image
 
     file = io.BytesIO()
-    flat = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-    Image.fromarray(flat).save(file, "PNG")
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _add_page(app: FastAPI, service: Service) -> None:
-    @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html")
-
-    app.mount("/static", StaticFiles(directory=PAGE), name="page")
-
-    @app.get("/model.json", tags=["photos"])
-    async def card() -> dict[str, Any]:
-        """The model's card: its classes, how good it is, what it learnt from."""
-        served = service.served
-        return {"name": served.name, "sha256": served.version, **served.classifier.card}
-
-
-_NOT_YET: dict[int | str, dict[str, Any]] = {503: schema.ERRORS[503]}
-_NAMED: dict[str, Any] = {"tags": ["protocol"], "responses": {404: schema.ERRORS[404]}}
-_MODEL: dict[str, Any] = {**_NAMED, "response_model": schema.Model}
-_MODEL_READY: dict[str, Any] = {**_NAMED, "response_model": schema.ModelReady}
-_INFER: dict[str, Any] = {
-    "tags": ["protocol"],
-    "responses": schema.INFERRED,
-    "openapi_extra": schema.INFER,
-}

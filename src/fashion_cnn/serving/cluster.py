@@ -1,4 +1,4 @@
-"""The same service on the machines of a Ray cluster: as many replicas as the load asks for."""
+"""The server on the machines of a Ray cluster, with as many replicas as the load requires."""
 
 import signal
 import tempfile
@@ -9,13 +9,17 @@ from typing import Any
 
 from fashion_cnn.console import print_message, silence_stderr
 from fashion_cnn.inference.classifier import Classifier, model_name
+from fashion_cnn.machine import LOOPBACK_HOSTS
 from fashion_cnn.parallel.cluster import cluster
 
 APP = "fashion-cnn"
-REQUESTS = 256  # at a time to a replica, whose own line refuses what would wait for too long
-# with more than eight of them there will be another replica
-SCALING = {"target_ongoing_requests": 8, "upscale_delay_s": 5, "metrics_interval_s": 2}
-LOOPBACK = ("127.0.0.1", "localhost")
+MAX_REQUESTS = 256  # running on one replica, and queued for all; each replica refuses overload
+SCALING = {
+    "min_replicas": 1,
+    "target_ongoing_requests": 8,  # per replica; with more another replica is started
+    "upscale_delay_s": 5,
+    "metrics_interval_s": 2,
+}
 
 
 def serve_on(
@@ -27,83 +31,92 @@ def serve_on(
     token: str | None = None,
     origins: Sequence[str] = (),
 ) -> None:
-    """Serve a model on a cluster until SIGTERM or Ctrl-C; then it is taken off again.
+    """Serve a model on a cluster until SIGTERM or Ctrl-C, then remove it from the cluster.
 
     Args:
-        address: of the cluster.
+        address: the address of the cluster.
         model: what `Classifier.load` takes, on this machine.
-        host: the address to listen at: loopback of the head, or of all machines.
-        port: on each of them.
-        replicas: at most, a core each; as many as there are cores without.
-        token: what clients have to show, if anything.
-        origins: pages elsewhere that may ask.
+        host: the address to listen on. On loopback only the head node listens; else every node.
+        port: the port on each of them.
+        replicas: most replicas, each on one core. Default: one per core of the cluster.
+        token: the bearer token that clients must send. Default: none.
+        origins: other websites whose pages may send requests.
 
     Raises:
-        FileNotFoundError, ValueError: no model, none that is valid, or no such cluster.
-        RuntimeError: no replica came up.
+        FileNotFoundError, ValueError: there is no such model or cluster, or it is invalid.
+        RuntimeError: no replica started.
     """
     if not port:
-        raise ValueError("port: got 0; expected one of 1 to 65535 on a cluster")
+        raise ValueError("port: got 0; expected 1 to 65535 on a cluster")
     content, name = Classifier.load(model, threads=1).content, model_name(model)
     with cluster(address) as ray:
         from ray import serve
         from ray.exceptions import RayTaskError
 
-        with silence_stderr():
-            others = list(serve.status().applications)
-        if others:
-            raise ValueError(
-                f"cluster {address}: already serves {', '.join(others)}; end that where it was "
-                "begun, or, if it was killed there, by Ray's own `serve shutdown`"
-            )
-        there, free = (
-            x.get("CPU", 0) for x in (ray.cluster_resources(), ray.available_resources())
-        )
-        if free < 1:
-            raise ValueError(f"cluster {address}: none of its {there:g} cores is free")
+        cores = _require_idle(ray, address)
 
-        def app() -> Any:  # on each replica
-            return _app(name, content, token, origins)
+        def replica_app() -> Any:
+            return _replica_app(name, content, token, origins)
 
-        scaling = {"min_replicas": 1, "max_replicas": replicas or int(there)}
         deployment: Any = serve.deployment(
-            serve.ingress(app)(),
+            serve.ingress(replica_app)(),
             name=APP,
             ray_actor_options={"num_cpus": 1},
-            max_ongoing_requests=REQUESTS,
-            max_queued_requests=REQUESTS,
-            autoscaling_config={**scaling, **SCALING},
+            max_ongoing_requests=MAX_REQUESTS,
+            max_queued_requests=MAX_REQUESTS,
+            autoscaling_config={**SCALING, "max_replicas": replicas or cores},
             logging_config={"log_level": "WARNING", "enable_access_log": False},
         )
-        ended = threading.Event()
         try:
             with silence_stderr():
-                serve.shutdown()  # what runs without an application would keep its own address
-                where = "HeadOnly" if host in LOOPBACK else "EveryNode"
-                serve.start(proxy_location=where, http_options={"host": host, "port": port})
+                serve.shutdown()  # Ray Serve without applications would keep its old address
+                location = "HeadOnly" if host in LOOPBACK_HOSTS else "EveryNode"
+                serve.start(proxy_location=location, http_options={"host": host, "port": port})
                 serve.run(deployment.bind(), name=APP, route_prefix="/")
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: ended.set())
-            signal.set_wakeup_fd(-1)  # from here on an end takes its time
-            print_message(f"Serving {name} on {address}, {host}:{port} (Ctrl-C ends it)")
-            ended.wait()
-        except RayTaskError as error:  # its text is another process's whole trace
-            why = f"cluster {address}: not served at {host}:{port} ({error.cause})"
-            raise RuntimeError(why) from None
+            _wait_for_signal(f"Serving {name} on {address}, {host}:{port} (press Ctrl-C to stop)")
+        except RayTaskError as error:  # its message is another process's whole traceback
+            reason = f"cluster {address}: not served at {host}:{port} ({error.cause})"
+            raise RuntimeError(reason) from None
         finally:
             with silence_stderr():
                 serve.shutdown()
 
 
-def _app(name: str, content: bytes, token: str | None, origins: Sequence[str]) -> Any:
-    """The application, of a model that comes with it."""
+def _require_idle(ray: Any, address: str) -> int:
+    """The cluster's number of cores; ValueError if it serves already, or if no core is free."""
+    from ray import serve
+
+    with silence_stderr():
+        running = list(serve.status().applications)
+    if running:
+        raise ValueError(
+            f"cluster {address}: already serves {', '.join(running)}; stop that command, or, if "
+            "it was killed, run Ray's `serve shutdown` where it was started"
+        )
+    cores = int(ray.cluster_resources().get("CPU", 0))
+    if ray.available_resources().get("CPU", 0) < 1:
+        raise ValueError(f"cluster {address}: none of its {cores} cores is free")
+    return cores
+
+
+def _wait_for_signal(message: str) -> None:
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    signal.set_wakeup_fd(-1)  # or the command line ends the process after 1.5 s
+    print_message(message)
+    stopped.wait()
+
+
+def _replica_app(name: str, content: bytes, token: str | None, origins: Sequence[str]) -> Any:
+    """The application of one replica, for the model in `content`."""
     from ray import serve
 
     from fashion_cnn.serving.app import make_app
-    from fashion_cnn.serving.state import Service
+    from fashion_cnn.serving.state import ServerState
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.onnx"
         path.write_bytes(content)
         replica = serve.get_replica_context().replica_id.unique_id
-        return make_app(Service(str(path), replica=replica), token, origins)
+        return make_app(ServerState(str(path), replica=replica), token, origins)

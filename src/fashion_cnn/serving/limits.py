@@ -1,20 +1,22 @@
-"""What every request must pass (size, patience, memory, a token), and headers for every answer."""
+"""Limits that every request must respect (size, time, memory, token), and response headers."""
 
 import asyncio
 import hmac
-import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from fashion_cnn.serving.queue import Overloaded
-from fashion_cnn.serving.state import Service
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 
-MAX_BODY_BYTES = 16 << 20  # bytes of one request
-MAX_TOTAL_BODY_BYTES = 256 << 20  # of all that are being read or worked on
-HEARD = 4  # times as much is thrown away before a client is cut off
-PATIENCE = 30.0  # seconds for a body to arrive; phones are slow
-OPEN = ("/v2/health/", "/docs", "/openapi.json", "/static")  # without a token, as is the page
+from fashion_cnn.serving.queue import Overloaded
+from fashion_cnn.serving.state import ServerState
+
+MAX_BODY_BYTES = 16 << 20  # of one request
+MAX_TOTAL_BODY_BYTES = 256 << 20  # of all requests that are being received or processed
+DISCARD_FACTOR = 4  # this many times MAX_BODY_BYTES are read and discarded before a 413
+BODY_TIMEOUT = 30.0  # seconds for a body to arrive; phones are slow
+PUBLIC_PATHS = ("/v2/health/", "/docs", "/openapi.json", "/static")  # need no token, nor does "/"
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -32,26 +34,19 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-class RejectedRequest(Exception):
-    """A request that is not worked on."""
-
-    def __init__(self, status: int, reason: str, **headers: str) -> None:
-        super().__init__(reason)
-        self.status, self.headers = status, headers
-
-
 class RequestLimits:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: Any, service: Service, token: str | None = None) -> None:
-        self.app, self.service, self.token = app, service, token
-        self.bytes = 0  # of all bodies
+    def __init__(self, app: Any, state: ServerState, token: str | None = None) -> None:
+        self.app, self.state, self.token = app, state, token
+        self.body_bytes = 0  # of all bodies in memory
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status, body = time.perf_counter(), 500, b""
+        started, status = time.perf_counter(), 500
+        chunks: list[bytes] = []  # of the body
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -63,102 +58,82 @@ class RequestLimits:
         try:
             self._require_token(scope)
             if scope["method"] == "POST":
-                self._require_room(scope)
-                body = await self._body(receive)
-            await self.app(scope, _replay(body, receive), send_with_headers)
-        except RejectedRequest as refused:
-            await _refuse(refused, send_with_headers)
-        except Overloaded as busy:
-            await _refuse(RejectedRequest(503, str(busy), **busy.headers), send_with_headers)
+                self._reject_early(scope)
+                await self._read_body(receive, chunks)
+            await self.app(scope, _replay(chunks, receive), send_with_headers)
+        except HTTPException as error:
+            response = JSONResponse({"error": error.detail}, error.status_code, error.headers)
+            await response(scope, receive, send_with_headers)
         finally:
-            self.bytes -= len(body)
+            self.body_bytes -= sum(map(len, chunks))
             route = scope.get("route")
-            where = getattr(route, "path", "other") if status != 404 else "other"
-            self.service.metrics.answered(where, status, time.perf_counter() - began)
+            path = getattr(route, "path", "other") if status != 404 else "other"
+            self.state.metrics.count_response(path, status, time.perf_counter() - started)
 
     def _headers(self, path: str) -> list[tuple[bytes, bytes]]:
         policy = DOCS_POLICY if path == "/docs" else PAGE_POLICY
-        added = [*HEADERS, (b"content-security-policy", policy.encode())]
-        if self.service.draining:
-            added.append((b"connection", b"close"))
-        return added
+        headers = [*HEADERS, (b"content-security-policy", policy.encode())]
+        if self.state.draining:
+            headers.append((b"connection", b"close"))
+        return headers
 
     def _require_token(self, scope: Message) -> None:
         path = scope["path"]
-        if self.token is None or path == "/" or path.startswith(OPEN):
+        if self.token is None or path == "/" or path.startswith(PUBLIC_PATHS):
             return
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        if not hmac.compare_digest(given, b"Bearer " + self.token.encode()):
-            headers = {"www-authenticate": "Bearer"}
-            raise RejectedRequest(
-                401, "no right token; expected Authorization: Bearer …", **headers
+        received = dict(scope["headers"]).get(b"authorization", b"")
+        if not hmac.compare_digest(received, b"Bearer " + self.token.encode()):
+            raise HTTPException(
+                401,
+                "missing or wrong token; expected the header Authorization: Bearer TOKEN",
+                {"www-authenticate": "Bearer"},
             )
 
-    def _require_room(self, scope: Message) -> None:
-        """Refuse early: reading a body costs more than saying no."""
-        if self.service.line.full:
-            raise Overloaded(self.service.line.ahead)
+    def _reject_early(self, scope: Message) -> None:
+        """Reject what can be rejected before the body is read, which costs more."""
+        if self.state.queue.is_full:
+            raise Overloaded(self.state.queue.pending_seconds)
         headers = dict(scope["headers"])
         if b"content-encoding" in headers:
-            raise RejectedRequest(
-                415, "bodies with a Content-Encoding are not read; send it as it is"
-            )
+            raise HTTPException(415, "Content-Encoding is not supported; send the body unencoded")
         length = headers.get(b"content-length", b"0")
         if b"expect" in headers and length.isdigit() and int(length) > MAX_BODY_BYTES:
-            raise _too_large()  # before it is sent; others would not hear it while they send
+            raise _too_large()  # other clients read no response until they have sent the body
 
-    async def _body(self, receive: Receive) -> bytes:
-        """The whole body. Of one that is too large the rest is thrown away, up to a point."""
-        parts: list[bytes] = []
-        size = kept = 0
+    async def _read_body(self, receive: Receive, chunks: list[bytes]) -> None:
+        """Append the body to `chunks`; the rest of one that is too large is discarded."""
+        size, more = 0, True
         try:
-            async with asyncio.timeout(PATIENCE):
-                while True:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise RejectedRequest(400, "the body ended before its end")
-                    part = message.get("body", b"")
-                    size += len(part)
+                        raise HTTPException(400, "the connection closed before the body ended")
+                    chunk, more = message.get("body", b""), message.get("more_body", False)
+                    size += len(chunk)
                     if size <= MAX_BODY_BYTES:
-                        parts.append(part)
-                        kept += len(part)
-                        self.bytes += len(part)
-                    if self.bytes > MAX_TOTAL_BODY_BYTES:
+                        chunks.append(chunk)
+                        self.body_bytes += len(chunk)
+                    if self.body_bytes > MAX_TOTAL_BODY_BYTES:
                         raise Overloaded(1.0)
-                    ended = not message.get("more_body")
-                    if size > MAX_BODY_BYTES and (ended or size > HEARD * MAX_BODY_BYTES):
+                    if size > (MAX_BODY_BYTES * DISCARD_FACTOR if more else MAX_BODY_BYTES):
                         raise _too_large()
-                    if ended:
-                        return b"".join(parts)
-        except BaseException as error:
-            self.bytes -= kept
-            if isinstance(error, TimeoutError):
-                late = f"the body took longer than {PATIENCE:g} s"
-                raise RejectedRequest(408, late, connection="close") from None
-            raise
+        except TimeoutError:
+            reason = f"the body took longer than {BODY_TIMEOUT:g} s"
+            raise HTTPException(408, reason, {"connection": "close"}) from None
+        chunks[:] = [b"".join(chunks)]
 
 
-def _too_large() -> RejectedRequest:
-    return RejectedRequest(
-        413, f"the body has more than {MAX_BODY_BYTES:,} bytes", connection="close"
-    )
+def _too_large() -> HTTPException:
+    reason = f"the body has more than {MAX_BODY_BYTES:,} bytes"
+    return HTTPException(413, reason, {"connection": "close"})
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """The body that has been read, once; after it what the connection says."""
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
+def _replay(chunks: list[bytes], receive: Receive) -> Receive:
+    """A `receive` that gives the body that has been read, and then what the connection gives."""
+    messages = [{"type": "http.request", "body": b"".join(chunks), "more_body": False}]
 
-    async def again() -> Message:
+    async def receive_again() -> Message:
         return messages.pop() if messages else await receive()
 
-    return again
-
-
-async def _refuse(refused: RejectedRequest, send: Send) -> None:
-    body = json.dumps({"error": str(refused)}).encode()
-    headers = {"content-type": "application/json", "content-length": str(len(body))}
-    pairs = [
-        (name.encode(), value.encode()) for name, value in {**headers, **refused.headers}.items()
-    ]
-    await send({"type": "http.response.start", "status": refused.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
+    return receive_again

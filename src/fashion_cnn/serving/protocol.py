@@ -1,50 +1,62 @@
-"""The Open Inference Protocol, version 2, over HTTP: bytes to pixels, probabilities to bytes.
+"""The Open Inference Protocol, version 2, over HTTP: request bytes to pixels, and back.
 
-https://github.com/kserve/open-inference-protocol, with its extension for tensors as raw bytes.
+https://github.com/kserve/open-inference-protocol, with its extension for raw tensor data.
 """
 
 import json
 import math
+import reprlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, Field, SkipValidation, StrictInt, ValidationError
+from pydantic_core import from_json
 
 EXTENSIONS = ("binary_tensor_data",)
-HEADER_LENGTH = "inference-header-content-length"  # bytes of JSON before those of tensors
-INPUT, OUTPUT = "pixels", "probabilities"  # the names of the two tensors
-MAX_IMAGES = 10_000  # of one request
+HEADER_LENGTH = "inference-header-content-length"  # length of the JSON part of a body, in bytes
+INPUT, OUTPUT = "pixels", "probabilities"  # tensor names
+MAX_IMAGES = 10_000  # per request
+
+Parameters = dict[str, Any] | None
 
 
-@dataclass(frozen=True)
-class Tensors:
-    """What a model takes and gives: uint8 (n, height, width, channels), float32 (n, classes).
+class InputTensor(BaseModel):
+    name: Literal["pixels"]
+    datatype: Literal["UINT8"]
+    # a million wrong items must not make a million error objects
+    shape: list[StrictInt] = Field(fail_fast=True, description="[n, height, width, channels]")
+    parameters: Parameters = None
+    data: SkipValidation[list[Any]] | None = Field(
+        default=None,
+        description="Pixel values 0 to 255, nested or flat. Omit it to send raw bytes instead.",
+    )
 
-    Attributes:
-        shape: (height, width, channels).
-        classes: how many.
-    """
 
-    shape: tuple[int, int, int]
-    classes: int
+class RequestedOutput(BaseModel):
+    name: Literal["probabilities"]
+    parameters: Parameters = None
 
-    def metadata(self) -> dict[str, Any]:
-        """As the protocol describes tensors; -1 stands for any number of images."""
-        return {
-            "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *self.shape]}],
-            "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, self.classes]}],
-        }
+
+class InferBody(BaseModel):
+    """The JSON part of an inference request."""
+
+    id: str | None = None
+    parameters: Parameters = None
+    inputs: list[InputTensor] = Field(min_length=1, max_length=1)
+    outputs: list[RequestedOutput] | None = Field(None, max_length=1)
 
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A request for inference.
+    """A valid inference request.
 
     Attributes:
-        id: the client's own, to be given back.
+        id: chosen by the client; the response repeats it.
         images: uint8 (n, height, width, channels).
-        binary: whether the answer is wanted as raw bytes.
+        binary: whether the response carries the probabilities as raw bytes.
     """
 
     id: str | None
@@ -52,137 +64,114 @@ class InferRequest:
     binary: bool
 
 
-def read_request(body: bytes, json_length: int | None, tensors: Tensors) -> InferRequest:
-    """Read a request for inference.
+def parse_infer_request(
+    body: bytes, json_length: int | None, image_shape: tuple[int, int, int]
+) -> InferRequest:
+    """Parse the body of an inference request.
 
     Args:
-        body: JSON, and after it the bytes of tensors that say so.
-        json_length: bytes of JSON; None where there is nothing else.
-        tensors: what the model takes and gives.
+        body: JSON, optionally followed by the raw bytes of the input tensor.
+        json_length: length of the JSON in bytes; None if the body is only JSON.
+        image_shape: (height, width, channels) of the model's input.
 
     Raises:
-        ValueError: it is not what the model takes.
+        ValueError: the body is invalid, or does not match the model.
     """
     if json_length is not None and not 0 < json_length <= len(body):
         raise ValueError(f"{HEADER_LENGTH}: got {json_length}; the body has {len(body)} bytes")
-    request = _json(body[:json_length])
-    name = _optional(request, "id", str, "the request")
-    wanted = _optional(request, "parameters", dict, "the request") or {}
-    (given,) = _only(request.get("inputs"), "inputs", INPUT)
-    outputs = _optional(request, "outputs", list, "the request")
-    binary = bool(wanted.get("binary_data_output", False))
-    if outputs:
-        (output,) = _only(outputs, "outputs", OUTPUT)
-        asked = _optional(output, "parameters", dict, f"output {OUTPUT!r}") or {}
-        if "classification" in asked:
-            raise ValueError(f"output {OUTPUT!r}: classification is not supported here")
-        binary = bool(asked.get("binary_data", binary))
+    try:
+        content = from_json(body[:json_length], allow_inf_nan=False)
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    try:
+        request = InferBody.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(validation_message(error.errors(include_url=False))) from None
+    binary = (request.parameters or {}).get("binary_data_output", False)
+    if request.outputs:
+        parameters = request.outputs[0].parameters or {}
+        if "classification" in parameters:
+            raise ValueError(f"output {OUTPUT!r}: classification is not supported")
+        binary = parameters.get("binary_data", binary)
     raw = memoryview(body)[json_length:] if json_length is not None else b""
-    return InferRequest(name, _pixels(given, raw, tensors), binary)
+    return InferRequest(request.id, _read_pixels(request.inputs[0], raw, image_shape), bool(binary))
+
+
+def validation_message(errors: Sequence[Any]) -> str:
+    """The first of Pydantic's errors in one line: field, value and expectation."""
+    error = errors[0]
+    field = ".".join(map(str, error["loc"])) or "request"
+    expected = error["msg"].replace("Input should be", "expected").split(" or instance of")[0]
+    return f"{field}: got {_short(error['input'])}; {expected}"
 
 
 def write_response(
-    asked: InferRequest, probabilities: np.ndarray, model: str, version: str
+    request: InferRequest, probabilities: np.ndarray, model: str, version: str
 ) -> tuple[bytes, dict[str, str]]:
-    """An answer's body and headers; probabilities are float32 (n, classes)."""
-    output: dict[str, Any] = {
-        "name": OUTPUT,
-        "datatype": "FP32",
-        "shape": list(probabilities.shape),
-    }
-    answer: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": [output]}
-    if asked.id is not None:
-        answer["id"] = asked.id
-    if not asked.binary:
+    """The body and headers of a response; probabilities are float32 (n, classes)."""
+    shape = list(probabilities.shape)
+    output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": shape}
+    response: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": [output]}
+    if request.id is not None:
+        response["id"] = request.id
+    if not request.binary:
         output["data"] = probabilities.ravel().tolist()
-        return _bytes(answer), {"content-type": "application/json"}
+        return _to_json(response), {"content-type": "application/json"}
     raw = probabilities.astype("<f4").tobytes()
     output["parameters"] = {"binary_data_size": len(raw)}
-    head = _bytes(answer)
+    head = _to_json(response)
     headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
     return head + raw, headers
 
 
-def _json(text: bytes) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no JSON")
-
-    try:
-        found = json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"got a JSON {type(found).__name__}; expected an object")
-    return found
+def _to_json(response: dict[str, Any]) -> bytes:
+    return json.dumps(response, separators=(",", ":")).encode()
 
 
-def _bytes(answer: dict[str, Any]) -> bytes:
-    return json.dumps(answer, separators=(",", ":")).encode()
-
-
-def _optional(given: dict[str, Any], key: str, kind: type, where: str) -> Any:
-    value = given.get(key)
-    if value is not None and not isinstance(value, kind):
-        raise ValueError(f"{where}: {key} is {_shown(value)}; expected {kind.__name__}")
-    return value
-
-
-def _only(given: Any, key: str, name: str) -> list[dict[str, Any]]:
-    """A list of one object with a name, or an error that says which."""
-    if not isinstance(given, list) or not all(isinstance(tensor, dict) for tensor in given):
-        raise ValueError(f"{key}: got {_shown(given)}; expected a list of one object")
-    if [tensor.get("name") for tensor in given] != [name]:
-        names = ", ".join(_shown(tensor.get("name")) for tensor in given) or "none"
-        raise ValueError(f"{key}: got {names[:200]}; expected just {name!r}")
-    return given
-
-
-def _pixels(given: dict[str, Any], raw: bytes | memoryview, tensors: Tensors) -> np.ndarray:
-    where, shape = f"input {INPUT!r}", given.get("shape")
-    if given.get("datatype") != "UINT8":
-        raise ValueError(f"{where}: datatype {_shown(given.get('datatype'))}; expected 'UINT8'")
-    if (
-        not isinstance(shape, list)
-        or not all(type(n) is int for n in shape)
-        or tuple(shape[1:]) != tensors.shape
-        or not 1 <= shape[0] <= MAX_IMAGES
-    ):
-        expected = ", ".join(map(str, tensors.shape))
+def _read_pixels(
+    tensor: InputTensor, raw: bytes | memoryview, image_shape: tuple[int, int, int]
+) -> np.ndarray:
+    """uint8 images from the JSON data of a tensor, or from the raw bytes after the JSON."""
+    field, shape = f"input {INPUT!r}", tuple(tensor.shape)
+    if shape[1:] != image_shape or not 1 <= shape[0] <= MAX_IMAGES:
+        expected = ", ".join(map(str, image_shape))
         raise ValueError(
-            f"{where}: shape {_shown(shape)}; expected [n, {expected}], n from 1 to {MAX_IMAGES:,}"
+            f"{field}: got shape {_short(tensor.shape)}; "
+            f"expected [n, {expected}] with n from 1 to {MAX_IMAGES:,}"
         )
-    parameters = _optional(given, "parameters", dict, where) or {}
-    size = parameters.get("binary_data_size")
-    if size is not None and "data" in given:
-        raise ValueError(f"{where}: has data as JSON and as raw bytes; expected one of them")
+    size = (tensor.parameters or {}).get("binary_data_size")
     if size is None:
         if raw:
-            raise ValueError(f"{where}: no binary_data_size, but {len(raw)} bytes after the JSON")
-        return _from_json(given.get("data"), tuple(shape), where)
+            raise ValueError(f"{field}: no binary_data_size, but {len(raw)} bytes after the JSON")
+        return _pixels_from_json(tensor.data, shape, field)
+    if "data" in tensor.model_fields_set:
+        raise ValueError(f"{field}: got data as JSON and as raw bytes; expected one of them")
     if not size == len(raw) == math.prod(shape):
         raise ValueError(
-            f"{where}: binary_data_size {_shown(size)} and {len(raw)} bytes after the JSON; "
+            f"{field}: got binary_data_size {_short(size)} and {len(raw)} bytes after the JSON; "
             f"expected {math.prod(shape)}"
         )
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
-def _from_json(data: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
+def _pixels_from_json(data: Any, shape: tuple[int, ...], field: str) -> np.ndarray:
     if not isinstance(data, list):
-        raise ValueError(f"{where}: data is {_shown(data)}; expected a list of whole numbers")
-    found = [len(data)]
+        raise ValueError(f"{field}: got data {_short(data)}; expected a list of integers")
+    data_shape = [len(data)]
     while data and isinstance(data[0], list):
-        found.append(len(data[0]))
-        if any(not isinstance(row, list) or len(row) != found[-1] for row in data):
-            raise ValueError(f"{where}: data is no full tensor; expected lists of one length")
+        data_shape.append(len(data[0]))
+        if any(not isinstance(row, list) or len(row) != data_shape[-1] for row in data):
+            raise ValueError(f"{field}: data is ragged; expected lists of one length")
         data = list(chain.from_iterable(data))
-    if tuple(found) not in ((math.prod(shape),), shape):
-        raise ValueError(f"{where}: data has shape {found}; expected {list(shape)}, or it in a row")
+    if tuple(data_shape) not in ((math.prod(shape),), shape):
+        raise ValueError(
+            f"{field}: data has shape {_short(data_shape)}; expected {list(shape)}, or a flat list"
+        )
     try:
         return np.frombuffer(bytes(data), np.uint8).reshape(shape)
     except (TypeError, ValueError):
-        raise ValueError(f"{where}: data has other than whole numbers 0..255") from None
+        raise ValueError(f"{field}: got other data; expected integers from 0 to 255") from None
 
 
-def _shown(value: Any) -> str:
-    return repr(value)[:60]
+def _short(value: Any) -> str:
+    return reprlib.repr(value)[:60]

@@ -1,4 +1,4 @@
-"""What waits for the model: bounded by time, and images of many requests go in one batch."""
+"""A queue of inference work, bounded by time; images of several requests share a batch."""
 
 import asyncio
 import math
@@ -7,134 +7,135 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from starlette.exceptions import HTTPException
 
 from fashion_cnn import machine
+from fashion_cnn.inference.classifier import Classifier
 
-MAX_QUEUED_SECONDS = 0.5  # of work in line; what comes after that is refused
-BATCH = 128  # images of several requests at a time
-BULK = 16  # images, from which on their time does not hang on how many there are
-WEIGHT = 0.1  # of the newest measurement in what work is believed to take
-
-Waiting = asyncio.Future[np.ndarray]
-
-
-class Network(Protocol):
-    """What a line works for."""
-
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (n, height, width, channels) to float32 (n, classes)."""
+MAX_QUEUED_SECONDS = 0.5  # of pending work; beyond it new requests are refused
+BATCH = 128  # most images of several requests in one batch
+MIN_TIMED_BATCH = 16  # from this size on, the time per image is independent of the batch size
+SMOOTHING = 0.1  # weight of the newest measurement in the estimated durations
 
 
-class Overloaded(Exception):
-    """There is too much in line; `headers` say when to come again."""
+class Overloaded(HTTPException):
+    """Too much work is pending; the header Retry-After says when to try again."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"{seconds:.1f} s of work are in line; try again after that")
-        self.headers = {"retry-after": str(math.ceil(seconds))}
+        message = f"{seconds:.1f} s of work are queued; try again later"
+        super().__init__(503, message, {"retry-after": str(math.ceil(seconds))})
 
 
-class Line:
-    """The line before a model, and the threads that work it off.
+@dataclass(frozen=True)
+class _Item:
+    """Up to `BATCH` images that wait for a classifier."""
+
+    classifier: Classifier
+    images: np.ndarray
+    result: asyncio.Future[np.ndarray]
+
+
+class InferenceQueue:
+    """Pending inference work, and the threads that do it.
 
     Attributes:
-        ahead: seconds of work that are in line or under way.
-        seconds: what one `image` in the network, one `photo` before it and one `explanation`
-            after it take a core, as measured.
+        pending_seconds: estimated duration of the work that is queued or running.
+        seconds: measured duration on one core of each kind of work: one `image` in the network,
+            preparing one `photo`, one `explanation`.
     """
 
-    def __init__(self, seconds_an_image: float = 1e-3, cores: int | None = None) -> None:
-        self.ahead = 0.0
-        self.seconds = {"image": seconds_an_image, "photo": 2e-2, "explanation": 0.2}
-        self._waiting: deque[tuple[Network, np.ndarray, Waiting]] = deque()
+    def __init__(self, seconds_per_image: float = 1e-3, cores: int | None = None) -> None:
+        self.pending_seconds = 0.0
+        self.seconds = {"image": seconds_per_image, "photo": 2e-2, "explanation": 0.2}
+        self._items: deque[_Item] = deque()
         self._cores = cores or machine.cores()
-        self._working: set[asyncio.Task[None]] = set()
-        self._networks = ThreadPoolExecutor(self._cores, "networks")
-        self._pictures = ThreadPoolExecutor(self._cores, "pictures")
+        self._workers: set[asyncio.Task[None]] = set()
+        self._network_threads = ThreadPoolExecutor(self._cores, "networks")
+        self._picture_threads = ThreadPoolExecutor(self._cores, "pictures")
 
     @property
-    def full(self) -> bool:
-        """Whether whatever comes now is refused."""
-        return self.ahead > MAX_QUEUED_SECONDS
+    def is_full(self) -> bool:
+        """Whether new requests are refused."""
+        return self.pending_seconds > MAX_QUEUED_SECONDS
 
     @contextmanager
-    def place(self, **work: int) -> Iterator[None]:
-        """A place in line for work, as in `image=64`.
+    def reserve(self, **work: int) -> Iterator[None]:
+        """Count work as pending while the context is open, for example `reserve(image=64)`.
 
         Raises:
-            Overloaded: there is too much before it.
+            Overloaded: too much work is pending already.
         """
-        if self.full:
-            raise Overloaded(self.ahead)
+        if self.is_full:
+            raise Overloaded(self.pending_seconds)
         cost = sum(count * self.seconds[kind] for kind, count in work.items()) / self._cores
-        self.ahead += cost
+        self.pending_seconds += cost
         try:
             yield
         finally:
-            self.ahead -= cost
+            self.pending_seconds -= cost
 
-    async def probabilities(self, network: Network, images: np.ndarray) -> np.ndarray:
-        """Those of a network, together with whatever else waits for the same one."""
-        loop, answers = asyncio.get_running_loop(), []
+    async def probabilities(self, classifier: Classifier, images: np.ndarray) -> np.ndarray:
+        """`classifier.probabilities(images)`, in batches shared with other requests."""
+        loop, results = asyncio.get_running_loop(), []
         for start in range(0, len(images), BATCH):
-            answers.append(loop.create_future())
-            self._waiting.append((network, images[start : start + BATCH], answers[-1]))
-            if len(self._working) < self._cores:
-                task = loop.create_task(self._work())
-                self._working.add(task)
-                task.add_done_callback(self._working.discard)
-        found = await asyncio.gather(*answers)
-        return found[0] if len(found) == 1 else np.concatenate(found)
+            results.append(loop.create_future())
+            self._items.append(_Item(classifier, images[start : start + BATCH], results[-1]))
+            if len(self._workers) < self._cores:
+                task = loop.create_task(self._run_batches())
+                self._workers.add(task)
+                task.add_done_callback(self._workers.discard)
+        return np.concatenate(await asyncio.gather(*results))
 
-    async def run_in_thread(self, kind: str, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Call something in a thread, and learn from it how long such a kind of work takes."""
+    async def run_in_thread(self, kind: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function in a thread, and update the estimated duration of its kind of work."""
 
-        def timed() -> tuple[Any, float]:
-            began = time.perf_counter()
-            return work(*arguments), time.perf_counter() - began
+        def timed_call() -> tuple[Any, float]:
+            started = time.perf_counter()
+            return function(*args), time.perf_counter() - started
 
-        done, took = await asyncio.get_running_loop().run_in_executor(self._pictures, timed)
-        self._learn(kind, took)
-        return done
-
-    async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            network, parts, answers = self._batch()
-            began = time.perf_counter()
+        result, seconds = await loop.run_in_executor(self._picture_threads, timed_call)
+        self._update_estimate(kind, seconds)
+        return result
+
+    async def _run_batches(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._items:
+            items = self._next_batch()
+            images = np.concatenate([item.images for item in items])
+            started = time.perf_counter()
             try:
-                images = parts[0] if len(parts) == 1 else np.concatenate(parts)
-                work = partial(network.probabilities, images)
-                found = await loop.run_in_executor(self._networks, work)
-            except Exception as error:  # whatever it is belongs to those who wait
-                for _, answer in answers:
-                    if not answer.done():
-                        answer.set_exception(error)
+                function = items[0].classifier.probabilities
+                rows = await loop.run_in_executor(self._network_threads, function, images)
+            except Exception as error:  # whatever it is, the waiting requests get it
+                for item in items:
+                    if not item.result.done():
+                        item.result.set_exception(error)
                 continue
-            if len(images) >= BULK:
-                self._learn("image", (time.perf_counter() - began) / len(images))
+            if len(images) >= MIN_TIMED_BATCH:
+                seconds = time.perf_counter() - started
+                self._update_estimate("image", seconds / len(images))
             start = 0
-            for count, answer in answers:
-                if not answer.done():  # else its client has gone
-                    answer.set_result(found[start : start + count])
-                start += count
+            for item in items:
+                end = start + len(item.images)
+                if not item.result.done():  # done: the client has disconnected
+                    item.result.set_result(rows[start:end])
+                start = end
 
-    def _batch(self) -> tuple[Network, list[np.ndarray], list[tuple[int, Waiting]]]:
-        """The first in line, and those after it that go with it."""
-        network, images, answer = self._waiting.popleft()
-        parts, answers = [images], [(len(images), answer)]
-        room = BATCH - len(images)
-        while self._waiting and self._waiting[0][0] is network:
-            room -= len(self._waiting[0][1])
-            if room < 0:
+    def _next_batch(self) -> list[_Item]:
+        """The oldest item, and those right after it that fit into its batch."""
+        items = [self._items.popleft()]
+        count = len(items[0].images)
+        while self._items and self._items[0].classifier is items[0].classifier:
+            count += len(self._items[0].images)
+            if count > BATCH:
                 break
-            _, more, answer = self._waiting.popleft()
-            parts.append(more)
-            answers.append((len(more), answer))
-        return network, parts, answers
+            items.append(self._items.popleft())
+        return items
 
-    def _learn(self, kind: str, seconds: float) -> None:
-        self.seconds[kind] += WEIGHT * (seconds - self.seconds[kind])
+    def _update_estimate(self, kind: str, seconds: float) -> None:
+        self.seconds[kind] += SMOOTHING * (seconds - self.seconds[kind])

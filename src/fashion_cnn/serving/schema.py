@@ -1,12 +1,18 @@
-"""What requests and answers look like, for the OpenAPI description at /docs."""
+"""Requests and responses as Pydantic models, which make the OpenAPI description at /docs."""
 
 from typing import Any
 
+from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+
+from fashion_cnn.serving.protocol import InferBody
+
+REFERENCE = "#/components/schemas/{model}"
 
 
 class Error(BaseModel):
-    error: str = Field(description="What was found, and what was expected.")
+    error: str = Field(description="What was received, and what was expected.")
 
 
 class Server(BaseModel):
@@ -35,7 +41,6 @@ class Tensor(BaseModel):
 
 
 class Model(BaseModel):
-    model_config = ConfigDict(protected_namespaces=())
     name: str
     versions: list[str] = Field(description="One: the SHA-256 of the model's file.")
     platform: str
@@ -43,116 +48,90 @@ class Model(BaseModel):
     outputs: list[Tensor]
 
 
-class Share(BaseModel):
+class OutputTensor(Tensor):
+    parameters: dict[str, Any] | None = Field(None, description="The number of raw bytes, if any.")
+    data: list[float] | None = Field(None, description="Probabilities, image by image.")
+
+
+class Inferred(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())  # allows names that start with model_
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[OutputTensor]
+
+
+class ClassProbability(BaseModel):
     label: str
     probability: float = Field(ge=0, le=1)
 
 
 class Step(BaseModel):
     caption: str
-    png: str = Field(description="A PNG in base 64.")
+    png: str = Field(description="A PNG image, base64.")
 
 
 class Prediction(BaseModel):
     label: str
     probability: float = Field(ge=0, le=1)
-    verdict: str = Field(description="sure, unsure, or empty where the model has no threshold.")
-    note: str = Field(description="What the user of the photo should know, or nothing.")
-    top: list[Share]
-    seen: str = Field(description="What the network saw: a PNG in base 64.")
-    steps: list[Step] | None = Field(default=None, description="With explain=true.")
+    verdict: str = Field(description="sure, unsure, or empty if the model has no threshold.")
+    note: str = Field(description="Advice on the photo, or empty.")
+    top: list[ClassProbability]
+    seen: str = Field(description="The network's input: a PNG image, base64.")
+    steps: list[Step] | None = Field(None, description="Only with explain=true.")
     model: str
     version: str = Field(description="The SHA-256 of the model's file.")
     milliseconds: dict[str, float] = Field(
-        description="prepare: decoding and finding the garment; model: in line and in the network."
+        description="prepare: decoding and finding the garment; model: queue and network."
     )
 
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Error, "description": text}
-    for status, text in {
-        400: "Not what is expected; the error says what is.",
-        401: "The server wants a token.",
-        404: "No such model or version.",
-        408: "The body took too long.",
-        413: "The body is too large.",
-        415: "Of a kind that is not read.",
-        503: "Too much in line, or not ready; see Retry-After.",
-    }.items()
+_DESCRIPTIONS = {
+    400: "The request is invalid; the error says what is expected.",
+    401: "The token is missing or wrong.",
+    404: "There is no such model or version.",
+    408: "The body took too long to arrive.",
+    413: "The body is too large.",
+    415: "The type of the file or its encoding is not supported.",
+    503: "The server is overloaded or not ready; see Retry-After.",
+}
+Responses = dict[int | str, dict[str, Any]]
+ERRORS: Responses = {k: {"model": Error, "description": v} for k, v in _DESCRIPTIONS.items()}
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+INFERRED: Responses = {
+    200: {
+        "model": Inferred,
+        "description": "Probabilities.",
+        "content": {"application/octet-stream": _BYTES},
+    },
+    **ERRORS,
+}
+PREDICTED: Responses = {200: {"model": Prediction, "description": "A prediction."}, **ERRORS}
+INFER_BODY = {
+    "application/json": {"schema": {"$ref": REFERENCE.format(model="InferBody")}},
+    "application/octet-stream": {
+        "schema": {
+            **_BYTES["schema"],
+            "description": "JSON, followed by the raw bytes of the tensor. The header "
+            "Inference-Header-Content-Length gives the length of the JSON.",
+        }
+    },
+}
+_FORM = {"type": "object", "required": ["file"], "properties": {"file": _BYTES["schema"]}}
+PHOTO_BODY = {
+    "multipart/form-data": {"schema": _FORM},
+    "image/jpeg": _BYTES,
+    "image/png": _BYTES,
+    "image/webp": _BYTES,
 }
 
-_PARAMETERS = {"type": "object"}
-_TENSOR = {
-    "type": "object",
-    "required": ["name", "shape", "datatype"],
-    "properties": {
-        "name": {"type": "string"},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-        "datatype": {"type": "string", "enum": ["UINT8"]},
-        "parameters": _PARAMETERS,
-        "data": {"type": "array", "description": "Nested, or in one row; 0..255.", "items": {}},
-    },
-}
-INFER: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["inputs"],
-                    "properties": {
-                        "id": {"type": "string"},
-                        "parameters": _PARAMETERS,
-                        "inputs": {"type": "array", "items": _TENSOR, "minItems": 1, "maxItems": 1},
-                        "outputs": {
-                            "type": "array",
-                            "items": {
-                                "type": "object",
-                                "required": ["name"],
-                                "properties": {
-                                    "name": {"type": "string"},
-                                    "parameters": _PARAMETERS,
-                                },
-                            },
-                        },
-                    },
-                }
-            },
-            "application/octet-stream": {
-                "schema": {
-                    "type": "string",
-                    "format": "binary",
-                    "description": "The JSON, its length in Inference-Header-Content-Length, and "
-                    "after it the bytes of the tensor.",
-                }
-            },
-        },
-    }
-}
-INFERRED: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Probabilities.",
-        "content": {
-            "application/json": {"schema": {"type": "object"}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    },
-    **ERRORS,
-}
-_FILE = {"type": "string", "format": "binary"}
-PHOTO: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {"type": "object", "required": ["file"], "properties": {"file": _FILE}}
-            },
-            **{f"image/{kind}": {"schema": _FILE} for kind in ("jpeg", "png", "webp")},
-        },
-    }
-}
-PREDICTED: dict[int | str, dict[str, Any]] = {
-    200: {"model": Prediction, "description": "What is on the photo."},
-    **ERRORS,
-}
+
+def describe_body(content: dict[str, Any]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its body itself."""
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def add_request_models(app: FastAPI) -> None:
+    """Describe the bodies that routes read themselves, which FastAPI cannot know."""
+    _, definitions = models_json_schema([(InferBody, "validation")], ref_template=REFERENCE)
+    app.openapi()["components"]["schemas"].update(definitions["$defs"])

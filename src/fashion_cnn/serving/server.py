@@ -1,4 +1,4 @@
-"""The process: sockets, workers, signals; everything that is not an answer."""
+"""The server process: socket, workers, signals, and limits on connections."""
 
 import asyncio
 import gc
@@ -18,14 +18,14 @@ from uvicorn.supervisors import Multiprocess
 
 from fashion_cnn.console import print_message
 from fashion_cnn.serving.app import make_app
-from fashion_cnn.serving.state import Service, load
+from fashion_cnn.serving.state import ServerState, load_model
 
-SETTINGS = "FASHION_CNN_SERVE"  # how the workers are told
-SWITCH = 1e-3  # seconds for which a thread of Python's may keep others waiting
-GRACE = 0.3  # seconds of answering, not ready any more, before the door is closed
-DEADLINE = 20  # seconds for what is under way to end
-PATIENCE = 10.0  # seconds for a request's head to arrive
-MAX_HEAD_BYTES = 64 << 10  # bytes of it
+SETTINGS = "FASHION_CNN_SERVE"  # environment variable that passes the settings to the workers
+SWITCH_INTERVAL = 1e-3  # seconds that a Python thread may run while another one waits
+DRAIN_SECONDS = 0.3  # from SIGTERM, when the server stops being ready, to closing the socket
+SHUTDOWN_SECONDS = 20  # for running requests to end after that
+HEADER_TIMEOUT = 10.0  # seconds for the headers of a request to arrive
+MAX_HEADER_BYTES = 64 << 10
 MAX_CONNECTIONS = 1000
 
 
@@ -41,102 +41,99 @@ def serve(
 
     Args:
         model: what `Classifier.load` takes.
-        host: the address to listen at.
-        port: 0 for any that is free.
-        workers: processes; each holds the model.
-        token: what clients have to show, if anything.
-        origins: pages elsewhere that may ask.
+        host: the address to listen on.
+        port: 0 takes any free port.
+        workers: number of processes; each loads the model.
+        token: the bearer token that clients must send. Default: none.
+        origins: other websites whose pages may send requests.
 
     Raises:
-        FileNotFoundError, ValueError: no model, or none that is valid.
-        OSError: the address cannot be listened at.
+        FileNotFoundError, ValueError: there is no such model, or it is invalid.
+        OSError: the server cannot listen on the address.
     """
-    name = load(model).name
+    name = load_model(model).name
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        door = socket.create_server((host, port), backlog=1024, family=_family(host))
+        listener = socket.create_server((host, port), backlog=1024, family=family)
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise OSError(f"{host}:{port}: {why}; give another --port or --host") from None
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise OSError(f"{host}:{port}: {reason}; give another --port or --host") from None
     settings = {"model": model, "token": token, "origins": list(origins), "shared": workers > 1}
     os.environ[SETTINGS] = json.dumps(settings)
     config = uvicorn.Config(
-        "fashion_cnn.serving.server:application",
+        "fashion_cnn.serving.server:worker_app",
         factory=True,
-        http=Connection,
+        http=LimitedConnection,
         ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=False,
         workers=workers,
-        timeout_graceful_shutdown=DEADLINE,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    signal.set_wakeup_fd(-1)  # from here on the loop hears signals
-    place = f"[{host}]" if ":" in host else host
-    print_message(f"Serving {name} at http://{place}:{door.getsockname()[1]} (Ctrl-C ends it)")
+    signal.set_wakeup_fd(-1)  # from here on uvicorn's event loop handles signals
+    address = f"[{host}]" if ":" in host else host
+    url = f"http://{address}:{listener.getsockname()[1]}"
+    print_message(f"Serving {name} at {url} (press Ctrl-C to stop)")
     if workers == 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it again at the end
-        uvicorn.Server(config).run([door])
+        uvicorn.Server(config).run([listener])
         return
     with tempfile.TemporaryDirectory(prefix="fashion-cnn-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        Workers(config, [door]).run()
+        Workers(config, [listener]).run()
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def application() -> Any:
-    """What each worker runs, told by the environment."""
-    sys.setswitchinterval(SWITCH)
+def worker_app() -> Any:
+    """Make the ASGI application of a worker; its settings come from the environment."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
     settings = json.loads(os.environ[SETTINGS])
-    service = Service(settings["model"], settings["shared"])
-    app = make_app(service, settings["token"], settings["origins"])
+    state = ServerState(settings["model"], settings["shared"])
+    app = make_app(state, settings["token"], settings["origins"])
     gc.collect()
-    gc.freeze()  # what is there to stay is not looked through again, which takes 20 ms
+    gc.freeze()  # else each full garbage collection pauses the server for 20 ms
 
-    async def with_signals(scope: Any, receive: Any, send: Any) -> None:
+    async def app_with_signals(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            _heed_signals(service)
+            _handle_signals(state)
         await app(scope, receive, send)
 
-    return with_signals
+    return app_with_signals
 
 
-def _heed_signals(service: Service) -> None:
-    """SIGTERM: not ready, answer a little longer, then what uvicorn does. SIGHUP: load anew."""
-    loop, leave = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
+def _handle_signals(state: ServerState) -> None:
+    """SIGTERM: stop being ready, wait a little, then shut down. SIGHUP: reload the model."""
+    loop, shut_down = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
 
-    def close() -> None:
-        if callable(leave):
-            leave(signal.SIGTERM, None)
+    def after_draining() -> None:
+        if callable(shut_down):
+            shut_down(signal.SIGTERM, None)
 
-    def drain(number: int, frame: Any) -> None:
-        service.draining = True
-        loop.call_soon_threadsafe(loop.call_later, GRACE, close)
+    def on_sigterm(number: int, frame: Any) -> None:
+        state.draining = True
+        loop.call_soon_threadsafe(loop.call_later, DRAIN_SECONDS, after_draining)
 
     async def reload() -> None:
         try:
-            await asyncio.to_thread(service.reload)
-            print_message(
-                f"Loaded anew: {service.served.name}, SHA-256 {service.served.version[:16]}…"
-            )
+            await asyncio.to_thread(state.reload)
+            model = state.model
+            print_message(f"Reloaded {model.name}, SHA-256 {model.version[:16]}…")
         except (OSError, ValueError) as error:
-            print_message(f"fashion-cnn: {error}; going on with the model that is loaded")
+            print_message(f"fashion-cnn: {error}; keeping the loaded model")
 
-    def hang_up() -> None:
+    def on_sighup() -> None:
         task = loop.create_task(reload())
-        service.tasks.add(task)
-        task.add_done_callback(service.tasks.discard)
+        state.tasks.add(task)
+        task.add_done_callback(state.tasks.discard)
 
-    signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGTERM, on_sigterm)
     if hasattr(signal, "SIGHUP"):
-        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        loop.add_signal_handler(signal.SIGHUP, on_sighup)
 
 
 class Workers(Multiprocess):
-    """Uvicorn's processes; SIGHUP goes on to each of them, so that none has to end."""
+    """Uvicorn's worker processes; passes SIGHUP on to them, where uvicorn would restart them."""
 
     def handle_hup(self) -> None:
         for process in self.processes:
@@ -144,26 +141,26 @@ class Workers(Multiprocess):
                 os.kill(process.pid, signal.SIGHUP)
 
 
-class Connection(HttpToolsProtocol):
-    """Uvicorn's connection, with bounds on a request's head and on how many there are."""
+class LimitedConnection(HttpToolsProtocol):
+    """Uvicorn's connection, with limits on request headers and on the number of connections."""
 
     _timer: asyncio.TimerHandle | None = None
-    _head = 0  # bytes since the last request
+    _header_bytes = 0  # received since the last request
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._await_head()
+        self._await_headers()
         if len(self.connections) > MAX_CONNECTIONS:
-            self._close(503, "too many connections", "retry-after: 1\r\n")
+            self._refuse(503, "too many connections", "retry-after: 1\r\n")
 
     def data_received(self, data: bytes) -> None:
         if self._timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._await_head()
+            self._await_headers()
         if self._timer is not None:
-            self._head += len(data)
+            self._header_bytes += len(data)
         super().data_received(data)
-        if self._timer is not None and self._head > MAX_HEAD_BYTES:
-            self._close(431, f"the request's head has more than {MAX_HEAD_BYTES:,} bytes")
+        if self._timer is not None and self._header_bytes > MAX_HEADER_BYTES:
+            self._refuse(431, f"the request headers have more than {MAX_HEADER_BYTES:,} bytes")
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
@@ -173,27 +170,26 @@ class Connection(HttpToolsProtocol):
         self._stop_timer()
         super().connection_lost(exc)
 
-    def _await_head(self) -> None:
-        self._head = 0
-        late = f"the request's head took longer than {PATIENCE:g} s"
-        self._timer = self.loop.call_later(PATIENCE, self._close, 408, late)
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, msg)
+
+    def _await_headers(self) -> None:
+        self._header_bytes = 0
+        reason = f"the request headers took longer than {HEADER_TIMEOUT:g} s"
+        self._timer = self.loop.call_later(HEADER_TIMEOUT, self._refuse, 408, reason)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _close(self, status: int, reason: str, headers: str = "") -> None:
+    def _refuse(self, status: int, reason: str, headers: str = "") -> None:
+        """Send an error and close the connection."""
         self._stop_timer()
         if self.transport.is_closing():
             return
         body = json.dumps({"error": reason})
-        phrase = http.HTTPStatus(status).phrase
-        head = f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\n{headers}"
-        self.transport.write(
-            f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n{body}".encode()
-        )
+        head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\n{headers}"
+        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(f"{head}connection: close\r\n\r\n{body}".encode())
         self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        self._close(400, msg)

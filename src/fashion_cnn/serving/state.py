@@ -1,4 +1,4 @@
-"""What all requests share: the model of the moment, the line before it, and the counters."""
+"""What all requests share: the loaded model, the inference queue and the metrics."""
 
 import time
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ import numpy as np
 
 from fashion_cnn.inference.classifier import Classifier, model_name
 from fashion_cnn.serving.metrics import Metrics
-from fashion_cnn.serving.protocol import Tensors
-from fashion_cnn.serving.queue import BULK, Line
+from fashion_cnn.serving.queue import MIN_TIMED_BATCH, InferenceQueue
 
 
 @dataclass(frozen=True)
@@ -19,40 +18,43 @@ class LoadedModel:
     name: str
     version: str
     classifier: Classifier
-    tensors: Tensors
 
 
-def load(model: str) -> LoadedModel:
-    """What `Classifier.load` takes, ready to be served.
+def load_model(model: str) -> LoadedModel:
+    """Load what `Classifier.load` takes.
 
     Raises:
-        FileNotFoundError, ValueError: no model, or none that is valid.
+        FileNotFoundError, ValueError: there is no such model, or it is invalid.
     """
-    classifier = Classifier.load(model, threads=1)  # batches go side by side
-    tensors = Tensors(classifier.shape, len(classifier.card["class_names"]))
-    return LoadedModel(model_name(model), classifier.sha256, classifier, tensors)
+    classifier = Classifier.load(model, threads=1)  # several batches run in parallel
+    return LoadedModel(model_name(model), classifier.sha256, classifier)
 
 
-def _seconds_an_image(served: LoadedModel) -> float:
-    """What an image takes of many at a time; a network is slow when it is asked first."""
-    images = np.zeros((BULK, *served.tensors.shape), np.uint8)
-    served.classifier.probabilities(images)
-    began = time.perf_counter()
-    served.classifier.probabilities(images)
-    return (time.perf_counter() - began) / BULK
+def _seconds_per_image(model: LoadedModel) -> float:
+    """Measured on one batch, after a first one that warms the network up."""
+    images = np.zeros((MIN_TIMED_BATCH, *model.classifier.shape), np.uint8)
+    model.classifier.probabilities(images)
+    started = time.perf_counter()
+    model.classifier.probabilities(images)
+    return (time.perf_counter() - started) / MIN_TIMED_BATCH
 
 
-class Service:
-    """The model of the moment, the line before it, and the counters."""
+class ServerState:
+    """The loaded model, the inference queue and the metrics.
 
-    def __init__(self, model: str, shared: bool = False, replica: str = "") -> None:
-        self.model = model
-        self.served = load(model)
-        self.line = Line(_seconds_an_image(self.served))
-        self.metrics = Metrics(shared, replica)
-        self.draining = False  # not ready any more; what comes is still answered
-        self.tasks: set[Any] = set()  # asyncio itself forgets them
+    Attributes:
+        draining: whether the server is shutting down: it still answers, but is not ready.
+        tasks: background tasks; asyncio itself keeps only weak references.
+    """
+
+    def __init__(self, model: str, shared_metrics: bool = False, replica: str = "") -> None:
+        self._name_or_path = model
+        self.model = load_model(model)
+        self.queue = InferenceQueue(_seconds_per_image(self.model))
+        self.metrics = Metrics(shared_metrics, replica)
+        self.draining = False
+        self.tasks: set[Any] = set()
 
     def reload(self) -> None:
-        """Load the model anew; requests under way end with the one they began with."""
-        self.served = load(self.model)
+        """Load the model again; running requests end with the one they began with."""
+        self.model = load_model(self._name_or_path)

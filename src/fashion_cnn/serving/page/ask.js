@@ -1,40 +1,43 @@
-// Answers from the server that this page came from.
+// Predictions by the server that this page comes from.
 let token = "";
 
 export class NeedsToken extends Error {}
 
-export function useToken(given) {
-  token = given;
+export function useToken(value) {
+  token = value;
 }
 
-async function fetched(path, options = {}, tries = 3) {
+async function fetchJson(path, options = {}, attempts = 3) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, { ...options, headers });
+    response = await fetch(path, { ...options, headers });
   } catch {
-    throw new Error("The server does not answer; is it still running?");
+    throw new Error("The server does not respond. Is it still running?");
   }
-  const told = await answer.json().catch(() => ({}));
-  if (answer.ok) return told;
-  const wait = Number(answer.headers.get("Retry-After"));
-  if (wait && tries > 1) {
-    await new Promise((done) => setTimeout(done, 1000 * wait));
-    return fetched(path, options, tries - 1);
+  const content = await response.json().catch(() => ({}));
+  if (response.ok) return content;
+  const seconds = Number(response.headers.get("Retry-After"));
+  if (seconds && attempts > 1) {
+    await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+    return fetchJson(path, options, attempts - 1);
   }
-  const Kind = answer.status === 401 ? NeedsToken : Error;
-  throw new Kind(wait ? "There is too much to do; try again later." : (told.error ?? `The server said ${answer.status}.`));
+  const ErrorClass = response.status === 401 ? NeedsToken : Error;
+  const message = content.error ?? `The server responded with status ${response.status}.`;
+  throw new ErrorClass(seconds ? "The server is busy. Please try again later." : message);
 }
 
-const asUrl = (png) => `data:image/png;base64,${png}`;
+const toUrl = (png) => `data:image/png;base64,${png}`;
 
+/** The model's card, and a sentence on privacy. */
 export async function about() {
-  const card = await fetched("model.json");
-  return { ...card, kept: "Pictures are looked at on the server and forgotten." };
+  const card = await fetchJson("model.json");
+  return { ...card, privacy: "Pictures are sent to the server, which does not keep them." };
 }
 
+/** The prediction on a picture; with `explain` also its processing steps. */
 export async function ask(picture, explain) {
-  const told = await fetched(`predict?top=10&explain=${explain}`, { method: "POST", body: picture });
-  const steps = (told.steps ?? []).map(({ caption, png }) => ({ caption, url: asUrl(png) }));
-  return { ...told, seen: asUrl(told.seen), steps };
+  const result = await fetchJson(`predict?top=10&explain=${explain}`, { method: "POST", body: picture });
+  const steps = (result.steps ?? []).map(({ caption, png }) => ({ caption, url: toUrl(png) }));
+  return { ...result, seen: toUrl(result.seen), steps };
 }

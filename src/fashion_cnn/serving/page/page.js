@@ -1,159 +1,155 @@
-// Pictures in, what is said of them out. Who answers is in ask.js: a server, or this browser.
+// The page: takes pictures, shows predictions. ask.js makes them, on a server or in this browser.
 import { about, ask, NeedsToken, useToken } from "./ask.js";
 
-const MOST_BYTES = 16 * 2 ** 20;
-const at = (id) => document.getElementById(id);
-let asked = 0; // only the newest answer is shown
-let last = null;
+const MAX_BYTES = 16 * 2 ** 20;
+const byId = (id) => document.getElementById(id);
+let latestRequest = 0; // results of earlier requests are not shown
+let lastPicture = null;
 
-function tell(text, wrong = false) {
-  at("status").textContent = text;
-  at("status").classList.toggle("wrong", wrong);
+function showStatus(text, isError = false) {
+  byId("status").textContent = text;
+  byId("status").classList.toggle("error", isError);
 }
 
-function element(kind, properties, ...inside) {
-  const made = Object.assign(document.createElement(kind), properties);
-  made.append(...inside);
-  return made;
+function element(tag, properties, ...children) {
+  const created = Object.assign(document.createElement(tag), properties);
+  created.append(...children);
+  return created;
 }
 
 const percent = (share) => `${(100 * share).toFixed(share > 0.995 || share < 0.0995 ? 1 : 0)} %`;
 
-function words({ label, probability, verdict, top }) {
-  const next = top[1] ? `, or ${top[1].label}` : "";
-  if (verdict === "unsure") return `Not sure: perhaps ${label} (${percent(probability)})${next}`;
+function headline({ label, probability, verdict, top }) {
+  const second = top[1] ? `, or ${top[1].label}` : "";
+  if (verdict === "unsure") return `Not sure: perhaps ${label} (${percent(probability)})${second}`;
   return `${label}, ${percent(probability)}${verdict ? " sure" : ""}`;
 }
 
-function showAnswer(answer) {
-  at("result").hidden = false;
-  at("verdict").textContent = words(answer);
-  at("verdict").classList.toggle("unsure", answer.verdict === "unsure");
-  at("note").textContent = answer.note;
-  at("note").hidden = !answer.note;
-  at("bars").replaceChildren(
-    ...answer.top.slice(0, 10).map(({ label, probability }) => {
-      const full = element("i", {});
-      full.style.width = `${100 * probability}%`;
-      return element(
-        "li",
-        {},
-        element("span", { className: "name", textContent: label, title: label }),
-        element("span", { className: "bar", ariaHidden: "true" }, full),
-        element("span", { className: "share", textContent: percent(probability) }),
-      );
-    }),
+function bar({ label, probability }) {
+  const fill = element("i", {});
+  fill.style.width = `${100 * probability}%`;
+  return element(
+    "li",
+    {},
+    element("span", { className: "name", textContent: label, title: label }),
+    element("span", { className: "bar", ariaHidden: "true" }, fill),
+    element("span", { className: "share", textContent: percent(probability) }),
   );
+}
+
+function showPrediction(prediction) {
+  byId("result").hidden = false;
+  byId("verdict").textContent = headline(prediction);
+  byId("verdict").classList.toggle("unsure", prediction.verdict === "unsure");
+  byId("note").textContent = prediction.note;
+  byId("note").hidden = !prediction.note;
+  byId("bars").replaceChildren(...prediction.top.slice(0, 10).map(bar));
 }
 
 function showSteps(steps) {
-  at("steps").replaceChildren(
-    ...steps.map(({ caption, url }) =>
-      element(
-        "figure",
-        {},
-        element("img", { src: url, alt: caption }),
-        element("figcaption", { textContent: caption }),
-      ),
-    ),
+  const figures = steps.map(({ caption, url }) =>
+    element("figure", {}, element("img", { src: url, alt: caption }), element("figcaption", { textContent: caption })),
   );
-  at("legend").hidden = false;
+  byId("steps").replaceChildren(...figures);
 }
 
-async function look(picture) {
-  const mine = ++asked;
-  last = picture;
-  if (picture.size > MOST_BYTES) {
-    tell(`That file has ${(picture.size / 2 ** 20).toFixed(0)} MB; 16 are read.`, true);
+async function classify(picture) {
+  const request = ++latestRequest;
+  lastPicture = picture;
+  if (picture.size > MAX_BYTES) {
+    showStatus(`The file has ${(picture.size / 2 ** 20).toFixed(0)} MB. At most 16 MB are supported.`, true);
     return;
   }
-  tell("Looking…");
+  showStatus("Classifying…");
   try {
-    const answer = await ask(picture, false);
-    if (mine !== asked) return;
-    showAnswer(answer);
-    at("steps").replaceChildren(
-      element("figure", {}, element("img", { src: answer.seen, alt: "" }), element("figcaption", { textContent: "the network sees" })),
-    );
-    at("legend").hidden = true;
-    tell("Looking where the evidence is…");
+    const prediction = await ask(picture, false);
+    if (request !== latestRequest) return;
+    showPrediction(prediction);
+    showSteps([{ caption: "network input", url: prediction.seen }]);
+    byId("legend").hidden = true;
+    showStatus("Finding the areas that matter for the prediction…");
     const explained = await ask(picture, true);
-    if (mine !== asked) return;
+    if (request !== latestRequest) return;
     showSteps(explained.steps);
-    tell("");
-    at("result").scrollIntoView({ block: "nearest" });
+    byId("legend").hidden = false;
+    showStatus("");
+    byId("result").scrollIntoView({ block: "nearest" });
   } catch (error) {
-    if (mine !== asked) return;
-    at("result").hidden = true;
-    fail(error);
+    if (request !== latestRequest) return;
+    byId("result").hidden = true;
+    showError(error);
   }
 }
 
-function fail(error) {
-  tell(error.message, true);
-  at("token").hidden = !(error instanceof NeedsToken);
+function showError(error) {
+  showStatus(error.message, true);
+  byId("token").hidden = !(error instanceof NeedsToken);
 }
 
-function lookAtFirst(files) {
+function classifyFirst(files) {
   const picture = [...files].find((file) => file.type.startsWith("image/"));
-  if (picture) look(picture);
-  else tell("That is no picture; JPEG, PNG and WebP are read.", true);
+  if (picture) classify(picture);
+  else showStatus("This file is not a picture. JPEG, PNG and WebP are supported.", true);
 }
 
 for (const id of ["file", "photo"]) {
-  at(id).addEventListener("change", ({ target }) => {
-    if (target.files.length) lookAtFirst(target.files);
-    target.value = ""; // the same file may be chosen again
+  byId(id).addEventListener("change", ({ target }) => {
+    if (target.files.length) classifyFirst(target.files);
+    target.value = ""; // so that the same file can be chosen again
   });
 }
 document.addEventListener("paste", ({ clipboardData }) => {
-  if (clipboardData.files.length) lookAtFirst(clipboardData.files);
+  if (clipboardData.files.length) classifyFirst(clipboardData.files);
 });
-for (const kind of ["dragenter", "dragover"]) {
-  document.addEventListener(kind, (event) => {
+for (const type of ["dragenter", "dragover"]) {
+  document.addEventListener(type, (event) => {
     event.preventDefault();
-    at("drop").classList.add("over");
+    byId("drop").classList.add("over");
   });
 }
 document.addEventListener("dragleave", ({ relatedTarget }) => {
-  if (!relatedTarget) at("drop").classList.remove("over");
+  if (!relatedTarget) byId("drop").classList.remove("over");
 });
 document.addEventListener("drop", (event) => {
   event.preventDefault();
-  at("drop").classList.remove("over");
-  lookAtFirst(event.dataTransfer.files);
+  byId("drop").classList.remove("over");
+  classifyFirst(event.dataTransfer.files);
 });
-at("token").addEventListener("submit", (event) => {
+byId("token").addEventListener("submit", (event) => {
   event.preventDefault();
   useToken(event.target.querySelector("input").value);
-  at("token").hidden = true;
-  tell("");
-  introduce();
-  if (last) look(last);
+  byId("token").hidden = true;
+  showStatus("");
+  showModel();
+  if (lastPicture) classify(lastPicture);
 });
 
-function showSamples(names) {
-  at("samples").hidden = false;
-  at("samples").querySelector("ul").append(
-    ...names.map((name, k) => {
-      const image = element("img", { src: `static/samples/${k}.png`, alt: `Sample: ${name}`, title: name });
-      const button = element("button", { type: "button" }, image);
-      button.addEventListener("click", async () => look(await (await fetch(image.src)).blob()));
-      return element("li", {}, button);
-    }),
-  );
+function showSamples(classNames) {
+  const items = classNames.map((name, k) => {
+    const image = element("img", { src: `static/samples/${k}.png`, alt: `Sample: ${name}`, title: name });
+    const button = element("button", { type: "button" }, image);
+    button.addEventListener("click", async () => classify(await (await fetch(image.src)).blob()));
+    return element("li", {}, button);
+  });
+  byId("samples").hidden = false;
+  byId("samples").querySelector("ul").append(...items);
 }
 
-async function introduce() {
+async function showModel() {
   try {
-    const { name, sha256, class_names: names, preparation, test, kept } = await about();
-    at("about").textContent = `A convolutional network, “${name}”, looks at a picture and says which of ${names.length} kinds of things is on it: ${names.join(", ")}.`;
-    if (preparation === "photo" && at("samples").hidden) showSamples(names);
-    const share = test?.accuracy ? `It was right on ${(100 * test.accuracy).toFixed(1)} % of ${test.examples.toLocaleString("en")} test images${preparation === "photo" ? "; photos are harder" : ""}. ` : "";
-    at("foot").textContent = `${share}It knows no other kinds: whatever it is shown, it names one of these, or is unsure. ${kept} SHA-256 ${sha256.slice(0, 16)}…`;
+    const { name, sha256, class_names: classNames, preparation, test, privacy } = await about();
+    const isPhotoModel = preparation === "photo";
+    byId("about").textContent = `A neural network recognizes which of ${classNames.length} classes a picture shows: ${classNames.join(", ")}.`;
+    if (isPhotoModel && byId("samples").hidden) showSamples(classNames);
+    const sentences = ["It knows only these classes and assigns every picture to one of them.", privacy];
+    if (test?.accuracy) {
+      const accuracy = `${(100 * test.accuracy).toFixed(1)} % of ${test.examples.toLocaleString("en")} test images`;
+      sentences.unshift(`The network classifies ${accuracy} correctly${isPhotoModel ? "; photos are harder" : ""}.`);
+    }
+    byId("foot").textContent = `${sentences.join(" ")} Model: ${name}, SHA-256 ${sha256.slice(0, 16)}…`;
   } catch (error) {
-    fail(error);
+    showError(error);
   }
 }
 
-introduce();
+showModel();

@@ -1,66 +1,72 @@
-// Answers from the model itself, in this browser: nothing leaves it.
+// Predictions by the model itself, in this browser: no picture leaves it.
 import * as ort from "./ort.wasm.bundle.min.mjs";
 import { prepare } from "./photo.js";
 
-const MOST_PIXELS = 16e6; // some browsers' canvases hold no more
-const COVER = 5, STEP = 4; // of the map of the evidence, in pixels of 28
+const MAX_PIXELS = 16e6; // the canvas of some browsers holds no more
+const SQUARE = 5, STRIDE = 4; // of the occlusion map, in pixels of 28
 const ORANGE = [230, 159, 0], BLUE = [0, 114, 178];
 document.getElementById("disk")?.remove();
 ort.env.wasm.numThreads = 1;
 ort.env.wasm.wasmPaths = { wasm: new URL("./ort-wasm-simd-threaded.wasm", import.meta.url).href };
 
-const card = fetch("model.json").then((found) => found.json());
+const card = fetch("model.json").then((response) => response.json());
 const session = ort.InferenceSession.create("model.onnx");
 
 export class NeedsToken extends Error {}
 export function useToken() {}
 
+/** The model's card, and a sentence on privacy. */
 export async function about() {
   await session;
-  return { ...(await card), kept: "Pictures do not leave this browser." };
+  return { ...(await card), privacy: "Pictures do not leave this browser." };
 }
 
-/** Probabilities, one Float32Array an image, of images of 28x28 pixels. */
+/** Probabilities of images of 28x28 pixels: one Float32Array per image. */
 export async function probabilities(images) {
   const { input: { height, width, channels } } = await card, network = await session;
   const pixels = Uint8Array.from(images.flatMap((image) => [...image]));
-  const given = new ort.Tensor("uint8", pixels, [images.length, height, width, channels]);
-  const { data } = (await network.run({ [network.inputNames[0]]: given }))[network.outputNames[0]];
+  const tensor = new ort.Tensor("uint8", pixels, [images.length, height, width, channels]);
+  const { data } = (await network.run({ [network.inputNames[0]]: tensor }))[network.outputNames[0]];
   const classes = data.length / images.length;
   return images.map((_, k) => data.slice(k * classes, (k + 1) * classes));
 }
 
-/** RGBA pixels of a picture, upright, as Pillow makes a large one smaller. */
+/** Upright RGBA pixels of a picture; a large one is reduced as Pillow does it. */
 async function decode(picture) {
   const bitmap = await createImageBitmap(picture, { imageOrientation: "from-image" }).catch(() => {
-    throw new Error("That file cannot be read; JPEG, PNG and WebP are.");
+    throw new Error("This file cannot be read; JPEG, PNG and WebP are supported.");
   });
-  const scale = Math.min(1, Math.sqrt(MOST_PIXELS / (bitmap.width * bitmap.height)));
+  const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (bitmap.width * bitmap.height)));
   const [width, height] = [bitmap.width, bitmap.height].map((n) => Math.max(1, Math.floor(n * scale)));
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0, width, height);
   const image = context.getImageData(0, 0, width, height);
   const factor = Math.floor(Math.max(width, height) / 448);
-  return factor > 1 ? reduced(image, factor) : image;
+  return factor > 1 ? reduce(image, factor) : image;
 }
 
-function reduced({ data, width, height }, factor) {
-  const wide = Math.ceil(width / factor), high = Math.ceil(height / factor);
-  const small = new Uint8ClampedArray(4 * wide * high);
-  for (let y = 0; y < high; y++)
-    for (let x = 0; x < wide; x++) {
+/** Means over squares of `factor` pixels, colours weighted by their opacity. */
+function reduce({ data, width, height }, factor) {
+  const columns = Math.ceil(width / factor), rows = Math.ceil(height / factor);
+  const reduced = new Uint8ClampedArray(4 * columns * rows);
+  for (let row = 0; row < rows; row++)
+    for (let column = 0; column < columns; column++) {
       const sums = [0, 0, 0, 0];
       let count = 0;
-      for (let v = y * factor; v < Math.min(height, (y + 1) * factor); v++)
-        for (let u = x * factor; u < Math.min(width, (x + 1) * factor); u++, count++)
-          for (let c = 0, i = 4 * (v * width + u), alpha = data[i + 3] / 255; c < 4; c++) sums[c] += data[i + c] * (c < 3 ? alpha : 1);
+      for (let y = row * factor; y < Math.min(height, (row + 1) * factor); y++)
+        for (let x = column * factor; x < Math.min(width, (column + 1) * factor); x++, count++) {
+          const i = 4 * (y * width + x), alpha = data[i + 3] / 255;
+          for (let c = 0; c < 4; c++) sums[c] += data[i + c] * (c < 3 ? alpha : 1);
+        }
       const alpha = sums[3] / 255 || 1;
-      for (let c = 0; c < 4; c++) small[4 * (y * wide + x) + c] = Math.round(sums[c] / (c < 3 ? alpha : count));
+      for (let c = 0; c < 4; c++)
+        reduced[4 * (row * columns + column) + c] = Math.round(sums[c] / (c < 3 ? alpha : count));
     }
-  return { data: small, width: wide, height: high };
+  return { data: reduced, width: columns, height: rows };
 }
 
-function url(width, height, colour) {
+/** A data URL of an image; `colour(i)` gives the RGB values of pixel i. */
+function toUrl(width, height, colour) {
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const image = new ImageData(width, height);
   for (let i = 0; i < width * height; i++) image.data.set([...colour(i), 255], 4 * i);
@@ -70,41 +76,63 @@ function url(width, height, colour) {
 
 const grey = (x) => [x, x, x];
 
-/** Where the evidence is: how much less probable the answer is without each place. */
-async function evidence(pixels, { height, width }, best, before) {
+/** Occlusion map: the mean drop of a class's probability when black squares cover each pixel. */
+async function occlusionMap(pixels, { height, width }, classIndex, probability) {
   const sums = new Float64Array(height * width), counts = new Float64Array(height * width);
-  for (let y = 1 - COVER; y < height; y += STEP) {
-    const covers = [];
-    for (let x = 1 - COVER; x < width; x += STEP)
-      covers.push(Array.from(pixels, (_, i) => i).filter((i) => i % width >= x && i % width < x + COVER && i >= y * width && i < (y + COVER) * width));
-    const rows = await probabilities(covers.map((cover) => pixels.map((p, i) => (cover.includes(i) ? 0 : p))));
-    covers.forEach((cover, k) => cover.forEach((i) => { sums[i] += before - rows[k][best]; counts[i]++; }));
-    await new Promise(requestAnimationFrame); // the page stays alive
+  for (let top = 1 - SQUARE; top < height; top += STRIDE) {
+    const squares = []; // pixel indices of each
+    for (let left = 1 - SQUARE; left < width; left += STRIDE) {
+      const isCovered = (y, x) => y >= top && y < top + SQUARE && x >= left && x < left + SQUARE;
+      squares.push([...pixels.keys()].filter((i) => isCovered(Math.floor(i / width), i % width)));
+    }
+    const occluded = squares.map((square) => pixels.map((value, i) => (square.includes(i) ? 0 : value)));
+    const rows = await probabilities(occluded);
+    squares.forEach((square, k) => {
+      for (const i of square) {
+        sums[i] += probability - rows[k][classIndex];
+        counts[i]++;
+      }
+    });
+    await new Promise(requestAnimationFrame); // keeps the page responsive
   }
-  const drops = sums.map((total, i) => total / counts[i]), most = Math.max(...drops.map(Math.abs), 1e-6);
-  return url(width, height, (i) => {
-    const strength = Math.abs(drops[i]) / most;
+  const drops = sums.map((total, i) => total / counts[i]);
+  const largest = Math.max(...drops.map(Math.abs), 1e-6);
+  return toUrl(width, height, (i) => {
+    const strength = Math.abs(drops[i]) / largest;
     return (drops[i] > 0 ? ORANGE : BLUE).map((c) => 0.45 * pixels[i] + strength * (c - 0.45 * pixels[i]));
   });
 }
 
-let looked = { picture: null };
-
-export async function ask(picture, explain) {
-  const { class_names: names, input, threshold } = await card;
-  const seen = looked.picture === picture ? looked.seen : prepare(await decode(picture));
-  looked = { picture, seen };
-  const [row] = await probabilities([seen.pixels]);
-  const top = names.map((label, k) => ({ label, probability: row[k], k })).sort((a, b) => b.probability - a.probability);
-  const sure = top[0].probability >= threshold && !seen.note;
-  const { height, width } = seen.photo[0], [r, g, b] = seen.photo.map((x) => x.data);
-  const network = url(input.width, input.height, (i) => grey(seen.pixels[i]));
-  const steps = [{ caption: "the picture", url: url(width, height, (i) => [r[i], g[i], b[i]]) }];
-  if (seen.likely) {
-    steps.push({ caption: "how surely garment", url: url(width, height, (i) => grey(255 * seen.likely.data[i])) });
-    steps.push({ caption: "the garment, cut out", url: url(width, height, (i) => [r, g, b].map((c) => c[i] * (seen.mask.data[i] ? 1 : 0.15))) });
+/** Captions and images of the steps from the picture to the network's input. */
+function processingSteps(prepared, input, inputUrl) {
+  const { photo, likely, mask } = prepared;
+  const { height, width } = photo[0], [r, g, b] = photo.map((x) => x.data);
+  const steps = [{ caption: "photo", url: toUrl(width, height, (i) => [r[i], g[i], b[i]]) }];
+  if (likely) {
+    const dimmed = (i) => [r, g, b].map((c) => c[i] * (mask.data[i] ? 1 : 0.15));
+    steps.push({ caption: "garment probability", url: toUrl(width, height, (i) => grey(255 * likely.data[i])) });
+    steps.push({ caption: "segmented garment", url: toUrl(width, height, dimmed) });
   }
-  steps.push({ caption: `the network sees ${input.height}x${input.width}`, url: network });
-  if (explain) steps.push({ caption: "where the evidence is", url: await evidence(seen.pixels, input, top[0].k, top[0].probability) });
-  return { ...top[0], verdict: threshold == null ? "" : sure ? "sure" : "unsure", note: seen.note, top, seen: network, steps };
+  return [...steps, { caption: `network input, ${input.height}x${input.width}`, url: inputUrl }];
+}
+
+let cached = { picture: null };
+
+/** The prediction on a picture; with `explain` also an occlusion map. */
+export async function ask(picture, explain) {
+  const { class_names: classNames, input, threshold } = await card;
+  const prepared = cached.picture === picture ? cached.prepared : prepare(await decode(picture));
+  cached = { picture, prepared };
+  const [row] = await probabilities([prepared.pixels]);
+  const top = classNames.map((label, index) => ({ label, probability: row[index], index }));
+  top.sort((a, b) => b.probability - a.probability);
+  const sure = top[0].probability >= threshold && !prepared.note;
+  const verdict = threshold == null ? "" : sure ? "sure" : "unsure";
+  const seen = toUrl(input.width, input.height, (i) => grey(prepared.pixels[i]));
+  const steps = processingSteps(prepared, input, seen);
+  if (explain) {
+    const url = await occlusionMap(prepared.pixels, input, top[0].index, top[0].probability);
+    steps.push({ caption: "occlusion map", url });
+  }
+  return { ...top[0], verdict, note: prepared.note, top, seen, steps };
 }
