@@ -88,7 +88,7 @@ def _on_tensorflow(
         loss, right, gradients, statistics = found
         model.optimizer.apply(gradients, variables)
         for layer, seen in zip(normalisations, statistics, strict=True):
-            layer.remember(seen)
+            layer.update_moving_averages(seen)
         return loss * tf.cast(tf.shape(images)[0], tf.float32), right
 
     given = model.inputs[0]
