@@ -69,7 +69,7 @@ def weights(place):
 
 @pytest.fixture(scope="module")
 def trained(place, weights):
-    words = ("--weights", weights, "--set", "image_size=48", "--set", "smallest=48")
+    words = ("--weights", weights, "--set", "image_size=48", "--set", "min_size=48")
     words += ("--epochs", "3", "--set", "head_epochs=2", "--set", "class_weights=true")
     return fashion_cnn("train", "mobilenet", "--data", "mine", *words, cwd=place)
 

@@ -54,7 +54,7 @@ def cut(words):
     if words[1] not in ("train", "tune", "audit"):
         return []
     *_, added = (more for word, more in CUT.items() if word in words)
-    scratch = ["--weights", "none", "--set", "smallest=32"]
+    scratch = ["--weights", "none", "--set", "min_size=32"]
     return added + scratch * ("mobilenet" in words)
 
 

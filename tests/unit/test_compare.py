@@ -9,40 +9,40 @@ from fashion_cnn.run import Run
 LABELS = np.arange(100) % 2
 
 
-def make_run(folder, wrong, labels=LABELS, sha="one"):
+def make_run(folder, wrong, labels=LABELS, sha256="one"):
     folder.mkdir()
-    guesses = labels.copy()
-    guesses[list(wrong)] ^= 1
-    probabilities = np.eye(2)[guesses]
+    predicted = labels.copy()
+    predicted[list(wrong)] ^= 1
+    probabilities = np.eye(2)[predicted]
     Run(folder).write_predictions({"test_probabilities": probabilities, "test_labels": labels})
-    data = {"source": "fashion-mnist", "sha256": {"x_test": sha}, "class_names": ["a", "b"]}
+    data = {"source": "fashion-mnist", "sha256": {"x_test": sha256}, "class_names": ["a", "b"]}
     Run(folder).write_environment({"data": data})
     Run(folder).write_metrics({"test_accuracy": 1 - len(wrong) / 100})
     return folder
 
 
-def test_runs_side_by_side(tmp_path):
+def test_comparison_of_two_runs(tmp_path):
     a = make_run(tmp_path / "a", range(10))
     b = make_run(tmp_path / "b", range(8, 12))
-    found = compare_runs([Run(run) for run in (a, b)])
-    assert found["runs"][str(a)]["test_accuracy"] == pytest.approx(0.9)
-    (pair,) = found["pairs"]
+    comparison = compare_runs([Run(run) for run in (a, b)])
+    assert comparison["runs"][str(a)]["test_accuracy"] == pytest.approx(0.9)
+    (pair,) = comparison["pairs"]
     assert (pair["only_first"], pair["only_second"]) == (2, 8)
     assert pair["difference"] == pytest.approx(-0.06)
     assert pair["p_value"] == mcnemar(2, 8)
-    assert json.loads(json.dumps(found)) == found
+    assert json.loads(json.dumps(comparison)) == comparison
 
 
 def test_mcnemar_by_hand():
-    # two sides of a binomial of 10 with 2 or fewer: 2 * (1 + 10 + 45) / 1024
+    # two-sided: twice the probability of 2 or fewer of 10: 2 * (1 + 10 + 45) / 1024
     assert mcnemar(2, 8) == mcnemar(8, 2) == pytest.approx(2 * 56 / 1024)
     assert mcnemar(5, 5) == 1
     assert mcnemar(0, 0) == 1
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path):
+def test_runs_on_different_test_images_are_refused(tmp_path):
     a = make_run(tmp_path / "a", range(10))
-    other = make_run(tmp_path / "other", range(10), sha="two")
+    other = make_run(tmp_path / "other", range(10), sha256="two")
     shorter = make_run(tmp_path / "shorter", range(10), LABELS[:50])
     with pytest.raises(ValueError, match="tested on different images"):
         compare_runs([Run(run) for run in (a, other)])

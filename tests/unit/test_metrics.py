@@ -1,113 +1,90 @@
 import numpy as np
 import pytest
-from sklearn import metrics as theirs
+from sklearn import metrics as sklearn_metrics
 
-from fashion_cnn.evaluation.calibration import (
-    apply_temperature,
-    brier_score,
-    calibration_error,
-    fit_temperature,
-    fit_threshold,
-    log_loss,
-    reliability,
+from fashion_cnn.evaluation.calibration import apply_temperature
+from fashion_cnn.evaluation.metrics import (
+    METRICS,
+    accuracy_interval,
+    classification_metrics,
+    coverage,
 )
-from fashion_cnn.evaluation.metrics import accuracy_interval, classification_metrics, coverage
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 5, 400)
-SCORES = RNG.normal(0, 1.5, (400, 5)) + 2.5 * np.eye(5)[LABELS]
-PROBABILITIES = (np.exp(SCORES) / np.exp(SCORES).sum(1, keepdims=True)).astype(np.float32)
+LOGITS = RNG.normal(0, 1.5, (400, 5)) + 2.5 * np.eye(5)[LABELS]
+PROBABILITIES = (np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)).astype(np.float32)
+FOUR_PROBABILITIES = np.array([[0.7, 0.3], [0.4, 0.6], [0.2, 0.8], [0.9, 0.1]], np.float32)
+FOUR_LABELS = np.array([0, 0, 1, 0])
 
 
-def test_figures_are_scikit_learns():
-    found = classification_metrics(PROBABILITIES, LABELS)
+def test_metrics_by_hand():
+    metrics = classification_metrics(FOUR_PROBABILITIES, FOUR_LABELS, ("cat", "dog"))
+    assert metrics["accuracy"] == 0.75
+    assert metrics["loss"] == pytest.approx(-np.log([0.7, 0.4, 0.8, 0.9]).mean(), rel=1e-6)
+    assert metrics["examples"] == 4
+    assert metrics["confusion_matrix"] == [[2, 1], [0, 1]]
+    assert metrics["per_class"]["cat"] == {
+        "precision": 1.0,
+        "recall": pytest.approx(2 / 3),
+        "f1": pytest.approx(0.8),
+        "support": 3,
+    }
+    assert metrics["per_class"]["dog"]["precision"] == 0.5
+
+
+def test_a_class_without_images_has_zeros_and_is_not_in_the_macro_averages():
+    metrics = classification_metrics(FOUR_PROBABILITIES[:1], FOUR_LABELS[:1])
+    assert metrics["per_class"]["1"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    assert metrics["macro_accuracy"] == metrics["macro_f1"] == 1
+
+
+@pytest.mark.parametrize("labels", [FOUR_LABELS[:3], FOUR_LABELS[:0]])
+def test_shapes_that_do_not_match_are_refused(labels):
+    with pytest.raises(ValueError, match="expected"):
+        classification_metrics(FOUR_PROBABILITIES[: len(labels) and 4], labels)
+
+
+def test_metrics_equal_those_of_scikit_learn():
+    metrics = classification_metrics(PROBABILITIES, LABELS)
     predicted = PROBABILITIES.argmax(1)
     exact = PROBABILITIES.astype(float) / PROBABILITIES.sum(1, keepdims=True, dtype=float)
-    assert found["accuracy"] == theirs.accuracy_score(LABELS, predicted)
-    assert found["loss"] == pytest.approx(theirs.log_loss(LABELS, exact), rel=1e-6)
-    assert found["top2_accuracy"] == theirs.top_k_accuracy_score(LABELS, PROBABILITIES, k=2)
-    ours = [row["f1"] for row in found["per_class"].values()]
-    assert ours == pytest.approx(theirs.f1_score(LABELS, predicted, average=None))
-    each = [theirs.brier_score_loss(k == LABELS, exact[:, k]) for k in range(5)]
-    assert found["brier"] == pytest.approx(sum(each), rel=1e-5)
+    assert metrics["accuracy"] == sklearn_metrics.accuracy_score(LABELS, predicted)
+    assert metrics["loss"] == pytest.approx(sklearn_metrics.log_loss(LABELS, exact), rel=1e-6)
+    expected = sklearn_metrics.top_k_accuracy_score(LABELS, PROBABILITIES, k=2)
+    assert metrics["top2_accuracy"] == expected
+    f1 = [row["f1"] for row in metrics["per_class"].values()]
+    assert f1 == pytest.approx(sklearn_metrics.f1_score(LABELS, predicted, average=None))
+    per_class = [sklearn_metrics.brier_score_loss(k == LABELS, exact[:, k]) for k in range(5)]
+    assert metrics["brier"] == pytest.approx(sum(per_class), rel=1e-5)
 
 
-def test_brier_and_loss_by_hand():
-    probabilities, labels = np.array([[0.7, 0.3], [0.4, 0.6]]), np.array([0, 0])
-    assert brier_score(probabilities, labels) == pytest.approx((2 * 0.09 + 2 * 0.36) / 2)
-    assert log_loss(probabilities, labels) == pytest.approx(-np.log([0.7, 0.4]).mean())
+def test_every_metric_of_the_table_comes_first_and_in_order():
+    metrics = classification_metrics(PROBABILITIES, LABELS)
+    assert list(metrics)[: len(METRICS)] == list(METRICS)
+    for name, function in METRICS.items():
+        assert metrics[name] == function(PROBABILITIES, LABELS)
 
 
-def test_calibration_error_by_hand():
-    # two answers at 0.9, one right: off by 0.4; two at 0.6, both right: off by 0.4
-    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
-    labels = np.array([0, 1, 0, 0])
-    assert calibration_error(probabilities, labels) == pytest.approx(0.4)
-    found = reliability(probabilities, labels, bins=10)
-    assert found["count"].tolist() == [0, 0, 0, 0, 0, 0, 2, 0, 0, 2]
-    assert found["accuracy"][[6, 9]].tolist() == [1, 0.5]
-    assert np.isnan(found["accuracy"][0])
-    assert calibration_error(np.eye(2), np.array([0, 1])) == 0  # a probability of 1 has a bin
-
-
-def test_a_temperature_is_a_softmax_of_scores_over_it():
-    warm = np.exp(SCORES / 2.5)
-    expected = warm / warm.sum(1, keepdims=True)
-    np.testing.assert_allclose(apply_temperature(PROBABILITIES, 2.5), expected, atol=1e-6)
-    np.testing.assert_allclose(apply_temperature(PROBABILITIES, 1), PROBABILITIES, atol=1e-6)
-    certain = apply_temperature(np.array([[1.0, 0.0]], np.float32), 20)
-    assert np.isfinite(certain).all() and 0.9 < certain[0, 0] < 1
-
-
-@pytest.mark.parametrize("true_temperature", [0.4, 1.0, 3.0])
-def test_the_temperature_that_was_put_in_is_found(true_temperature):
-    spoilt = apply_temperature(PROBABILITIES, 1 / true_temperature)
-    own = fit_temperature(PROBABILITIES, LABELS)
-    assert fit_temperature(spoilt, LABELS) == pytest.approx(own * true_temperature, rel=0.01)
-
-
-def test_images_that_cannot_tell_leave_the_temperature_at_one():
-    right = PROBABILITIES.argmax(1) == LABELS
-    assert fit_temperature(PROBABILITIES[right], LABELS[right]) == 1
-    assert fit_temperature(PROBABILITIES[~right], LABELS[~right]) == 1
-
-
-def test_calibrating_never_raises_the_loss_it_is_fitted_on():
-    for sharpness in (0.2, 0.7, 1.0, 4.0):
-        spoilt = apply_temperature(PROBABILITIES, sharpness)
-        with_temperature = apply_temperature(spoilt, fit_temperature(spoilt, LABELS))
-        assert log_loss(with_temperature, LABELS) <= log_loss(spoilt, LABELS) + 1e-9
-        assert (with_temperature.argmax(1) == spoilt.argmax(1)).all()
-
-
-def test_the_threshold_is_the_lowest_that_is_sure_enough():
-    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.55, 0.45]])
-    labels = np.array([0, 0, 1, 0, 0])
-    assert fit_threshold(probabilities, labels, 0.99) == 0.8
-    assert fit_threshold(probabilities, labels, 0.8) == 0.55
-    assert fit_threshold(probabilities, 1 - labels, 0.99) == 1
-    found = fit_threshold(PROBABILITIES, LABELS, 0.95)
-    sure = PROBABILITIES.max(1) >= found
-    assert (PROBABILITIES.argmax(1) == LABELS)[sure].mean() >= 0.95
-
-
-def test_calibrated_figures_come_with_a_temperature():
+def test_a_temperature_adds_calibrated_metrics():
     plain = classification_metrics(PROBABILITIES, LABELS)
-    found = classification_metrics(PROBABILITIES, LABELS, temperature=2.0)
-    with_temperature = classification_metrics(apply_temperature(PROBABILITIES, 2.0), LABELS)
-    assert {key: found[key] for key in plain} == plain
-    assert found["calibrated_loss"] == with_temperature["loss"]
-    assert found["calibrated_ece"] == with_temperature["ece"]
-    assert found["calibrated_brier"] == with_temperature["brier"]
+    metrics = classification_metrics(PROBABILITIES, LABELS, temperature=2.0)
+    calibrated = classification_metrics(apply_temperature(PROBABILITIES, 2.0), LABELS)
+    assert {key: metrics[key] for key in plain} == plain
+    assert metrics["calibrated_loss"] == calibrated["loss"]
+    assert metrics["calibrated_ece"] == calibrated["ece"]
+    assert metrics["calibrated_brier"] == calibrated["brier"]
 
 
-def test_the_interval_by_hand():
+def test_the_accuracy_interval_by_hand():
     # Wilson's, 8 of 10: Agresti and Coull (1998) give 0.490 to 0.943
-    assert accuracy_interval(8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
-    assert accuracy_interval(10, 10)[1] == 1
+    labels, all_correct = np.arange(10) % 2, np.eye(2)[np.arange(10) % 2]
+    eight_correct = np.concatenate([1 - all_correct[:2], all_correct[2:]])
+    assert accuracy_interval(eight_correct, labels) == pytest.approx((0.490, 0.943), abs=5e-4)
+    assert accuracy_interval(all_correct, labels)[1] == 1
 
 
-def test_coverage_answers_the_surest_first():
+def test_coverage_accepts_the_most_confident_predictions_first():
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
     share, accuracy = coverage(probabilities, np.array([1, 0, 0, 0]))
     assert share.tolist() == [0.25, 0.5, 0.75, 1]
@@ -117,11 +94,11 @@ def test_coverage_answers_the_surest_first():
     assert rows[0]["accuracy"] == (PROBABILITIES.argmax(1) == LABELS).mean()
 
 
-def test_most_confused_are_counted_without_the_diagonal():
+def test_most_confused_excludes_the_diagonal():
     labels = np.array([0, 0, 0, 1, 2])
     probabilities = np.eye(3)[[1, 1, 0, 2, 2]]
-    found = classification_metrics(probabilities, labels, ("a", "b", "c"))["most_confused"]
-    assert found == [
+    metrics = classification_metrics(probabilities, labels, ("a", "b", "c"))
+    assert metrics["most_confused"] == [
         {"true": "a", "predicted": "b", "count": 2},
         {"true": "b", "predicted": "c", "count": 1},
     ]

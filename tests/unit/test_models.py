@@ -1,35 +1,34 @@
-import os
-
 import numpy as np
 import pytest
 
 from fashion_cnn import build_model
-from fashion_cnn.keras_setup import bfloat16_is_fast, keras
+from fashion_cnn.keras_setup import keras
 from fashion_cnn.models.wrappers import flip_averaged
-from fashion_cnn.training.normalization import FusedBatchNormalization, training_copy
 
 
-def shapes(model, kind):
-    return [layer.output.shape[1] for layer in model.layers if type(layer).__name__ in kind]
+def output_sizes(model, layer_types):
+    """The second axis of the output of each layer of these types."""
+    chosen = [layer for layer in model.layers if type(layer).__name__ in layer_types]
+    return [layer.output.shape[1] for layer in chosen]
 
 
-def test_textbook_follows_the_code():
+def test_textbook_with_valid_padding():
     model = build_model("textbook")
     assert model.count_params() == 241_546
-    assert shapes(model, ("Conv2D", "MaxPooling2D", "Flatten")) == [26, 13, 11, 5, 3, 1152]
+    assert output_sizes(model, ("Conv2D", "MaxPooling2D", "Flatten")) == [26, 13, 11, 5, 3, 1152]
 
 
-def test_padded_follows_the_table():
+def test_textbook_with_same_padding():
     model = build_model("textbook", options={"padding": "same"})
     assert model.count_params() == 503_690
-    assert shapes(model, ("Conv2D", "MaxPooling2D", "Flatten")) == [28, 14, 14, 7, 5, 3200]
+    assert output_sizes(model, ("Conv2D", "MaxPooling2D", "Flatten")) == [28, 14, 14, 7, 5, 3200]
 
 
-def test_batch_norm_and_dropout_stand_where_they_should():
+def test_positions_of_batch_norm_and_dropout():
     model = build_model("textbook", options={"batch_norm": True, "dropout": 0.3})
-    kinds = [type(layer).__name__ for layer in model.layers]
-    assert kinds[1:4] == ["Conv2D", "BatchNormalization", "ReLU"]
-    assert kinds[-4:] == ["Dropout", "Dense", "Dropout", "Dense"]
+    names = [type(layer).__name__ for layer in model.layers]
+    assert names[1:4] == ["Conv2D", "BatchNormalization", "ReLU"]
+    assert names[-4:] == ["Dropout", "Dense", "Dropout", "Dense"]
 
 
 @pytest.mark.parametrize(
@@ -43,18 +42,18 @@ def test_batch_norm_and_dropout_stand_where_they_should():
         ("residual", {"repeats": 2, "drop_path": 0.5}),
     ],
 )
-def test_saved_and_loaded_it_answers_the_same(tmp_path, name, options):
+def test_a_saved_and_loaded_model_predicts_the_same(tmp_path, name, options):
     model = build_model(name, (20, 24, 3), 7, options)
     images = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), dtype=np.uint8)
-    before = model.predict(images, verbose=0)
+    probabilities = model.predict(images, verbose=0)
     model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    np.testing.assert_array_equal(again.predict(images, verbose=0), before)
-    assert before.dtype == np.float32
-    np.testing.assert_allclose(before.sum(1), 1, rtol=1e-5)
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), probabilities)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
 
 
-def test_pixels_are_scaled_once_inside():
+def test_the_model_scales_pixels_itself():
     model = build_model("textbook")
     np.testing.assert_allclose(model.layers[0](np.uint8([0, 51, 255])), [0, 0.2, 1], rtol=1e-6)
 
@@ -68,14 +67,23 @@ def test_pixels_are_scaled_once_inside():
         ("textbook", {"dropout": 1.0}, "0 <= rate < 1"),
     ],
 )
-def test_refusals(name, options, message):
+def test_invalid_names_and_options_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         build_model(name, options=options)
 
 
-def test_compact_has_its_shapes_and_says_what_cannot_be():
+def test_compact_shapes_and_invalid_options():
     model = build_model("compact", options={"convolutions": 2})
-    assert shapes(model, ("Conv2D", "MaxPooling2D", "Flatten")) == [27, 27, 13, 13, 13, 6, 6, 2304]
+    assert output_sizes(model, ("Conv2D", "MaxPooling2D", "Flatten")) == [
+        27,
+        27,
+        13,
+        13,
+        13,
+        6,
+        6,
+        2304,
+    ]
     assert model.output_shape == (None, 10)
     for options, message in (
         ({"blocks": 5}, "blocks, convolutions: got 5, 1"),
@@ -87,13 +95,13 @@ def test_compact_has_its_shapes_and_says_what_cannot_be():
             build_model("compact", options=options)
 
 
-def test_residual_goes_around_the_convolutions_of_a_block():
+def test_residual_shapes_shortcuts_and_invalid_options():
     model = build_model("residual")
-    kinds = ("Conv2D", "MaxPooling2D", "GlobalAveragePooling2D")
-    assert shapes(model, kinds) == [27, 27, 27, 13, 13, 13, 13, 6, 6, 6, 128]
+    layer_types = ("Conv2D", "MaxPooling2D", "GlobalAveragePooling2D")
+    assert output_sizes(model, layer_types) == [27, 27, 27, 13, 13, 13, 13, 6, 6, 6, 128]
     assert model.output_shape == (None, 10)
-    sums = [x for x in model.layers if isinstance(x, keras.layers.Add)]
-    assert [[x.shape[1:] for x in layer.input] for layer in sums] == [
+    additions = [x for x in model.layers if isinstance(x, keras.layers.Add)]
+    assert [[x.shape[1:] for x in layer.input] for layer in additions] == [
         [(13, 13, 64)] * 2,
         [(6, 6, 128)] * 2,
     ]
@@ -108,76 +116,32 @@ def test_residual_goes_around_the_convolutions_of_a_block():
             build_model("residual", options=options)
 
 
-def test_a_deep_residual_leaves_out_paths_image_by_image_in_training_alone():
+def test_drop_path_skips_residual_branches_per_image_in_training_only():
     options = {"width": 8, "repeats": 2, "drop_path": 0.4}
     model = build_model("residual", options=options)
-    paths = [x for x in model.layers if isinstance(x, keras.layers.Dropout)]
-    assert [x.rate for x in paths] == pytest.approx([0.1, 0.2, 0.3, 0.4])
-    assert [x.output.shape[1:] for x in paths] == [(13, 13, 8)] * 2 + [(6, 6, 16)] * 2
-    around = keras.Model(model.input, [paths[-1].input, paths[-1].output])
+    dropouts = [x for x in model.layers if isinstance(x, keras.layers.Dropout)]
+    assert [x.rate for x in dropouts] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert [x.output.shape[1:] for x in dropouts] == [(13, 13, 8)] * 2 + [(6, 6, 16)] * 2
+    last = keras.Model(model.input, [dropouts[-1].input, dropouts[-1].output])
     images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), dtype=np.uint8)
-    before, after = (np.asarray(x).reshape(200, -1) for x in around(images, training=True))
-    left_out = (after == 0).all(1)
-    assert 45 < left_out.sum() < 115  # 80, five standard deviations each way
-    np.testing.assert_allclose(after[~left_out], before[~left_out] / 0.6, rtol=1e-5)
-    before, after = around(images)
+    before, after = (np.asarray(x).reshape(200, -1) for x in last(images, training=True))
+    dropped = (after == 0).all(1)
+    assert 45 < dropped.sum() < 115  # 80, five standard deviations each way
+    np.testing.assert_allclose(after[~dropped], before[~dropped] / 0.6, rtol=1e-5)
+    before, after = last(images)
     np.testing.assert_array_equal(before, after)
 
 
-@pytest.mark.parametrize("learning", [True, False])
-@pytest.mark.parametrize("shape", [(4, 5, 6, 7), (40, 7)])
-def test_fused_normalisation_is_kerass(shape, learning):
-    inputs = np.random.default_rng(0).normal(3, 2, shape).astype("float32")
-    outcomes = []
-    for kind in (FusedBatchNormalization, keras.layers.BatchNormalization):
-        layer = kind(momentum=0.7)
-        layer.build(inputs.shape)
-        weights = np.random.default_rng(1)
-        layer.set_weights([weights.uniform(0.5, 2, 7) for _ in layer.weights])
-        outputs = layer(inputs, training=learning)
-        if learning and hasattr(layer, "statistics"):  # on TensorFlow
-            layer.update_moving_averages(layer.statistics)
-        outcomes.append([np.asarray(outputs), *layer.get_weights()])
-    for one, other in zip(*outcomes, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("name", "precision", "tolerance"),
-    [
-        ("compact", "bfloat16", 0.05),
-        ("compact", "float32", 1e-5),
-        ("residual", "bfloat16", 0.05),
-        ("residual", "float32", 1e-5),
-        ("textbook", "float32", 1e-6),
-    ],
-)
-def test_the_form_for_training_is_the_same_network(name, precision, tolerance):
-    images = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), dtype=np.uint8)
-    network = build_model(name, (20, 24, 3), 7)
-    model = training_copy(network, precision)
-    kinds = [type(layer).__name__ for layer in model.layers]
-    assert "BatchNormalization" not in kinds
-    dtypes = [layer.compute_dtype for layer in model.layers[1:]]  # pixels and answers are exact
-    assert dtypes == ["float32"] + [precision] * (len(dtypes) - 2) + ["float32"]
-    assert {str(v.dtype) for v in model.trainable_variables} == {"float32"}
-    assert [v.shape for v in model.weights] == [v.shape for v in network.weights]
-    if precision == "bfloat16" and "ONEDNN_MAX_CPU_ISA" in os.environ and not bfloat16_is_fast():
-        pytest.skip("ONEDNN_MAX_CPU_ISA leaves oneDNN no bfloat16 convolution to compare")
-    answers = network.predict(images, verbose=0)
-    np.testing.assert_allclose(answers, model.predict(images, verbose=0), atol=tolerance)
-
-
-def test_mirrored_does_not_tell_left_from_right(tmp_path):
+def test_flip_average_is_the_mean_over_both_orientations(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), dtype=np.uint8)
     model = build_model("compact")
-    both = flip_averaged(model)
-    answers = both.predict(images, verbose=0)
-    turned = both.predict(images[:, :, ::-1], verbose=0)
-    np.testing.assert_allclose(answers, turned, atol=1e-6)
-    one, other = (model.predict(x, verbose=0) for x in (images, images[:, :, ::-1]))
-    np.testing.assert_allclose(answers, (one + other) / 2, atol=1e-6)
-    both.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    np.testing.assert_array_equal(again.predict(images, verbose=0), answers)
-    assert both.count_params() == model.count_params()
+    averaged = flip_averaged(model)
+    probabilities = averaged.predict(images, verbose=0)
+    of_flipped = averaged.predict(images[:, :, ::-1], verbose=0)
+    np.testing.assert_allclose(probabilities, of_flipped, atol=1e-6)
+    single = [model.predict(x, verbose=0) for x in (images, images[:, :, ::-1])]
+    np.testing.assert_allclose(probabilities, (single[0] + single[1]) / 2, atol=1e-6)
+    averaged.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), probabilities)
+    assert averaged.count_params() == model.count_params()

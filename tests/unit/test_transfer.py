@@ -24,7 +24,7 @@ PRETRAINED = Path(
 MOBILENET = PRETRAINED / "mobilenet_v1_imagenet.weights.h5"
 TINY = replace(
     RECIPES["mobilenet"],
-    options={"backbone": "mobilenet", "weights": "none", "smallest": 32},
+    options={"backbone": "mobilenet", "weights": "none", "min_size": 32},
     head_epochs=3,
     epochs=5,
     batch_size=20,
@@ -41,8 +41,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 def application(name, **settings):
     if name == "mobilenet_v3":
         settings["include_preprocessing"] = False
-    about = BACKBONES[name]
-    return getattr(keras.applications, about.function)(weights=None, **settings)
+    return getattr(keras.applications, BACKBONES[name].function)(weights=None, **settings)
 
 
 def write_weights(name, path, top=True):
@@ -71,7 +70,7 @@ def test_weights_by_path_give_the_features_of_the_application(tmp_path, name):
     path = tmp_path / f"{name}.weights.h5"
     source = write_weights(name, path, top=name != "mobilenet_v2")
     options = {"backbone": name, "weights": str(path)}
-    model = build_model("transfer", (64, 96, 3), 4, {**options, "smallest": 32})
+    model = build_model("transfer", (64, 96, 3), 4, {**options, "min_size": 32})
     body = keras.Model(model.inputs[0], model.get_layer("features").output)
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
     pools = [x for x in source.layers if isinstance(x, keras.layers.GlobalAveragePooling2D)]
@@ -112,8 +111,11 @@ def test_small_grey_pictures_are_enlarged_and_tripled_inside(weights):
         ({"backbone": "vgg"}, "expected one of mobilenet, mobilenet_v2"),
         ({"weights": "nowhere.h5"}, r"--weights: no file 'nowhere\.h5'.*applications\.MobileNet"),
         ({"weights": __file__}, "not weights of MobileNet"),
-        ({"upper": "conv_99", "weights": None}, "no layer 'conv_99'; mobilenet has .*conv_pw_13"),
-        ({"smallest": 8}, "expected 32..1024"),
+        (
+            {"fine_tune_from": "conv_99", "weights": None},
+            "no layer 'conv_99'; mobilenet has .*conv_pw_13",
+        ),
+        ({"min_size": 8}, "expected 32..1024"),
         ({"dropout": 1.0}, "0 <= rate < 1"),
         ({"backbone": "resnet50", "weights": None}, "not weights of ResNet50"),
     ],
@@ -207,7 +209,7 @@ def test_resuming_from_other_weights_is_refused(weights, tmp_path):
 
 
 def test_features_are_computed_once(weights, monkeypatch):
-    model = build_model("transfer", (40, 40, 3), 3, {"weights": str(weights), "smallest": 32})
+    model = build_model("transfer", (40, 40, 3), 3, {"weights": str(weights), "min_size": 32})
     data = colours()
     found = features.extract_features(model, data, "train")
     body = keras.Model(model.inputs[0], model.get_layer("features").output)

@@ -1,4 +1,4 @@
-"""A model and images in; probabilities and numbers out."""
+"""A trained model and images in; class probabilities, metrics and explanations out."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,9 +16,8 @@ from fashion_cnn.models.loading import load_keras_file
 from fashion_cnn.recipe import read_recipe
 from fashion_cnn.run import Run
 
-SPLITS = ("test", "validation")
-MAPPED = 2000  # test images on the map of embeddings
-EXPLAINED = 8  # test images of each class for Grad-CAM
+MAX_EMBEDDINGS = 2000  # test images on the map of embeddings
+GRADCAM_PER_CLASS = 8  # test images of each class with a Grad-CAM heat map
 
 
 def load_model(run: Run | Path | str) -> Any:
@@ -35,10 +34,10 @@ def load_model(run: Run | Path | str) -> Any:
 
 
 def load_run_data(run: Run) -> Data:
-    """What a run was trained on, as it was then.
+    """Load the data that a run was trained on, and check that it has not changed.
 
     Raises:
-        FileNotFoundError: no run, or its data is gone.
+        FileNotFoundError: there is no run, or its data is missing.
         ValueError: the data has changed since.
     """
     source = run.data_source()
@@ -78,16 +77,16 @@ def predict(model: Any, images: np.ndarray) -> np.ndarray:
 def evaluate(
     model: Any, images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...] | None = None
 ) -> dict[str, Any]:
-    """Measure a model on images and labels.
+    """Evaluate a model on images and labels.
 
     Args:
         model: a `keras.Model` that takes raw pixels, or the path of a run.
-        images: uint8, as `predict` takes them.
+        images: uint8, as for `predict`.
         labels: integers (n,).
-        class_names: for the per-class figures; numbers without.
+        class_names: for the per-class metrics. Default: the class indices.
 
     Returns:
-        `accuracy`, `loss`, `examples`, `per_class`, `confusion_matrix`; see `metrics.py`.
+        `accuracy`, `loss`, `examples`, `per_class`, `confusion_matrix` and more; see `metrics.py`.
     """
     return classification_metrics(predict(model, images), labels, class_names)
 
@@ -95,92 +94,95 @@ def evaluate(
 def measure_run(run: Run, data: Data) -> dict[str, Any]:
     """Evaluate a trained run on its splits and write `metrics.json` and `predictions.npz`.
 
-    The temperature is fitted on the validation images; without them there is none. What
-    `explain_run` found before, maybe in another network, goes.
+    The temperature is fitted on the validation images, if there are any. Deletes the results of
+    `explain_run`, which may belong to an earlier model.
     """
     run.remove_explanations()
     model, recipe = load_model(run), read_recipe(run)
-    history = run.history()
-    splits = SPLITS if recipe.validation == "validation" else ("test",)
+    has_validation = recipe.validation == "validation"
+    splits = ("test", "validation") if has_validation else ("test",)
     arrays: dict[str, Any] = {}
     for split in splits:
         images, labels = data.split(split)
         arrays[f"{split}_probabilities"] = predict(model, images)
         arrays[f"{split}_labels"] = labels
     temperature = threshold = None
-    if "validation" in splits:
-        answers, labels = arrays["validation_probabilities"], arrays["validation_labels"]
-        temperature = fit_temperature(answers, labels)
-        threshold = fit_threshold(apply_temperature(answers, temperature), labels)
+    if has_validation:
+        probabilities, labels = arrays["validation_probabilities"], arrays["validation_labels"]
+        temperature = fit_temperature(probabilities, labels)
+        threshold = fit_threshold(apply_temperature(probabilities, temperature), labels)
+    held_out = len(data.validation_index) if has_validation else 0
     metrics: dict[str, Any] = {
         "recipe": recipe.name,
         "seed": recipe.seed,
         "parameters": model.count_params(),
-        "train_examples": len(data.train_labels) - len(data.validation_index) * (len(splits) > 1),
-        "train_seconds": round(sum(history["seconds"]), 3),
+        "train_examples": len(data.train_labels) - held_out,
+        "train_seconds": round(sum(run.history()["seconds"]), 3),
         "temperature": temperature,
         "threshold": threshold,
     }
     for split in splits:
-        given = arrays[f"{split}_probabilities"], arrays[f"{split}_labels"]
-        found = classification_metrics(*given, data.class_names, temperature)
-        metrics |= {f"{split}_{key}": value for key, value in found.items()}
+        probabilities, labels = arrays[f"{split}_probabilities"], arrays[f"{split}_labels"]
+        split_metrics = classification_metrics(probabilities, labels, data.class_names, temperature)
+        metrics |= _with_prefix(split, split_metrics)
     run.write_predictions(arrays)
     run.write_metrics(metrics)
     return metrics
 
 
-def explain_run(run: Run, data: Data, advance: Callable[[str], Any] = lambda what: None) -> None:
-    """Look into a measured run's network and write `robustness.json` and `explanations.npz`.
-
-    `robustness.json` is what `robustness.py` finds on test images. `explanations.npz` has
-    `map_index` (of up to 2,000 test images) and `map` (n, 2), the embeddings laid out; and
-    `gradcam_index` and `gradcam` uint8 (n, height, width), heat for the predicted class of the
-    first images of each class, on TensorFlow.
-
-    Args:
-        run: a run folder with a model, and predictions.npz.
-        data: what it was trained on.
-        advance: called with a word for each of the ten steps as it begins.
-    """
-    from fashion_cnn.evaluation.explain import embedding_map, embeddings, gradcam
-    from fashion_cnn.evaluation.robustness import robustness
-    from fashion_cnn.keras_setup import keras
-
-    model = load_model(run)
-    answers = run.predictions()["test_probabilities"].argmax(1)
-    images, labels = data.split("test")
-    found = robustness(partial(predict, model), images, labels, advance)
-    advance("embeddings")
-    index = stratified(labels, min(MAPPED, len(labels)))
-    arrays = {"map_index": index}
-    arrays["map"] = embedding_map(embeddings(model, images[index]))
-    advance("Grad-CAM")
-    of_class = [np.flatnonzero(labels == k)[:EXPLAINED] for k in range(len(data.class_names))]
-    chosen = np.concatenate(of_class)
-    if keras.backend.backend() == "tensorflow":
-        heat = gradcam(model, images[chosen], answers[chosen])
-        arrays |= {"gradcam_index": chosen, "gradcam": np.rint(255 * heat).astype(np.uint8)}
-    run.write_explanations(found, arrays)
-
-
 def evaluate_run(run: Run, split: str = "test") -> dict[str, Any]:
-    """Read a run's model back and measure it again on a split of its own data.
+    """Load the model of a run and evaluate it again on a split of its data.
 
     Returns:
         The same keys, `test_…` or `validation_…`, as in `metrics.json`.
 
     Raises:
-        FileNotFoundError: no finished run, or its data is gone.
-        ValueError: the run was trained on the split asked for, or its data has changed.
+        FileNotFoundError: no finished run, or its data is missing.
+        ValueError: the run was trained on the requested split, or its data has changed.
     """
     recipe = read_recipe(run)
     if split == "validation" and recipe.validation != "validation":
         raise ValueError(f"{run}: trained on the validation images too; only --split test is left")
     data = load_run_data(run)
     images, labels = data.split(split)
-    measured = run.is_measured
-    temperature = run.metrics().get("temperature") if measured else None
-    answers = predict(load_model(run), images)
-    found = classification_metrics(answers, labels, data.class_names, temperature)
-    return {f"{split}_{key}": value for key, value in found.items()}
+    temperature = run.metrics().get("temperature") if run.is_measured else None
+    probabilities = predict(load_model(run), images)
+    metrics = classification_metrics(probabilities, labels, data.class_names, temperature)
+    return _with_prefix(split, metrics)
+
+
+def explain_run(run: Run, data: Data, advance: Callable[[str], Any] = lambda step: None) -> None:
+    """Explain the model of an evaluated run: write `robustness.json` and `explanations.npz`.
+
+    `robustness.json` holds the result of `robustness.robustness` on test images. `explanations.npz`
+    holds `map_index` (indices of up to 2,000 test images) and `map` (n, 2), their embeddings in two
+    dimensions; and, on TensorFlow, `gradcam_index` and `gradcam` uint8 (n, height, width), heat
+    maps for the predicted class of the first test images of each class.
+
+    Args:
+        run: a run folder with a model and `predictions.npz`.
+        data: what it was trained on.
+        advance: called with the name of each of the ten steps as it begins.
+    """
+    from fashion_cnn.evaluation.explain import embedding_map, embeddings, gradcam
+    from fashion_cnn.evaluation.robustness import robustness
+    from fashion_cnn.keras_setup import keras
+
+    model = load_model(run)
+    predicted = run.predictions()["test_probabilities"].argmax(1)
+    images, labels = data.split("test")
+    robustness_metrics = robustness(partial(predict, model), images, labels, advance)
+    advance("embeddings")
+    index = stratified(labels, min(MAX_EMBEDDINGS, len(labels)))
+    arrays = {"map_index": index, "map": embedding_map(embeddings(model, images[index]))}
+    advance("Grad-CAM")
+    if keras.backend.backend() == "tensorflow":
+        classes = range(len(data.class_names))
+        index = np.concatenate([np.flatnonzero(labels == k)[:GRADCAM_PER_CLASS] for k in classes])
+        heat = gradcam(model, images[index], predicted[index])
+        arrays |= {"gradcam_index": index, "gradcam": np.rint(255 * heat).astype(np.uint8)}
+    run.write_explanations(robustness_metrics, arrays)
+
+
+def _with_prefix(split: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    return {f"{split}_{key}": value for key, value in metrics.items()}

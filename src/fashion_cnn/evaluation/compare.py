@@ -1,4 +1,4 @@
-"""Several measured runs in; their figures side by side, and how likely chance is, out."""
+"""Evaluated runs in; their metrics side by side and significance tests of their differences out."""
 
 import itertools
 from collections.abc import Sequence
@@ -19,58 +19,59 @@ COLUMNS = (
 
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
-    """Put runs that were measured on the same test images side by side.
+    """Compare runs that were evaluated on the same test images.
 
     Args:
         runs: at least two run folders.
 
     Returns:
-        `runs`: path -> `COLUMNS`; `pairs`: a list of `runs` (two paths), `difference` of the test
-        accuracies, `only_first` and `only_second` (how many images only that one gets right) and
-        `p_value`.
+        `runs`: path -> `COLUMNS`; `pairs`: for each pair of runs `runs` (two paths), `difference`
+        of the test accuracies, `only_first` and `only_second` (how many images only that one
+        classifies correctly) and `p_value` (McNemar's test).
 
     Raises:
-        FileNotFoundError: one is no finished run.
-        ValueError: their test images are not the same, or a file is damaged.
+        FileNotFoundError: one is not a finished run.
+        ValueError: the test images differ, or a file is damaged.
     """
-    metrics = {run: run.metrics() for run in runs}
-    arrays = {run: run.predictions() for run in runs}
-    for run in runs[1:]:
-        if _tested_on(run, arrays[run]) != _tested_on(runs[0], arrays[runs[0]]):
+    table, correct, test_data = {}, {}, {}
+    for run in runs:
+        metrics = run.metrics()
+        table[str(run)] = {key: metrics.get(key) for key in COLUMNS}
+        arrays = run.predictions()
+        correct[run] = arrays["test_probabilities"].argmax(1) == arrays["test_labels"]
+        test_data[run] = _test_data(run, arrays["test_labels"])
+        if test_data[run] != test_data[runs[0]]:
             raise ValueError(f"{runs[0]} and {run}: tested on different images; nothing to compare")
-    right = {
-        run: x["test_probabilities"].argmax(1) == x["test_labels"] for run, x in arrays.items()
-    }
     pairs = []
     for a, b in itertools.combinations(runs, 2):
-        only_a, only_b = int((right[a] & ~right[b]).sum()), int((right[b] & ~right[a]).sum())
+        only_first = int((correct[a] & ~correct[b]).sum())
+        only_second = int((correct[b] & ~correct[a]).sum())
         pairs.append(
             {
                 "runs": [str(a), str(b)],
-                "difference": float(right[a].mean() - right[b].mean()),
-                "only_first": only_a,
-                "only_second": only_b,
-                "p_value": mcnemar(only_a, only_b),
+                "difference": float(correct[a].mean() - correct[b].mean()),
+                "only_first": only_first,
+                "only_second": only_second,
+                "p_value": mcnemar(only_first, only_second),
             }
         )
-    table = {str(run): {key: found.get(key) for key in COLUMNS} for run, found in metrics.items()}
     return {"runs": table, "pairs": pairs}
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """How likely two equally good classifiers are to differ this much (exact, two-sided).
+    """Two-sided p-value of McNemar's exact test, for two classifiers on the same images.
 
     Args:
-        only_first: how many images only the first gets right.
-        only_second: how many only the second does.
+        only_first: number of images that only the first classifies correctly.
+        only_second: number of images that only the second classifies correctly.
     """
     from scipy.stats import binomtest
 
-    differ = only_first + only_second
-    return float(binomtest(only_first, differ).pvalue) if differ else 1.0
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
 
 
-def _tested_on(run: Run, arrays: dict[str, np.ndarray]) -> tuple[Any, bytes]:
-    """What tells one set of test images from another."""
-    sums = {k: v for k, v in run.data_source()["sha256"].items() if "train" not in k}
-    return sums, arrays["test_labels"].tobytes()
+def _test_data(run: Run, labels: np.ndarray) -> tuple[dict[str, str], bytes]:
+    """What identifies the test images of a run: checksums and labels."""
+    checksums = run.data_source()["sha256"]
+    return {k: v for k, v in checksums.items() if "train" not in k}, labels.tobytes()

@@ -1,11 +1,11 @@
-"""What happens inside a network: where it looks (Grad-CAM), and what it makes of an image.
+"""What a network bases its predictions on: Grad-CAM heat maps and embeddings of images.
 
-Both listen to one layer while the whole network works, so they fit every model: flat ones, ones
-with a model inside, and means over views.
+Both use a forward hook on one layer while the whole model runs, so they work for every model: flat
+ones, nested ones, and averages of several outputs.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,181 +14,175 @@ from fashion_cnn.data.dataset import channels_last
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.models.forward import inference_batch_size
 
-BATCH = 100  # small images at a time
-LARGE = 64 * 64 * 3  # numbers in an image
-SMALLEST_MAP = 5  # coarser ones say little about where
+BATCH = 100  # small images per batch
+LARGE = 64 * 64 * 3  # values in an image from which on batches are smaller
+MIN_MAP_EDGE = 5  # pixels; coarser feature maps locate too little
 
 
 def gradcam(model: Any, images: np.ndarray, classes: np.ndarray | None = None) -> np.ndarray:
-    """Where in an image the evidence for a class is (Grad-CAM, arXiv:1610.02391).
+    """Heat maps of the evidence for a class in each image (Grad-CAM, arXiv:1610.02391).
 
-    The slopes are not averaged over the places (HiResCAM, arXiv:2011.08891): for a network that
-    ends in a mean over places this is Grad-CAM; in one that flattens, where each place has weights
-    of its own, Grad-CAM's mean was found to be below zero for most images, and its map empty.
+    Gradients are not averaged over positions (HiResCAM, arXiv:2011.08891). For a network with
+    global average pooling the two are equal. In one that flattens, every position has weights of
+    its own: there the average was negative for most images, and so Grad-CAM's heat map empty.
 
-    Explained is how far the class's logit is above the mean of all, for softmax sees nothing else:
-    a network may keep what it knows of a class in the other classes' logits.
+    Explains the class's logit minus the mean of all logits, because softmax depends on nothing
+    else: a network may encode evidence for a class in the logits of the other classes.
 
-    Reads the last map with at least 5x5 places that has been through an activation.
+    Uses the last activated feature map of at least 5x5 pixels.
 
     Args:
         model: a `keras.Model` that takes raw pixels and ends in softmax.
         images: uint8 (n, height, width[, channels]).
-        classes: integers (n,), the class to explain for each image; the predicted ones without.
+        classes: integers (n,), the class to explain for each image. Default: the predicted ones.
 
     Returns:
-        float32 (n, height, width), 0..1; 1 is the place that says most for the class.
+        float32 (n, height, width), 0..1; 1 at the strongest evidence for the class.
 
     Raises:
-        ValueError: the network has no convolutional map, or the backend is not TensorFlow.
+        ValueError: the network has no activated feature map, or the backend is not TensorFlow.
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"Grad-CAM: needs KERAS_BACKEND=tensorflow, not {keras.backend.backend()}")
     images = channels_last(images)
-    layer = _map_layer(model)
-    batch = _batch(images)
-    parts = range(0, len(images), batch)
-    heat = [_gradcam(model, layer, images[i : i + batch], classes, i) for i in parts]
+    layer, size = _feature_map_layer(model), _batch_size(images)
+    heat = []
+    for start in range(0, len(images), size):
+        batch = slice(start, start + size)
+        targets = None if classes is None else classes[batch]
+        heat.append(_gradcam_batch(model, layer, images[batch], targets))
     return np.concatenate(heat)
 
 
-def _gradcam(
-    model: Any, layer: Any, images: np.ndarray, classes: np.ndarray | None, start: int
+def _gradcam_batch(
+    model: Any, layer: Any, images: np.ndarray, classes: np.ndarray | None
 ) -> np.ndarray:
     import tensorflow as tf
 
-    heard: list[Any] = []
-    # only what comes after the map has slopes to be kept
-    with tf.GradientTape(watch_accessed_variables=False) as tape, _scores(model):
+    feature_maps: list[Any] = []
+    # the tape records only what follows the feature map
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
 
-        def hear(inputs: Any, outputs: Any) -> None:
+        def watch_output(inputs: Any, outputs: Any) -> None:
             tape.watch(outputs)
-            heard.append(outputs)
+            feature_maps.append(outputs)
 
-        with _listening(layer, hear):
-            scores = model(images, training=False)
-        scores -= tf.reduce_mean(scores, 1, keepdims=True)
-        chosen = tf.argmax(scores, 1) if classes is None else classes[start : start + len(images)]
-        of_class = tf.gather(scores, tf.cast(chosen, tf.int32), axis=1, batch_dims=1)
-    seen = heard[0]  # of a mean over views: the image as it is
-    slope = tape.gradient(of_class, seen)
-    heat = tf.nn.relu(tf.reduce_sum(slope * seen, -1, keepdims=True))
+        with _without_softmax(model), _forward_hook(layer, watch_output):
+            logits = model(images, training=False)
+        logits -= tf.reduce_mean(logits, 1, keepdims=True)
+        targets = tf.argmax(logits, 1) if classes is None else classes
+        target_logits = tf.gather(logits, tf.cast(targets, tf.int32), axis=1, batch_dims=1)
+    feature_map = feature_maps[0]  # of an average over flips: the one of the original image
+    gradient = tape.gradient(target_logits, feature_map)
+    heat = tf.nn.relu(tf.reduce_sum(gradient * feature_map, -1, keepdims=True))
     heat = tf.image.resize(heat, images.shape[1:3], "bicubic")[..., 0]
-    most = tf.reduce_max(heat, (1, 2), keepdims=True)
-    return tf.clip_by_value(tf.math.divide_no_nan(heat, most), 0, 1).numpy()
+    maximum = tf.reduce_max(heat, (1, 2), keepdims=True)
+    return tf.clip_by_value(tf.math.divide_no_nan(heat, maximum), 0, 1).numpy()
 
 
 def embeddings(model: Any, images: np.ndarray) -> np.ndarray:
-    """What the last layer sees of each image: float32 (n, units)."""
-    layer = [layer for layer in _layers(model) if layer.weights][-1]
-    heard: list[Any] = []
-
-    def hear(inputs: Any, outputs: Any) -> None:
-        heard.append(keras.ops.convert_to_numpy(inputs))
-
-    images, found = channels_last(images), []
-    with _listening(layer, hear):
-        batch = _batch(images)
-        for start in range(0, len(images), batch):
-            heard.clear()
-            model(images[start : start + batch], training=False)
-            found.append(heard[0].reshape(len(heard[0]), -1))
-    return np.concatenate(found).astype(np.float32)
+    """The inputs of the last layer with weights for each image: float32 (n, units)."""
+    layer = [layer for layer in _flat_layers(model) if layer.weights][-1]
+    images, size = channels_last(images), _batch_size(images)
+    captured: list[Any] = []
+    vectors = []
+    with _forward_hook(layer, lambda inputs, outputs: captured.append(inputs)):
+        for start in range(0, len(images), size):
+            captured.clear()
+            model(images[start : start + size], training=False)
+            batch = keras.ops.convert_to_numpy(captured[0])
+            vectors.append(batch.reshape(len(batch), -1))
+    return np.concatenate(vectors).astype(np.float32)
 
 
 def embedding_map(vectors: np.ndarray) -> np.ndarray:
-    """Vectors laid out so that neighbours stay neighbours (t-SNE, JMLR 9, 2008): float32 (n, 2)."""
+    """Embeddings in two dimensions, by t-SNE (JMLR 9, 2008): float32 (n, 2)."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    if len(vectors) < 4 or vectors.std(0).max() < 1e-6:  # a dead network: all in one place
+    if len(vectors) < 4 or vectors.std(0).max() < 1e-6:  # a dead network: all vectors are equal
         return np.zeros((len(vectors), 2), np.float32)
     if vectors.shape[1] > 50:
         vectors = PCA(min(50, len(vectors)), random_state=0).fit_transform(vectors)
-    start = "pca" if vectors.shape[1] > 1 else "random"
-    crowd = min(30, (len(vectors) - 1) / 3)
-    # 500 rounds: the same picture as 1,000 in half of the time
-    layout = TSNE(init=start, perplexity=crowd, max_iter=500, random_state=0)
-    # where something else uses the cores, threads wait for each other: four times as long with two
+    init = "pca" if vectors.shape[1] > 1 else "random"
+    perplexity = min(30, (len(vectors) - 1) / 3)
+    # 500 iterations give the same picture as 1,000 in half of the time
+    tsne = TSNE(init=init, perplexity=perplexity, max_iter=500, random_state=0)
+    # two threads that share a core with another process take four times as long as one
     with threadpool_limits(1):
-        return layout.fit_transform(vectors)
+        return tsne.fit_transform(vectors)
 
 
-def _batch(images: np.ndarray) -> int:
-    """How many at a time: step by step, Keras keeps what every layer gave until the last has."""
-    return (
-        min(BATCH, max(1, inference_batch_size(images.shape[1:]) // 4))
-        if images[0].size > LARGE
-        else BATCH
-    )
+def _batch_size(images: np.ndarray) -> int:
+    """Images per batch: fewer large ones, because eager execution keeps every layer's output."""
+    if images[0].size <= LARGE:
+        return BATCH
+    return min(BATCH, max(1, inference_batch_size(channels_last(images).shape[1:]) // 4))
 
 
-def _layers(model: Any) -> Iterator[Any]:
-    """All layers in order, those of a model inside in its place."""
+def _flat_layers(model: Any) -> Iterator[Any]:
+    """All layers in order, including those of nested models."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _layers(layer)
+            yield from _flat_layers(layer)
         else:
             yield layer
 
 
-def _map_layer(model: Any) -> Any:
-    kinds = keras.layers.ReLU, keras.layers.Activation
-    maps = [
-        layer
-        for layer in _layers(model)
-        if len(shape := getattr(layer.output, "shape", ())) == 4
-        and min(shape[1:3]) > 1
-        and (isinstance(layer, kinds) or _activates(layer))
-    ]
-    if not maps:
-        raise ValueError(f"Grad-CAM: {model.name} has no map of places that is activated")
-    large = [layer for layer in maps if min(layer.output.shape[1:3]) >= SMALLEST_MAP]
-    return (large or maps)[-1]
+def _feature_map_layer(model: Any) -> Any:
+    """The last layer whose output is an activated feature map, if possible not a coarse one."""
+    candidates = []
+    for layer in _flat_layers(model):
+        shape = getattr(layer.output, "shape", ())
+        if len(shape) == 4 and min(shape[1:3]) > 1 and _is_activated(layer):
+            candidates.append(layer)
+    if not candidates:
+        raise ValueError(f"Grad-CAM: {model.name} has no activated feature map")
+    fine = [layer for layer in candidates if min(layer.output.shape[1:3]) >= MIN_MAP_EDGE]
+    return (fine or candidates)[-1]
 
 
-def _activates(layer: Any) -> bool:
+def _is_activated(layer: Any) -> bool:
+    if isinstance(layer, keras.layers.ReLU | keras.layers.Activation):
+        return True
     return getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear
 
 
-@contextmanager
-def _listening(layer: Any, hear: Callable[[Any, Any], None]) -> Iterator[None]:
-    """Call `hear(inputs, outputs)` whenever the layer works, eagerly."""
+def _forward_hook(layer: Any, hook: Callable[[Any, Any], Any]) -> AbstractContextManager[None]:
+    """Call `hook(inputs, outputs)` after each eager call of the layer."""
     call = layer.call
 
-    def heard(inputs: Any, *words: Any, **options: Any) -> Any:
-        outputs = call(inputs, *words, **options)
-        hear(inputs, outputs)
+    def call_with_hook(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = call(inputs, *args, **kwargs)
+        hook(inputs, outputs)
         return outputs
 
-    layer.call = heard
-    try:
-        yield
-    finally:
-        layer.call = call
+    return _replaced(layer, "call", call_with_hook)
+
+
+def _without_softmax(model: Any) -> AbstractContextManager[None]:
+    """Make the model return logits, whose gradient does not vanish at a probability of 1."""
+    softmax = keras.activations.softmax
+    layers = [
+        layer
+        for layer in _flat_layers(model)
+        if isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is softmax
+    ]
+    if not layers:
+        return nullcontext()
+    last = layers[-1]  # an earlier softmax is an inner part of the network
+    if isinstance(last, keras.layers.Softmax):
+        return _replaced(last, "call", lambda inputs, mask=None: inputs)
+    return _replaced(last, "activation", keras.activations.linear)
 
 
 @contextmanager
-def _scores(model: Any) -> Iterator[None]:
-    """Let the model answer with what goes into its softmax, which has a slope at 1, too."""
-    softmax = keras.activations.softmax
-    ends = [
-        layer
-        for layer in _layers(model)
-        if isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is softmax
-    ][-1:]  # an earlier one is part of the network's thinking
-    calls = [layer.call for layer in ends]
-    for layer in ends:
-        if isinstance(layer, keras.layers.Softmax):
-            layer.call = lambda inputs, mask=None: inputs
-        else:
-            layer.activation = keras.activations.linear
+def _replaced(layer: Any, attribute: str, value: Any) -> Iterator[None]:
+    """Replace an attribute of a layer within a `with` block."""
+    original = getattr(layer, attribute)
+    setattr(layer, attribute, value)
     try:
         yield
     finally:
-        for layer, call in zip(ends, calls, strict=True):
-            if isinstance(layer, keras.layers.Softmax):
-                layer.call = call
-            else:
-                layer.activation = softmax
+        setattr(layer, attribute, original)

@@ -1,6 +1,6 @@
-"""How a network bears what happens to pictures: images in, accuracy by kind and strength out.
+"""Robustness to image corruptions: images in, accuracy by corruption and severity out.
 
-The kinds are the usual ones (arXiv:1903.12261), with strengths that suit small pictures.
+The corruptions are the common ones (arXiv:1903.12261), with severities that suit small images.
 """
 
 from collections.abc import Callable
@@ -13,65 +13,67 @@ from fashion_cnn.data.dataset import channels_last
 from fashion_cnn.data.split import stratified
 
 EXAMPLES = 1000
-MAX_VALUES = 20_000_000  # of pixels and channels of all examples; of large images there are fewer
+MAX_VALUES = 20_000_000  # in all examples together, so that there are fewer of large images
 
 
 def noise(images: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Add Gaussian noise; `level` is its standard deviation, 1 from black to white."""
+    """Add Gaussian noise; `level` is its standard deviation as a share of 255."""
     return images + rng.normal(0, 255 * level, images.shape)
 
 
 def blur(images: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
     """Gaussian blur; `level` is its standard deviation as a share of the height."""
-    reach = level * images.shape[1]
-    return ndimage.gaussian_filter(images, (0, reach, reach, 0))
+    sigma = level * images.shape[1]
+    return ndimage.gaussian_filter(images, (0, sigma, sigma, 0))
 
 
 def shift(images: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Move every image a way of its own by `level`, a share of the height; black comes in."""
+    """Shift by `level`, a share of the height, in a random direction; fill with black."""
     angles = rng.uniform(0, 2 * np.pi, len(images))
-    steps = level * images.shape[1] * np.stack([np.sin(angles), np.cos(angles)], 1)
-    moved = [ndimage.shift(x, (*s, 0), order=1) for x, s in zip(images, steps, strict=True)]
-    return np.stack(moved)
+    offsets = level * images.shape[1] * np.stack([np.sin(angles), np.cos(angles)], 1)
+    shifted = np.empty_like(images)
+    for i, (down, right) in enumerate(offsets):
+        shifted[i] = ndimage.shift(images[i], (down, right, 0), order=1)
+    return shifted
 
 
 def rotation(images: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Turn by `level` degrees, every other image the other way."""
-    turned = np.empty_like(images)
+    """Rotate by `level` degrees, every second image in the opposite direction."""
+    rotated = np.empty_like(images)
     for start, angle in ((0, level), (1, -level)):
-        part = images[start::2]
-        turned[start::2] = ndimage.rotate(part, angle, axes=(1, 2), reshape=False, order=1)
-    return turned
+        every_second = images[start::2]
+        rotated[start::2] = ndimage.rotate(every_second, angle, axes=(1, 2), reshape=False, order=1)
+    return rotated
 
 
 def brightness(images: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Add `level` of full white everywhere."""
+    """Add `level`, a share of 255, to every pixel."""
     return images + 255 * level
 
 
 def contrast(images: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Keep `level` of each pixel's distance to the image's mean."""
+    """Multiply each pixel's distance from the image's mean by `level`."""
     mean = images.mean((1, 2), keepdims=True)
     return mean + level * (images - mean)
 
 
 def inverted_tones(images: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Turn light to dark in the pixels that are at least as light as `level`; at 0 in all."""
+    """Invert the pixels that are at least `level`, a share of 255; at 0 all pixels (solarize)."""
     return np.where(images >= 255 * level, 255 - images, images)
 
 
 def occlusion(images: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Cover a grey square with a side of `level` times the image's shorter one, anywhere."""
+    """Draw a gray square at a random position; its side is `level` times the shorter edge."""
     n, height, width, _ = images.shape
     side = round(level * min(height, width))
     tops, lefts = rng.integers(0, height - side + 1, n), rng.integers(0, width - side + 1, n)
-    covered = images.copy()
-    for image, top, left in zip(covered, tops, lefts, strict=True):
+    occluded = images.copy()
+    for image, top, left in zip(occluded, tops, lefts, strict=True):
         image[top : top + side, left : left + side] = 128
-    return covered
+    return occluded
 
 
-# name -> function, and a mild, a medium and a strong level
+# name -> function, and its mild, medium and strong level
 CORRUPTIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[float, float, float]]] = {
     "noise": (noise, (0.05, 0.1, 0.2)),
     "blur": (blur, (0.02, 0.04, 0.06)),
@@ -85,19 +87,20 @@ CORRUPTIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[float, float, floa
 
 
 def corrupt(images: np.ndarray, name: str, level: float, seed: int = 0) -> np.ndarray:
-    """Images with one corruption.
+    """Apply one corruption to images.
 
     Args:
         images: uint8 (n, height, width, channels).
         name: a key of `CORRUPTIONS`.
-        level: see the function of that name.
-        seed: of what is random in it.
+        level: severity; see the function of that name for its unit.
+        seed: of the random numbers.
 
     Returns:
         uint8, the same shape.
     """
-    changed = CORRUPTIONS[name][0](images.astype(np.float32), level, np.random.default_rng(seed))
-    return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
+    function, _ = CORRUPTIONS[name]
+    corrupted = function(images.astype(np.float32), level, np.random.default_rng(seed))
+    return np.clip(np.rint(corrupted), 0, 255).astype(np.uint8)
 
 
 def robustness(
@@ -106,7 +109,7 @@ def robustness(
     labels: np.ndarray,
     advance: Callable[[str], Any] = lambda name: None,
 ) -> dict[str, Any]:
-    """Accuracy under every corruption, on `EXAMPLES` fixed images; of large ones on fewer.
+    """Accuracy under every corruption, on `EXAMPLES` fixed images, or fewer if they are large.
 
     Args:
         predict: uint8 images -> probabilities.
@@ -115,8 +118,8 @@ def robustness(
         advance: called with the name of each corruption as it begins.
 
     Returns:
-        `examples`, `accuracy` (of the images as they are), and `corruptions`: name -> `levels` and
-        `accuracy`, a number each a level.
+        `examples`, `accuracy` (of the original images), and `corruptions`: name -> `levels` and
+        `accuracy`, one number per level.
     """
     count = min(EXAMPLES, MAX_VALUES // images[0].size, len(labels))
     chosen = stratified(labels, max(count, 1))
@@ -125,9 +128,9 @@ def robustness(
     def accuracy(images: np.ndarray) -> float:
         return float((predict(images).argmax(1) == labels).mean())
 
-    found = {}
+    corruptions = {}
     for name, (_, levels) in CORRUPTIONS.items():
         advance(name)
-        answers = [accuracy(corrupt(images, name, level)) for level in levels]
-        found[name] = {"levels": list(levels), "accuracy": answers}
-    return {"examples": len(labels), "accuracy": accuracy(images), "corruptions": found}
+        accuracies = [accuracy(corrupt(images, name, level)) for level in levels]
+        corruptions[name] = {"levels": list(levels), "accuracy": accuracies}
+    return {"examples": len(labels), "accuracy": accuracy(images), "corruptions": corruptions}

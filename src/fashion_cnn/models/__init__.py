@@ -1,6 +1,7 @@
-"""Networks by name: a name, an image shape and options in, an uncompiled `keras.Model` out.
+"""Networks by name: name, image shape and options in, an uncompiled `keras.Model` out.
 
-Every model takes raw pixels (uint8 0..255, NHWC), scales them itself, and ends in softmax.
+Every network takes raw pixels (uint8 0..255, NHWC), scales them itself, and ends in softmax. To add
+one, write a function in a new file and enter it in `MODELS`.
 """
 
 import inspect
@@ -12,6 +13,7 @@ from fashion_cnn.models.residual import residual
 from fashion_cnn.models.textbook import textbook
 from fashion_cnn.models.transfer import transfer
 
+# name -> function of (image_shape, classes) with the options as keyword-only parameters
 MODELS: dict[str, Callable[..., Any]] = {
     "textbook": textbook,
     "compact": compact,
@@ -21,7 +23,7 @@ MODELS: dict[str, Callable[..., Any]] = {
 
 
 def model_options(name: str) -> dict[str, Any]:
-    """The options of a model and their defaults."""
+    """The options of a network and their defaults."""
     if name not in MODELS:
         raise ValueError(f"model: got {name!r}; expected one of {', '.join(MODELS)}")
     parameters = inspect.signature(MODELS[name]).parameters.values()
@@ -39,17 +41,18 @@ def build_model(
     Args:
         name: a key of `MODELS`.
         image_shape: (height, width, channels).
-        classes: how many.
-        options: what `model_options(name)` lists.
+        classes: number of classes.
+        options: values for any of `model_options(name)`.
 
     Returns:
         An uncompiled `keras.Model`, uint8 (n, height, width, channels) -> float32 (n, classes).
 
     Raises:
-        ValueError: unknown name or option.
+        ValueError: unknown name or option, or an option is out of range.
     """
-    known, options = model_options(name), dict(options or {})
+    available, options = model_options(name), dict(options or {})
     for key in options:
-        if key not in known:
-            raise ValueError(f"{name}: unknown option {key!r}; expected one of {', '.join(known)}")
+        if key not in available:
+            expected = ", ".join(available)
+            raise ValueError(f"{name}: unknown option {key!r}; expected one of {expected}")
     return MODELS[name](image_shape, classes, **options)

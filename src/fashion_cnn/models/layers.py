@@ -1,29 +1,82 @@
-"""Image shapes in; the layers out that bring images to a size that networks for 28x28 can use."""
+"""Building blocks that the networks share: option checks, resizing, convolutions, the head."""
 
 from typing import Any
 
-SMALLEST, USUAL, LARGEST = 20, 28, 96  # pixels
+MIN_EDGE, TARGET_EDGE, MAX_EDGE = 20, 28, 96  # pixels
+
+
+def require_rate(name: str, rate: float) -> None:
+    """Raise ValueError unless `rate` is valid for dropout."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"{name}: got {rate}; expected 0 <= rate < 1")
+
+
+def require_shape(
+    image_shape: tuple[int, int, int], blocks: int, convolutions: int, sizes: dict[str, int]
+) -> None:
+    """Raise ValueError unless a network with these options fits images of this shape.
+
+    `sizes` is option name -> value, for all options that have to be at least 1.
+    """
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name}: got {value}; expected at least 1")
+    upscale, downscale = resize_factors(image_shape)
+    after_stem = min(image_shape[:2]) * upscale // downscale - 1
+    if blocks < 0 or convolutions < 1 or after_stem >> blocks < 1:
+        raise ValueError(
+            f"blocks, convolutions: got {blocks}, {convolutions} for images of {image_shape[:2]}; "
+            "expected at least 1 convolution, and few enough blocks to leave at least one pixel"
+        )
 
 
 def resize_factors(image_shape: tuple[int, int, int]) -> tuple[int, int]:
-    """How many times larger, or smaller, images become: two whole numbers, one of them 1.
+    """Integer factors (upscale, downscale) that suit networks for 28x28; one of them is 1.
 
-    The shorter edge comes to at least 20 pixels, then the longer one to at most 96 if it can.
-
-    Args:
-        image_shape: (height, width, channels).
+    The shorter edge becomes at least 20 pixels; then, where possible, the longer one at most 96.
     """
     shorter, longer = sorted(image_shape[:2])
-    if shorter < SMALLEST:
-        return -(-USUAL // shorter), 1
-    return 1, max(1, min(-(-longer // LARGEST), shorter // SMALLEST))
+    if shorter < MIN_EDGE:
+        return -(-TARGET_EDGE // shorter), 1
+    return 1, max(1, min(-(-longer // MAX_EDGE), shorter // MIN_EDGE))
 
 
 def resize_layers(image_shape: tuple[int, int, int]) -> list[Any]:
-    """The layer that does it, or none."""
+    """The layer that resizes images by `resize_factors`; an empty list if they stay as they are."""
     from fashion_cnn.keras_setup import keras
 
-    larger, smaller = resize_factors(image_shape)
-    if larger > 1:
-        return [keras.layers.UpSampling2D(larger, interpolation="bilinear")]
-    return [keras.layers.AveragePooling2D(smaller)] if smaller > 1 else []
+    upscale, downscale = resize_factors(image_shape)
+    if upscale > 1:
+        return [keras.layers.UpSampling2D(upscale, interpolation="bilinear")]
+    return [keras.layers.AveragePooling2D(downscale)] if downscale > 1 else []
+
+
+def scaled_input(image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
+    """The input `pixels` (uint8), and the same scaled to -1..1 and resized."""
+    from fashion_cnn.keras_setup import keras
+
+    pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)
+    for layer in resize_layers(image_shape):
+        x = layer(x)
+    return pixels, x
+
+
+def convolve(x: Any, filters: int, pool: bool = False) -> Any:
+    """3x3 convolution, 2x2 max pooling if `pool`, and batch normalization; without activation."""
+    from fashion_cnn.keras_setup import keras
+
+    x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+    x = keras.layers.MaxPooling2D()(x) if pool else x
+    return keras.layers.BatchNormalization(momentum=0.9)(x)
+
+
+def head(x: Any, hidden: int, dropout: float, classes: int) -> Any:
+    """Hidden dense layer and softmax: features (n, m) -> probabilities float32 (n, classes)."""
+    from fashion_cnn.keras_setup import keras
+
+    x = keras.layers.Dense(hidden, use_bias=False)(x)
+    x = keras.layers.BatchNormalization(momentum=0.9)(x)
+    x = keras.layers.ReLU()(x)
+    x = keras.layers.Dropout(dropout)(x) if dropout else x
+    return keras.layers.Dense(classes, activation="softmax", dtype="float32")(x)

@@ -1,8 +1,8 @@
-"""The textbook network: three convolutions, two poolings, two dense layers."""
+"""The textbook network: three convolutions, two max poolings, two dense layers."""
 
 from typing import Any
 
-from fashion_cnn.models.layers import resize_layers
+from fashion_cnn.models.layers import require_rate, resize_layers
 
 
 def textbook(
@@ -13,26 +13,25 @@ def textbook(
     batch_norm: bool = False,
     dropout: float = 0.0,
 ) -> Any:
-    """The network every tutorial builds, with its usual improvements as options.
+    """The network of most tutorials, with its usual improvements as options.
 
     Args:
         image_shape: (height, width, channels) of the raw pixels.
-        classes: how many outputs.
+        classes: number of classes.
         padding: of the first two convolutions; `valid` has 241,546 parameters on 28x28x1,
             `same` has 503,690. The third is never padded.
-        batch_norm: normalise between each convolution and its ReLU (arXiv:1502.03167).
-        dropout: the rate before both dense layers (Srivastava et al., JMLR 15, 2014).
+        batch_norm: normalize between each convolution and its ReLU (arXiv:1502.03167).
+        dropout: rate before both dense layers (Srivastava et al., JMLR 15, 2014).
 
     Returns:
         An uncompiled `keras.Model`, uint8 -> softmax probabilities float32 (n, classes).
 
     Raises:
-        ValueError: an option is out of its range.
+        ValueError: an option is out of range.
     """
     if padding not in ("valid", "same"):
         raise ValueError(f"padding: got {padding!r}; expected valid or same")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout: got {dropout}; expected 0 <= rate < 1")
+    require_rate("dropout", dropout)
     from fashion_cnn.keras_setup import keras
 
     layers = keras.layers
@@ -40,11 +39,11 @@ def textbook(
     def convolution(filters: int, padding: str) -> list[Any]:
         if not batch_norm:
             return [layers.Conv2D(filters, 3, padding=padding, activation="relu")]
-        # the normalisation's own offset takes the place of the bias
-        plain = layers.Conv2D(filters, 3, padding=padding, use_bias=False)
-        return [plain, layers.BatchNormalization(), layers.ReLU()]
+        # no bias: the offset of the batch normalization takes its place
+        convolution = layers.Conv2D(filters, 3, padding=padding, use_bias=False)
+        return [convolution, layers.BatchNormalization(), layers.ReLU()]
 
-    def forget() -> list[Any]:
+    def dropout_layers() -> list[Any]:
         return [layers.Dropout(dropout)] if dropout else []
 
     return keras.Sequential(
@@ -58,9 +57,9 @@ def textbook(
             layers.MaxPooling2D(),
             *convolution(128, "valid"),
             layers.Flatten(),
-            *forget(),
+            *dropout_layers(),
             layers.Dense(128, activation="relu"),
-            *forget(),
+            *dropout_layers(),
             layers.Dense(classes, activation="softmax", dtype="float32"),
         ],
         name="textbook",

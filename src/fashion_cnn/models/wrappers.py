@@ -9,33 +9,34 @@ from fashion_cnn.keras_setup import keras
 
 
 def flip_averaged(model: Any) -> Any:
-    """A network that answers with the mean over each image and its mirror image."""
+    """A model whose output is the mean of the outputs for each image and its mirror image."""
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
-    answers = [model(pixels), model(keras.ops.flip(pixels, axis=2))]
-    return keras.Model(pixels, keras.layers.Average()(answers), name=f"{model.name}_flip_averaged")
+    outputs = [model(pixels), model(keras.ops.flip(pixels, axis=2))]
+    return keras.Model(pixels, keras.layers.Average()(outputs), name=f"{model.name}_flip_averaged")
 
 
 def average_models(networks: Sequence[Any]) -> Any:
-    """A network that answers with the mean over networks of the same images."""
+    """An ensemble: its output is the mean of the networks' outputs. Renames the networks."""
     pixels = keras.Input(networks[0].input_shape[1:], dtype="uint8", name="pixels")
     for i, network in enumerate(networks):
         network.name = f"{network.name}_{i}"
-    answers = [network(pixels) for network in networks]
-    return keras.Model(pixels, keras.layers.Average()(answers), name="ensemble")
+    outputs = [network(pixels) for network in networks]
+    return keras.Model(pixels, keras.layers.Average()(outputs), name="ensemble")
 
 
 def with_temperature(model: Any, temperature: float) -> Any:
-    """The network with a temperature in it (arXiv:1706.04599): the same answers, less or more sure.
+    """Build temperature scaling (arXiv:1706.04599) into a model; predicted classes stay the same.
 
-    Where one softmax ends the network, the weights before it are divided by the temperature; a mean
-    of several networks gets p^(1/T), normalised, at its end, which is the same for one.
+    If the model ends in a softmax layer, the weights of that layer are divided by the temperature.
+    Otherwise, as in an average of networks, p^(1/T), normalized, is appended; for a softmax the two
+    are equal.
 
     Args:
-        model: a `keras.Model` that ends in probabilities; it is left as it is.
+        model: a `keras.Model` that ends in probabilities; it is not changed.
         temperature: above 0.
 
     Returns:
-        A `keras.Model`; the very same where the temperature is 1.
+        A new `keras.Model`; `model` itself if the temperature is 1.
     """
     if temperature == 1:
         return model
@@ -46,6 +47,6 @@ def with_temperature(model: Any, temperature: float) -> Any:
         copy.layers[-1].set_weights([weight / temperature for weight in last.get_weights()])
         return copy
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
-    tiny = keras.ops.maximum(model(pixels), np.finfo(np.float32).tiny)
-    answers = keras.ops.softmax(keras.ops.log(tiny) / temperature)
-    return keras.Model(pixels, answers, name=f"{model.name}_with_temperature")
+    positive = keras.ops.maximum(model(pixels), np.finfo(np.float32).tiny)
+    outputs = keras.ops.softmax(keras.ops.log(positive) / temperature)
+    return keras.Model(pixels, outputs, name=f"{model.name}_with_temperature")

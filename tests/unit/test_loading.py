@@ -1,4 +1,4 @@
-"""Saved networks from strangers: read as data, or refused as no valid model."""
+"""Untrusted `.keras` files are read as data, or refused as not a valid model."""
 
 import io
 import json
@@ -15,14 +15,14 @@ from fashion_cnn.models.wrappers import flip_averaged
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory):
-    """The members of a saved network's file."""
+    """The members of the file of a saved model: name -> content."""
     path = tmp_path_factory.mktemp("saved") / "model.keras"
     build_model("compact", (28, 28, 1), 4, {"width": 4, "hidden": 4}).save(path)
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def packed(members, method=zipfile.ZIP_STORED):
+def zip_bytes(members, method=zipfile.ZIP_STORED):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in members.items():
@@ -30,77 +30,76 @@ def packed(members, method=zipfile.ZIP_STORED):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("make", [lambda model: model, flip_averaged])
-def test_what_was_saved_is_read(tmp_path, make):
-    model = make(build_model("textbook", (28, 28, 1), 4, {"dropout": 0.1, "batch_norm": True}))
+@pytest.mark.parametrize("wrap", [lambda model: model, flip_averaged])
+def test_a_saved_model_loads(tmp_path, wrap):
+    model = wrap(build_model("textbook", (28, 28, 1), 4, {"dropout": 0.1, "batch_norm": True}))
     model.save(tmp_path / "model.keras")
-    again = load_keras_file(tmp_path / "model.keras")
+    loaded = load_keras_file(tmp_path / "model.keras")
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), dtype=np.uint8)
-    np.testing.assert_array_equal(model(images), again(images))
+    np.testing.assert_array_equal(model(images), loaded(images))
 
 
 @pytest.mark.parametrize("share", [k / 16 for k in range(16)])
-def test_a_file_cut_short_is_no_model(tmp_path, members, share):
-    whole = packed(members)
-    (tmp_path / "model.keras").write_bytes(whole[: int(share * len(whole))])
+def test_a_truncated_file_is_refused(tmp_path, members, share):
+    content = zip_bytes(members)
+    (tmp_path / "model.keras").write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match=r"model\.keras: not a valid model"):
         load_keras_file(tmp_path / "model.keras")
 
 
-def test_another_file_by_that_name_is_no_model(tmp_path):
+def test_a_file_of_another_format_is_refused(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(1000))
     with pytest.raises(ValueError, match=r"model\.keras: not a valid model"):
         load_keras_file(tmp_path / "model.keras")
 
 
-def test_a_file_that_is_not_there_is_not_there(tmp_path):
+def test_a_missing_file_is_not_found(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_keras_file(tmp_path / "model.keras")
 
 
-def changed(members, change):
+def with_changed_layers(members, change):
     config = json.loads(members["config.json"])
-    layers = config["config"]["layers"]
-    change(layers)
+    change(config["config"]["layers"])
     return {**members, "config.json": json.dumps(config)}
 
 
-def dense(layers):
+def dense_configs(layers):
     return [layer["config"] for layer in layers if layer["class_name"] == "Dense"]
 
 
-def too_wide(layers):
-    dense(layers)[0]["units"] = 10**9
+def make_too_wide(layers):
+    dense_configs(layers)[0]["units"] = 10**9
 
 
-def with_code(layers):
-    code = keras.saving.serialize_keras_object(keras.layers.Lambda(lambda x: x))
-    layers[3] = {**layers[3], **code}
+def add_lambda(layers):
+    serialized = keras.saving.serialize_keras_object(keras.layers.Lambda(lambda x: x))
+    layers[3] = {**layers[3], **serialized}
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (too_wide, "not a valid model"),
-        (with_code, "not a valid model.*[Ll]ambda"),
+        (make_too_wide, "not a valid model"),
+        (add_lambda, "not a valid model.*[Ll]ambda"),
         (lambda layers: layers.pop(), "not a valid model"),
-        (lambda layers: dense(layers)[0].update(units="many"), "not a valid model"),
+        (lambda layers: dense_configs(layers)[0].update(units="many"), "not a valid model"),
     ],
 )
-def test_a_configuration_that_asks_for_too_much_is_refused(tmp_path, members, change, reason):
-    (tmp_path / "model.keras").write_bytes(packed(changed(members, change)))
+def test_an_invalid_configuration_is_refused(tmp_path, members, change, reason):
+    (tmp_path / "model.keras").write_bytes(zip_bytes(with_changed_layers(members, change)))
     with pytest.raises(ValueError, match=reason):
         load_keras_file(tmp_path / "model.keras")
 
 
-def test_wide_weights_are_counted_before_they_are_made(tmp_path, monkeypatch):
+def test_weight_sizes_are_checked_before_allocation(tmp_path, monkeypatch):
     build_model("textbook", (28, 28, 1), 4).save(tmp_path / "model.keras")
-    monkeypatch.setattr(loading, "MAX_BYTES", 100 * 1000)
+    monkeypatch.setattr(loading, "MAX_KERAS_BYTES", 100 * 1000)
     with pytest.raises(ValueError, match="bytes in it; at most 100,000"):
         load_keras_file(tmp_path / "model.keras")
-    monkeypatch.setattr(loading, "MAX_BYTES", (tmp_path / "model.keras").stat().st_size)
+    monkeypatch.setattr(loading, "MAX_KERAS_BYTES", (tmp_path / "model.keras").stat().st_size)
     wide = json.loads(build_model("compact", (28, 28, 1), 4, {"hidden": 10**4}).to_json())
-    (tmp_path / "wide.keras").write_bytes(packed({"config.json": json.dumps(wide)}))
+    (tmp_path / "wide.keras").write_bytes(zip_bytes({"config.json": json.dumps(wide)}))
     with pytest.raises(ValueError, match=r"its weights would take 92,\d+,\d+ bytes"):
         load_keras_file(tmp_path / "wide.keras")
 
@@ -108,22 +107,22 @@ def test_wide_weights_are_counted_before_they_are_made(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("config.json", b" " * (11 << 20), "sensible size"),
+        ("config.json", b" " * (11 << 20), "less than 10,485,760 bytes"),
         ("config.json", b"[" * 10**6, "not a valid model"),
         ("model.weights.h5", bytes(100 << 20), "bytes in it"),
         ("model.weights.h5", b"no HDF5", "not a valid model"),
     ],
 )
-def test_bombs_are_refused(tmp_path, monkeypatch, members, name, content, reason):
-    monkeypatch.setattr(loading, "MAX_BYTES", 99 << 20)
-    bomb = packed({**members, name: content}, zipfile.ZIP_DEFLATED)
+def test_zip_bombs_are_refused(tmp_path, monkeypatch, members, name, content, reason):
+    monkeypatch.setattr(loading, "MAX_KERAS_BYTES", 99 << 20)
+    bomb = zip_bytes({**members, name: content}, zipfile.ZIP_DEFLATED)
     assert len(bomb) < 5 << 20
     (tmp_path / "model.keras").write_bytes(bomb)
     with pytest.raises(ValueError, match=reason):
         load_keras_file(tmp_path / "model.keras")
 
 
-def test_weights_that_are_no_numbers_are_refused(tmp_path):
+def test_weights_that_are_not_finite_are_refused(tmp_path):
     model = build_model("textbook", (28, 28, 1), 4)
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     model.save(tmp_path / "model.keras")
