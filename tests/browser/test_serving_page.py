@@ -159,7 +159,7 @@ def test_what_a_screen_reader_says(opened):
     expect_answer(page)
     expect(page.get_by_role("region", name=re.compile(ANSWER.label))).to_be_visible()
     expect(page.get_by_role("list", name="Probability of each class")).to_be_visible()
-    expect(page.get_by_role("img", name="where the evidence is")).to_be_visible()
+    expect(page.get_by_role("img", name="occlusion map")).to_be_visible()
     assert page.locator("#status").get_attribute("role") == "status"
 
 

@@ -232,11 +232,11 @@ def test_an_explanation_shows_every_step(server):
     status, told = ask_json(server, "POST", "/predict?explain=true&top=10", photo(), JPEG)
     assert status == 200 and len(told["top"]) == 10
     assert [step["caption"] for step in told["steps"]] == [
-        "the picture",
-        "how surely garment",
-        "the garment, cut out",
-        "the network sees 28x28",
-        "where the evidence is",
+        "photo",
+        "garment probability",
+        "segmented garment",
+        "network input, 28x28",
+        "occlusion map",
     ]
     for step in told["steps"]:
         assert Image.open(io.BytesIO(base64.b64decode(step["png"]))).format == "PNG"

@@ -613,9 +613,10 @@ def predict(
     cluster: ClusterOption = None,
 ) -> None:
     """Say what is on photos of garments, or on pictures like those of Fashion-MNIST."""
+    from fashion_cnn.cli.predictions import print_header, print_prediction, review_row
     from fashion_cnn.data.pictures import find_pictures
-    from fashion_cnn.inference import output as answers
     from fashion_cnn.inference.classifier import Classifier
+    from fashion_cnn.inference.predictions import predict_paths
 
     if cluster and not output:
         raise WrongUsage("--cluster needs --output DIR")
@@ -638,21 +639,21 @@ def predict(
     if explain and len(paths) > 1:
         raise WrongUsage(f"--explain: expected one picture, got {len(paths)}; --show takes many")
     failed = 0
-    asked: list[dict[str, Any]] = []
+    review: list[dict[str, Any]] = []
     sheet: list[Any] = []
-    answers.print_head(form)
+    print_header(form)
     waited_for = len(paths) > MANY and not sys.stdout.isatty()  # else the answers come by
     with progress_bar(len(paths)) if waited_for else nullcontext(lambda name: None) as advance:
-        for path, seen, answer, error in answers.ask(classifier, paths):
+        for path, prepared, prediction, error in predict_paths(classifier, paths):
             advance("pictures")
-            answers.print_answer(path, answer, error, top, form)
-            failed += answer is None
-            if answer is None or not answer.sure:
-                asked.append(answers.review_row(path, answer, error))
-            if (show or explain) and answer and len(sheet) < MAX_SHOWN:
-                sheet.append((path, seen, answer))
+            print_prediction(path, prediction, error, top, form)
+            failed += prediction is None
+            if prediction is None or not prediction.sure:
+                review.append(review_row(path, prediction, error))
+            if (show or explain) and prediction and len(sheet) < MAX_SHOWN:
+                sheet.append((path, prepared, prediction))
     if unsure:
-        write_csv(unsure, ("path", "label", "probability", "verdict", "error"), asked)
+        write_csv(unsure, ("path", "label", "probability", "verdict", "error"), review)
     _draw_answers(classifier, sheet, show, explain)
     if show and len(paths) - failed > MAX_SHOWN:
         print_message(f"{show}: shows the first {MAX_SHOWN}")
@@ -661,16 +662,16 @@ def predict(
 
 
 def _predict_all(words: list[str], classifier: Any, output: Path, cluster: str | None) -> None:
-    from fashion_cnn.inference.batch import begin, count, predict_parts
+    from fashion_cnn.inference.batch import count_pictures, open_batch, predict_parts
 
-    with begin(words, classifier, output) as (todo, parts):
+    with open_batch(words, classifier, output) as (todo, parts):
         if len(todo) < parts:
             print_message(f"{parts - len(todo)} of {parts} parts are there already")
         with progress_bar(len(todo)) as advance:
             advance("parts")
             for _ in predict_parts(todo, classifier, output, cluster):
                 advance("parts")
-        pictures, failed = count(output, parts)
+        pictures, failed = count_pictures(output, parts)
     print(f"{pictures:,} pictures, {failed:,} of which could not be read: {output}")
 
 
@@ -678,14 +679,15 @@ def _draw_answers(
     classifier: Any, sheet: list[Any], show: Path | None, explain: Path | None
 ) -> None:
     if sheet and (show or explain):
-        from fashion_cnn.inference.drawing import draw_contact_sheet, explanation
+        from fashion_cnn.inference.drawing import draw_contact_sheet, draw_explanation
 
         if show:
-            names, seen, given = zip(*sheet, strict=True)
-            draw_contact_sheet(names, seen, given, show)
+            names, prepared, predictions = zip(*sheet, strict=True)
+            draw_contact_sheet(names, prepared, predictions, show)
         if explain:
-            path, one, answer = sheet[0]
-            explanation(path, one, answer, classifier.occlusion_map(one), explain)
+            path, image, prediction = sheet[0]
+            occlusion = classifier.occlusion_map(image)
+            draw_explanation(path, image, prediction, occlusion, explain)
 
 
 @app.command()

@@ -22,7 +22,7 @@ import numpy as np
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.export.card import card_markdown, make_card
 from fashion_cnn.files import copy_folder_atomically, file_sha256, write_atomically, write_text
-from fashion_cnn.inference.classifier import MAX_BYTES
+from fashion_cnn.inference.classifier import MAX_MODEL_BYTES
 from fashion_cnn.run import Run
 
 ENDINGS = {
@@ -95,8 +95,8 @@ def export_in_process(
         card |= {"parity": parity, "temperature_folded": card["temperature"] is not None}
         if form.startswith("onnx"):
             _describe(path, card)
-            if (size := path.stat().st_size) > MAX_BYTES:
-                raise ValueError(f"it would take {size:,} bytes; at most {MAX_BYTES:,} are read")
+            if (size := path.stat().st_size) > MAX_MODEL_BYTES:
+                raise ValueError(f"it would take {size:,} bytes; at most {MAX_MODEL_BYTES:,} are read")
         text = card_markdown(card)
         if path.is_file():
             card["sha256"] = file_sha256(path)
