@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from fashion_cnn.console import print_message, progress_bar
+from fashion_cnn.export import FORMATS
 from fashion_cnn.files import write_csv
 from fashion_cnn.run import Run
 
@@ -84,12 +85,7 @@ class Format(StrEnum):
     csv = "csv"
 
 
-class Export(StrEnum):
-    onnx = "onnx"
-    onnx_int8 = "onnx-int8"
-    litert = "litert"
-    savedmodel = "savedmodel"
-    web = "web"
+Export = StrEnum("Export", {name.replace("-", "_"): name for name in FORMATS})  # type: ignore[misc]
 
 
 class WrongUsage(typer.TyperException):
@@ -697,13 +693,13 @@ def export(
     ],
     form: Annotated[
         Export, typer.Option("--format", help="For which runtime; web makes a page.")
-    ] = Export.onnx,
+    ] = Export["onnx"],
     output: Annotated[
         Path | None, typer.Option(metavar="PATH", help="In the run's folder without.")
     ] = None,
 ) -> None:
     """Write a run's model for another runtime, proved equal, with its card beside it."""
-    if form == Export.web:
+    if form == "web":
         from fashion_cnn.export.web import export_web
 
         folder = export_web(run, output or (Path(run) if Path(run).is_dir() else Path()) / "web")
