@@ -136,13 +136,13 @@ def rehearse(folder: Path, cores: int, seconds: float) -> dict[str, object]:
         output = folder / f"{cores} cores"
         began = time.monotonic()
         times, busy = [], []
-        with predict.begin([str(folder / "part")] * parts, classifier, output) as (todo, _):
+        with predict.open_batch([str(folder / "part")] * parts, classifier, output) as (todo, _):
             planned = time.monotonic() - began
             for _ in predict.predict_parts(todo, classifier, output, cluster.address):
                 times.append(time.monotonic())
                 busy.append(time.process_time())
         began = time.monotonic()
-        predict.count(output, parts)
+        predict.count_pictures(output, parts)
         counted = time.monotonic() - began
     finally:
         predict.predict_part = real

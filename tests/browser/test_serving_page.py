@@ -163,7 +163,7 @@ def test_accessible_names(opened):
     expect_prediction(page)
     expect(page.get_by_role("region", name=re.compile(PREDICTION.label))).to_be_visible()
     expect(page.get_by_role("list", name="Probability of each class")).to_be_visible()
-    expect(page.get_by_role("img", name="where the evidence is")).to_be_visible()
+    expect(page.get_by_role("img", name="occlusion map")).to_be_visible()
     assert page.locator("#status").get_attribute("role") == "status"
 
 

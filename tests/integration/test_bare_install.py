@@ -1,4 +1,4 @@
-"""`pip install .` without extras: what is not among its requirements cannot be imported here."""
+"""`pip install .` without extras: only its requirements can be imported here."""
 
 import json
 import re
@@ -25,33 +25,33 @@ main()
 """
 
 
-def required(name, found):
-    """The distributions that one needs, without extras, as pip would install them."""
+def add_requirements(name, names):
+    """Add a distribution and those it requires, without extras, as pip would install them."""
     key = re.sub(r"[-_.]+", "-", name).lower()
-    if key in found:
-        return found
+    if key in names:
+        return names
     try:
         lines = metadata.requires(name) or []
     except metadata.PackageNotFoundError:
-        return found  # of another platform
-    found.add(key)
+        return names  # of another platform
+    names.add(key)
     for line in lines:
         if "extra ==" not in line:
-            required(re.match(r"[\w.-]+", line)[0], found)
-    return found
+            add_requirements(re.match(r"[\w.-]+", line)[0], names)
+    return names
 
 
 @pytest.fixture(scope="module")
-def bare():
-    """Runs the command line with nothing else to be imported."""
-    needed = required("fashion-cnn", set())
-    assert "onnxruntime" in needed and "keras" not in needed
-    homes = metadata.packages_distributions()
-    kept = {re.sub(r"[-_.]+", "-", name).lower() for name in needed}
+def run_bare():
+    """Runs the command line where only the requirements can be imported."""
+    required = add_requirements("fashion-cnn", set())
+    assert "onnxruntime" in required and "keras" not in required
+    distributions = metadata.packages_distributions()
+    allowed = {re.sub(r"[-_.]+", "-", name).lower() for name in required}
     blocked = {
         module
-        for module, names in homes.items()
-        if not any(re.sub(r"[-_.]+", "-", name).lower() in kept for name in names)
+        for module, names in distributions.items()
+        if not any(re.sub(r"[-_.]+", "-", name).lower() in allowed for name in names)
     }
     assert {"keras", "tensorflow", "matplotlib", "sklearn", "onnx"} <= blocked
     code = BLOCK.format(blocked=blocked)
@@ -63,7 +63,7 @@ def bare():
     return run
 
 
-def test_every_preset_predicts(bare, tmp_path, real_data):
+def test_every_preset_predicts(run_bare, tmp_path, real_data):
     Image.fromarray(real_data.test_images[0]).save(tmp_path / "boot.png")
     photo = Image.new("RGB", (300, 400), "#e8e4dc")
     legs = [(95, 20), (205, 20), (225, 380), (170, 380), (150, 120), (130, 380), (75, 380)]
@@ -71,7 +71,7 @@ def test_every_preset_predicts(bare, tmp_path, real_data):
     photo.save(tmp_path / "trousers.jpg")
     for name in PRESETS:
         words = ("predict", "boot.png", "trousers.jpg", "--model", name, "--format", "jsonl")
-        done = bare(*words, "--show", f"{name}.png", cwd=tmp_path)
+        done = run_bare(*words, "--show", f"{name}.png", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         boot, trousers = map(json.loads, done.stdout.splitlines())
         assert boot["label"] == "Ankle boot"
@@ -79,10 +79,10 @@ def test_every_preset_predicts(bare, tmp_path, real_data):
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
 
 
-def test_what_needs_more_says_so(bare, tmp_path):
-    done = bare("train", "sprint", cwd=tmp_path)
+def test_other_commands_name_the_extra_that_they_need(run_bare, tmp_path):
+    done = run_bare("train", "sprint", cwd=tmp_path)
     assert done.returncode == 1
     assert "is not installed: pip install 'fashion-cnn[train]'" in done.stderr
     assert "Traceback" not in done.stderr
-    assert bare("presets", cwd=tmp_path).returncode == 0
-    assert bare("recipes", cwd=tmp_path).returncode == 0
+    assert run_bare("presets", cwd=tmp_path).returncode == 0
+    assert run_bare("recipes", cwd=tmp_path).returncode == 0

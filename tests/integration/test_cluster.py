@@ -17,7 +17,7 @@ from command import PROGRAM, QUICK_XLA, fashion_cnn_process
 from scaling import QUICK, SPACE, STEADY, AfterAnEpoch, assert_each_once, assert_same
 
 from fashion_cnn.experiments.tune import tune
-from fashion_cnn.inference.batch import begin, count, predict_parts
+from fashion_cnn.inference.batch import count_pictures, open_batch, predict_parts
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.parallel.cluster import free_port
 from fashion_cnn.run import Run
@@ -87,14 +87,14 @@ def test_a_cluster_that_loses_a_machine_predicts_each_picture_once(drawn, machin
     address, kill = machines
     classifier, output = Classifier.load("textbook"), tmp_path / "out.parquet"
     seen = []
-    with begin([str(drawn)], classifier, output) as (todo, parts):
+    with open_batch([str(drawn)], classifier, output) as (todo, parts):
         assert len(todo) == parts == 9
         for part in predict_parts(todo, classifier, output, address):
             seen.append(part)
             if len(seen) == 1:
                 kill()
     assert sorted(seen) == todo
-    assert count(output, parts) == (4200, 0)
+    assert count_pictures(output, parts) == (4200, 0)
     assert_each_once(output, drawn)
 
 

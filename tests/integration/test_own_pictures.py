@@ -118,7 +118,7 @@ def test_transfer_in_two_phases_with_everything_after_it(place, trained):
     )
     card = (run / "model.onnx.md").read_text()
     assert "| caf\u00e9 au lait |" in card
-    assert "It learnt from 96 images; 12 were held out" in card
+    assert "It was trained on 96 images; 12 were held out" in card
     fashion_cnn("compare", run, "scratch", cwd=place)
 
 

@@ -242,11 +242,11 @@ def test_an_explanation_has_every_step(server):
     status, body_json = request_json(server, "POST", "/predict?explain=true&top=10", photo(), JPEG)
     assert status == 200 and len(body_json["top"]) == 10
     assert [step["caption"] for step in body_json["steps"]] == [
-        "the picture",
-        "how surely garment",
-        "the garment, cut out",
-        "the network sees 28x28",
-        "where the evidence is",
+        "photo",
+        "garment probability",
+        "segmented garment",
+        "network input, 28x28",
+        "occlusion map",
     ]
     for step in body_json["steps"]:
         assert Image.open(io.BytesIO(base64.b64decode(step["png"]))).format == "PNG"

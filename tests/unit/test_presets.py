@@ -13,27 +13,27 @@ from fashion_cnn import Classifier
 from fashion_cnn.inference import classifier
 from fashion_cnn.inference.classifier import PRESET_FOLDER, PRESETS, presets
 
-MAX_BYTES = 12_000_000  # all of them together
+MAX_TOTAL_BYTES = 12_000_000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_as_good_as_its_card_says(name, real_data):
-    """On all 10,000; another processor's rounding may decide where two classes are all but even."""
+def test_a_preset_is_as_accurate_as_its_card_says(name, real_data):
+    """On all 10,000; rounding on another processor may decide between almost equal classes."""
     classifier, card = Classifier.load(name), presets()[name]
-    answers = classifier.probabilities(real_data.test_images[..., np.newaxis])
-    accuracy = (answers.argmax(1) == real_data.test_labels).mean()
-    undecided = (~are_clear(answers)).mean()
+    probabilities = classifier.probabilities(real_data.test_images[..., np.newaxis])
+    accuracy = (probabilities.argmax(1) == real_data.test_labels).mean()
+    undecided = (~are_clear(probabilities)).mean()
     assert abs(accuracy - card["test"]["accuracy"]) <= undecided + 1e-9
     assert undecided < 0.001
     low, high = card["test"]["accuracy_interval"]
     assert low < accuracy < high
-    assert card["test"]["examples"] == len(answers) == 10_000
-    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
+    assert card["test"]["examples"] == len(probabilities) == 10_000
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_card_says_all_that_a_user_must_know(name, real_data):
+def test_a_card_is_complete(name, real_data):
     card = presets()[name]
     assert (
         card["sha256"] == hashlib.sha256((PRESET_FOLDER / f"{name}.onnx").read_bytes()).hexdigest()
@@ -49,11 +49,11 @@ def test_a_card_says_all_that_a_user_must_know(name, real_data):
 
 
 def test_all_presets_together_are_small():
-    assert sum(path.stat().st_size for path in PRESET_FOLDER.iterdir()) < MAX_BYTES
+    assert sum(path.stat().st_size for path in PRESET_FOLDER.iterdir()) < MAX_TOTAL_BYTES
 
 
-def test_the_presets_are_in_their_order_of_accuracy(real_data):
-    """The card's figures, and what each is for: a better one costs more."""
+def test_presets_are_ordered_by_accuracy(real_data):
+    """By the figures of their cards; a more accurate one takes longer."""
     accuracy = {name: card["test"]["accuracy"] for name, card in presets().items()}
     assert accuracy["textbook"] < accuracy["standard"] < accuracy["thorough"]
 
@@ -68,7 +68,7 @@ def test_a_damaged_preset_is_refused(tmp_path, monkeypatch):
         Classifier.load("textbook")
 
 
-def test_the_default_needs_no_name(real_data):
+def test_the_default_preset_needs_no_name(real_data):
     path = PRESET_FOLDER / "photo.onnx.json"
     assert Classifier.load().card["preset"] == json.loads(path.read_text())["preset"] == "photo"
     image = Image.fromarray(real_data.test_images[0])

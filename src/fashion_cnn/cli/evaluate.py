@@ -40,11 +40,11 @@ def print_metrics(metrics: dict[str, Any], split: str) -> None:
 
 def export(
     run: opt.Exported,
-    format_: opt.Runtime = opt.ExportFormat.onnx,
+    format_: opt.Runtime = opt.ExportFormat["onnx"],
     output: opt.ExportPath = None,
 ) -> None:
     """Write a run's model for another runtime, verified to be equal, with its card."""
-    if format_ == opt.ExportFormat.web:
+    if format_ == "web":
         from fashion_cnn.export.web import export_web
 
         folder = export_web(run, output or (Path(run) if Path(run).is_dir() else Path()) / "web")

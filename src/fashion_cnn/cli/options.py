@@ -6,6 +6,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from fashion_cnn.export import FORMATS
+
 
 class Split(StrEnum):
     """Images that a run can be evaluated on."""
@@ -30,14 +32,8 @@ class OutputFormat(StrEnum):
     csv = "csv"
 
 
-class ExportFormat(StrEnum):
-    """What `export` writes."""
-
-    onnx = "onnx"
-    onnx_int8 = "onnx-int8"
-    litert = "litert"
-    savedmodel = "savedmodel"
-    web = "web"
+# what `export` writes
+ExportFormat = StrEnum("ExportFormat", {name.replace("-", "_"): name for name in FORMATS})  # type: ignore[misc]
 
 
 _SOURCE = "fashion-mnist, a folder of class folders or of IDX files, or an .npz."

@@ -83,20 +83,21 @@ def _predict_and_print(
         Path, prepared image and prediction of the first `shown`; rows of what should be reviewed;
         how many pictures could be read.
     """
-    from fashion_cnn.inference import output as predictions
+    from fashion_cnn.cli.predictions import print_header, print_prediction, review_row
+    from fashion_cnn.inference.predictions import predict_paths
 
     drawn: list[Any] = []
     review: list[dict[str, Any]] = []
     predicted = 0
-    predictions.print_head(format_)
+    print_header(format_)
     with_bar = len(paths) > MANY and not sys.stdout.isatty()  # else the predictions show progress
     with progress_bar(len(paths)) if with_bar else nullcontext(lambda name: None) as advance:
-        for path, prepared, prediction, error in predictions.ask(classifier, paths):
+        for path, prepared, prediction, error in predict_paths(classifier, paths):
             advance("pictures")
-            predictions.print_answer(path, prediction, error, top, format_)
+            print_prediction(path, prediction, error, top, format_)
             predicted += prediction is not None
             if prediction is None or not prediction.sure:
-                review.append(predictions.review_row(path, prediction, error))
+                review.append(review_row(path, prediction, error))
             if prediction and len(drawn) < shown:
                 drawn.append((path, prepared, prediction))
     return drawn, review, predicted
@@ -104,27 +105,27 @@ def _predict_and_print(
 
 def _draw(classifier: Any, drawn: list[Any], show: Path | None, explain: Path | None) -> None:
     if drawn and (show or explain):
-        from fashion_cnn.inference.drawing import draw_contact_sheet, explanation
+        from fashion_cnn.inference.drawing import draw_contact_sheet, draw_explanation
 
         if show:
             paths, prepared, predictions = zip(*drawn, strict=True)
             draw_contact_sheet(paths, prepared, predictions, show)
         if explain:
             path, image, prediction = drawn[0]
-            explanation(path, image, prediction, classifier.occlusion_map(image), explain)
+            draw_explanation(path, image, prediction, classifier.occlusion_map(image), explain)
 
 
 def _predict_many(words: list[str], model: str, output: Path, cluster: str | None) -> None:
-    from fashion_cnn.inference.batch import begin, count, predict_parts
+    from fashion_cnn.inference.batch import count_pictures, open_batch, predict_parts
     from fashion_cnn.inference.classifier import Classifier
 
     classifier = Classifier.load(model, threads=1)
-    with begin(words, classifier, output) as (missing, parts):
+    with open_batch(words, classifier, output) as (missing, parts):
         if len(missing) < parts:
             print_message(f"{parts - len(missing)} of {parts} parts exist already")
         with progress_bar(len(missing)) as advance:
             advance("parts")
             for _ in predict_parts(missing, classifier, output, cluster):
                 advance("parts")
-        pictures, failed = count(output, parts)
+        pictures, failed = count_pictures(output, parts)
     print(f"{pictures:,} pictures, {failed:,} of which could not be read: {output}")

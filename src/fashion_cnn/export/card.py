@@ -1,4 +1,4 @@
-"""A measured run in; what the user of its model must know out, for programs and for people."""
+"""A measured run in; the card of its model, for programs and for people, out."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from fashion_cnn.recipe import read_recipe
 from fashion_cnn.recipes import command_for
 from fashion_cnn.run import Run
 
-_FIGURES = (
+_TEST_METRICS = (
     "accuracy",
     "accuracy_interval",
     "macro_accuracy",
@@ -22,29 +22,28 @@ _FIGURES = (
 )
 
 
-def make_card(run: Run, data: Data, form: str) -> dict[str, Any]:
-    """The card of a run's model, as it stands in the `.json` beside an export.
+def make_card(run: Run, data: Data, format_name: str) -> dict[str, Any]:
+    """The card of a run's model, as it is in the `.json` file beside an export.
 
     Args:
         run: a measured run.
         data: what it was trained on.
-        form: of the export, a key of `export.ENDINGS`.
+        format_name: of the export, a key of `export.FORMATS`.
     """
     metrics, recipe = run.metrics(), read_recipe(run)
     height, width, channels = data.image_shape
-    held_out = metrics.get("validation_examples", 0)
     return {
-        "format": form,
+        "format": format_name,
         "made": date.today().isoformat(),
         "class_names": list(data.class_names),
         "input": {"height": height, "width": width, "channels": channels, "pixels": "uint8 0..255"},
         "preparation": _preparation(data),
         "temperature": metrics["temperature"],
         "threshold": metrics["threshold"],
-        "test": {key: metrics.get(f"test_{key}") for key in _FIGURES},
+        "test": {key: metrics.get(f"test_{key}") for key in _TEST_METRICS},
         "split": {
             "train": metrics["train_examples"],
-            "validation": held_out,
+            "validation": metrics.get("validation_examples", 0),
             "test": metrics["test_examples"],
         },
         "parameters": metrics["parameters"],
@@ -57,80 +56,30 @@ def make_card(run: Run, data: Data, form: str) -> dict[str, Any]:
 
 
 def _preparation(data: Data) -> str | None:
-    """How a photo becomes what the network has learnt from; see `inference.Classifier.prepare`."""
+    """How a photo becomes the network's input; see `inference.Classifier.prepare`."""
     if data.train_files:
         return "fit"
     return "photo" if data.class_names == CLASS_NAMES else None
 
 
 def card_markdown(card: Mapping[str, Any]) -> str:
-    """The card for people: what it is for, how good it is, and what it cannot do."""
-    test, split, place = card["test"], card["split"], card["input"]
-    low, high = test["accuracy_interval"]
-    size = f"{place['height']}x{place['width']}x{place['channels']}"
-    lines = [
-        f"# {card['recipe']['name']}: {len(card['class_names'])} classes",
-        "",
-        f"Made {card['made']} from {_name(card)} with `{card['command']}`; licence of the code: "
-        f"{card['licence']}. {card['parameters']:,} parameters, format {card['format']}.",
-        "",
-        "## How good it is",
-        "",
-        f"**{test['accuracy']:.2%}** of {test['examples']:,} test images, which it has not learnt "
-        f"from (95 % interval {low:.2%} to {high:.2%}); the mean over the classes is "
-        f"{_mean_recall(test):.2%}. It learnt from {split['train']:,} images; "
-        f"{split['validation']:,} were held out for validation.{_calibration(card)}",
-        "",
-        "| class | found (recall) | right when said (precision) | test images |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name, row in test["per_class"].items():
-        shown = name.replace("|", "\\|")
-        shares = f"{row['recall']:.1%} | {row['precision']:.1%}"
-        lines.append(f"| {shown} | {shares} | {row['support']:,} |")
-    lines += [
-        "",
-        "## What it is for, and what not",
-        "",
-        f"It takes raw pixels (uint8, {size}) {_HOW[card['preparation']]}, and says which of its "
-        "classes a picture shows. The figures hold for pictures like its test images: taken "
-        "elsewhere, by other cameras or of other goods they will be lower; measure before you rely "
-        "on it. It knows no other class: whatever it is shown, it names one of these, so treat an "
-        "answer below the threshold as none. It was not made for decisions about people.",
-        *[f"\nOf the data: {note}." for note in card["notes"]],
-        "",
-        "## How it was made",
-        "",
-        "```json",
-        json.dumps({key: card[key] for key in ("recipe", "data")}, indent=2),
-        "```",
-    ]
-    return "\n".join(lines) + "\n"
+    """The card as Markdown: what the model is for, how good it is, and what it cannot do."""
+    import jinja2
 
-
-_HOW = {
-    "photo": "that `data/photo.py` makes of photos",
-    "fit": "to whose height and width whole photos are scaled",
-    None: "of just this size",
-}
-
-
-def _mean_recall(test: Mapping[str, Any]) -> float:
-    recalls = [row["recall"] for row in test["per_class"].values() if row["support"]]
-    return sum(recalls) / len(recalls)
-
-
-def _name(card: Mapping[str, Any]) -> str:
-    source = card["data"]["source"]
-    return "arrays" if source == "arrays" else f"`{Path(source).name}`"
-
-
-def _calibration(card: Mapping[str, Any]) -> str:
-    if card["temperature"] is None:
-        return " No temperature and no threshold were fitted."
-    if card["threshold"] == 1:
-        return " Of no answer, however probable, were 99 % right in validation: all are unsure."
-    return (
-        f" Its probabilities are {card['test']['calibrated_ece']:.1%} off on average; from "
-        f"{card['threshold']:.2f} on (its threshold), 99 % of the validation answers were right."
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("fashion_cnn", "export"),
+        autoescape=jinja2.select_autoescape(),  # of HTML only, and this is Markdown
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters["percent"] = lambda share, digits=2: f"{share:.{digits}%}"
+    templates.filters["thousands"] = lambda number: f"{number:,}"
+    recalls = [row["recall"] for row in card["test"]["per_class"].values() if row["support"]]
+    return templates.get_template("card.md.jinja").render(
+        card,
+        source_name=Path(card["data"]["source"]).name,
+        mean_recall=sum(recalls) / len(recalls),
+        settings=json.dumps({key: card[key] for key in ("recipe", "data")}, indent=2),
     )

@@ -1,7 +1,7 @@
-"""Names of pictures in, a plan of parts out: a Parquet file that says what there is to do.
+"""Names of pictures in; a plan that divides them into parts, as a Parquet file, out.
 
 Pictures are files of their own, rows of Parquet files, or members of tar files (WebDataset), on
-disks or on any file system that Arrow opens by its address (`s3://…`).
+local disks or on any file system that Arrow opens by its address (`s3://…`).
 """
 
 import os
@@ -19,77 +19,81 @@ from fashion_cnn.inference.batch_sources import (
     FILE,
     ROW_GROUP,
     TAR,
-    out_of_reach,
-    parquet,
-    place_of,
+    is_temporary,
+    open_filesystem,
+    open_parquet,
 )
 
-PLAN = "_plan.parquet"  # readers of Parquet folders leave out what begins with _
-PART = 500  # pictures of a part: some seconds of a core
-TOGETHER = 64  # parts of a plan that are read at once; Parquet bears a million such groups
-TARS = (".tar", ".tar.gz", ".tgz")
+PLAN = "_plan.parquet"  # readers of Parquet folders ignore names that begin with _
+PART = 500  # pictures; takes a core some seconds
+PARTS_PER_ROW_GROUP = 64  # of the plan; Parquet copes with a million row groups
+TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 
 
-def write_plan(words: list[str], path: Path, about: dict[str, str]) -> int:
-    """Write what there is to do as a Parquet file, `TOGETHER` parts a row group.
+def write_plan(words: list[str], path: Path, metadata: dict[str, str]) -> int:
+    """Write the plan for all pictures as a Parquet file, `PARTS_PER_ROW_GROUP` parts a row group.
 
-    One folder's names are held in memory, and as many parts.
+    Only the names of one folder, and of the parts of one row group, are held in memory.
 
     Args:
-        words: folders, patterns, files, addresses. Folders that hold answers are left out, and
-            what begins with a dot.
+        words: folders, patterns, files, addresses. In folders, results of earlier batches and
+            names that begin with a dot are ignored.
         path: of the plan.
-        about: is kept with it.
+        metadata: stored in the plan.
 
     Returns:
-        How many parts there are.
+        The number of parts.
 
     Raises:
-        ValueError: nothing there, or a folder that cannot be listed.
+        ValueError: there are no pictures, or a folder cannot be listed.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     fields = [("part", pa.int32()), ("name", pa.binary()), ("kind", pa.string())]
-    schema = pa.schema([*fields, ("row_group", pa.int32())], metadata=about)
-    parts = 0
+    schema = pa.schema([*fields, ("row_group", pa.int32())], metadata=metadata)
+    count = 0
 
     def write(temporary: Path) -> None:
-        nonlocal parts
-        todo = _parts(words)
+        nonlocal count
+        parts = _divide(words)
         with pq.ParquetWriter(temporary, schema) as writer:
-            while group := list(islice(todo, TOGETHER)):
-                rows = [{"part": parts + i, **x} for i, part in enumerate(group) for x in part]
+            while group := list(islice(parts, PARTS_PER_ROW_GROUP)):
+                rows = [
+                    {"part": count + i, **item} for i, part in enumerate(group) for item in part
+                ]
                 writer.write_table(pa.Table.from_pylist(rows, schema), len(rows))
-                parts += len(group)
-            writer.add_key_value_metadata({"parts": str(parts)})
-        if not parts:
+                count += len(group)
+            writer.add_key_value_metadata({"parts": str(count)})
+        if not count:
             raise ValueError(f"{' '.join(words)[:200]}: no pictures there")
 
     write_atomically(path, write)
-    return parts
+    return count
 
 
-def read_plan(path: Path, wanted: Iterable[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Parts of a plan, by their numbers, which ascend; each as `pictures_of` takes it."""
+def read_plan(path: Path, numbers: Iterable[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Parts of a plan, by their ascending numbers; each as `read_pictures` takes it."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        for group, numbers in groupby(wanted, lambda number: number // TOGETHER):
-            rows = file.read_row_group(group).to_pylist()
-            parts = {n: list(part) for n, part in groupby(rows, itemgetter("part"))}
-            yield from ((number, parts[number]) for number in numbers)
+        for row_group, group in groupby(numbers, lambda number: number // PARTS_PER_ROW_GROUP):
+            rows = file.read_row_group(row_group).to_pylist()
+            parts = {number: list(part) for number, part in groupby(rows, itemgetter("part"))}
+            for number in group:
+                yield number, parts[number]
 
 
-def _parts(words: list[str]) -> Iterator[list[dict[str, Any]]]:
+def _divide(words: list[str]) -> Iterator[list[dict[str, Any]]]:
+    """The parts: a row group, a tar file, or up to `PART` picture files each."""
     files: list[dict[str, Any]] = []
-    for name in (name for word in words for name in _names(word)):
+    for name in (name for word in words for name in _list_files(word)):
         item = {"name": os.fsencode(name), "kind": FILE, "row_group": 0}
         path = (urlsplit(name).path if "://" in name else name).lower()
         if path.endswith(".parquet"):
-            for group in range(_row_groups(name)):
-                yield [item | {"kind": ROW_GROUP, "row_group": group}]
-        elif path.endswith(TARS):
+            for row_group in range(_count_row_groups(name)):
+                yield [item | {"kind": ROW_GROUP, "row_group": row_group}]
+        elif path.endswith(TAR_ENDINGS):
             yield [item | {"kind": TAR}]
         else:
             files.append(item)
@@ -100,66 +104,69 @@ def _parts(words: list[str]) -> Iterator[list[dict[str, Any]]]:
         yield files
 
 
-def _row_groups(name: str) -> int:
+def _count_row_groups(name: str) -> int:
     try:
-        return int(parquet(name).num_row_groups)
+        return int(open_parquet(name).num_row_groups)
     except (OSError, ValueError) as error:
-        if out_of_reach(name, error):
+        if is_temporary(name, error):
             raise ValueError(f"{name}: cannot be read ({error})") from None
-        return 1  # which will be a row that says so
+        return 1  # reading it will give a row with this error
 
 
-def _names(word: str) -> Iterator[str]:
-    """The files that a word of the command line stands for; folders by name, one at a time."""
+def _list_files(word: str) -> Iterator[str]:
+    """The files that a word of the command line stands for; folders sorted, one at a time."""
     try:
-        yield from _found(word)
+        if "://" in word:
+            yield from _list_address(word)
+        elif Path(word).is_dir():
+            yield from _list_folder(os.path.abspath(word))
+        elif any(sign in word for sign in "*?[") and not Path(word).exists():
+            files = (path for path in iglob(word, recursive=True) if Path(path).is_file())
+            yield from sorted(map(os.path.abspath, files))
+        else:
+            yield os.path.abspath(word)  # other processes have other working directories
     except OSError as error:
         raise ValueError(f"{word}: cannot be listed ({error})") from None
 
 
-def _found(word: str) -> Iterator[str]:
-    if "://" in word:
-        yield from _names_at(word)
-    elif Path(word).is_dir():
-        for folder, below, names in os.walk(os.path.abspath(word), onerror=_refuse):
-            if PLAN in names:
-                below.clear()
-                continue
-            below.sort()
-            yield from (os.path.join(folder, name) for name in sorted(names) if _is_ours(name))
-    elif any(sign in word for sign in "*?[") and not Path(word).exists():
-        found = (x for x in iglob(word, recursive=True) if Path(x).is_file())
-        yield from sorted(map(os.path.abspath, found))
-    else:
-        yield os.path.abspath(word)  # another process may be elsewhere
+def _list_folder(root: str) -> Iterator[str]:
+    for folder, subfolders, names in os.walk(root, onerror=_raise):
+        if PLAN in names:
+            subfolders.clear()
+            continue
+        subfolders.sort()
+        for name in sorted(names):
+            if _is_source(name):
+                yield os.path.join(folder, name)
 
 
-def _refuse(error: OSError) -> None:
+def _raise(error: OSError) -> None:
     raise error
 
 
-def _names_at(address: str) -> Iterator[str]:
+def _list_address(address: str) -> Iterator[str]:
     from pyarrow import fs
 
-    system, path = place_of(address)
-    found = system.get_file_info(path)
-    if found.type == fs.FileType.NotFound:
+    filesystem, path = open_filesystem(address)
+    info = filesystem.get_file_info(path)
+    if info.type == fs.FileType.NotFound:
         raise FileNotFoundError(f"{address}: no such file")
-    if found.is_file:
+    if info.is_file:
         yield address
         return
     parts = urlsplit(address)
-    base = path.removesuffix(unquote(parts.path).rstrip("/"))
+    root = path.removesuffix(unquote(parts.path).rstrip("/"))
     folders = [path]
     while folders:
-        inside = sorted(system.get_file_info(fs.FileSelector(folders.pop())), key=lambda x: x.path)
-        if any(x.base_name == PLAN for x in inside):
+        entries = filesystem.get_file_info(fs.FileSelector(folders.pop()))
+        entries.sort(key=lambda entry: entry.path)
+        if any(entry.base_name == PLAN for entry in entries):
             continue
-        for one in inside:
-            if one.is_file and _is_ours(one.base_name):
-                yield urlunsplit(parts._replace(path=quote(one.path.removeprefix(base))))
-        folders += [x.path for x in reversed(inside) if not x.is_file]
+        for entry in entries:
+            if entry.is_file and _is_source(entry.base_name):
+                yield urlunsplit(parts._replace(path=quote(entry.path.removeprefix(root))))
+        folders += [entry.path for entry in reversed(entries) if not entry.is_file]
 
 
-def _is_ours(name: str) -> bool:
-    return name[0] != "." and name.lower().endswith((*ENDINGS, ".parquet", *TARS))
+def _is_source(name: str) -> bool:
+    return name[0] != "." and name.lower().endswith((*ENDINGS, ".parquet", *TAR_ENDINGS))

@@ -1,6 +1,6 @@
-"""The pictures of one part of a plan, however they are kept, one after another.
+"""One part of a batch plan in, its pictures out one by one, whatever they are stored in.
 
-Nothing is held but one picture and, of a Parquet file, a few rows.
+Only one picture is held in memory and, of a Parquet file, a few rows.
 """
 
 import errno
@@ -15,158 +15,168 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from fashion_cnn.data.pictures import ENDINGS
 
-FILE, ROW_GROUP, TAR = "file", "rows", "tar"  # what an item of a part is
-ROWS = 16  # of a Parquet file at a time
-BUFFER = 1 << 20  # bytes of a Parquet file at a time; all of a row group without
-CONTENT = ("image", "bytes", "content", "jpg", "png")  # columns with pictures, by preference
-NAMES = ("path", "file_name", "filename", "file", "uri", "url", "__key__", "key", "id")
-MAX_BYTES = 1 << 26  # of one picture
+FILE, ROW_GROUP, TAR = "file", "rows", "tar"  # kinds of an item of a part
+ROWS_PER_READ = 16  # of a Parquet file
+BUFFER_BYTES = 1 << 20  # of a Parquet file; by default a whole row group is buffered
+CONTENT_COLUMNS = ("image", "bytes", "content", "jpg", "png")  # with pictures, by preference
+NAME_COLUMNS = ("path", "file_name", "filename", "file", "uri", "url", "__key__", "key", "id")
+MAX_PICTURE_BYTES = 1 << 26
 
-Picture = tuple[str, Any]  # its name; a path or its content, or the error that it cannot be had
+NamedPicture = tuple[str, Any]  # name; path, file object, or the exception that prevented reading
 
 
-def pictures_of(part: list[dict[str, Any]]) -> Iterator[Picture]:
-    """The pictures of a part of a plan; one that cannot be had comes as its error.
+def read_pictures(part: list[dict[str, Any]]) -> Iterator[NamedPicture]:
+    """Read the pictures of a part of a plan; one that cannot be read comes as its exception.
 
     Raises:
-        OSError: a Parquet or tar file cannot be had, now at least.
+        OSError: a file cannot be read at the moment.
     """
     for item in part:
         name = os.fsdecode(item["name"])
         try:
             if item["kind"] == ROW_GROUP:
-                yield from _rows(name, item["row_group"])
+                yield from _parquet_pictures(name, item["row_group"])
             elif item["kind"] == TAR:
-                yield from _members(name)
+                yield from _tar_pictures(name)
             elif "://" not in name and not os.path.isdir(folder := os.path.dirname(name)):
                 raise FileNotFoundError(errno.ENOENT, "no such folder on this machine", folder)
             else:
-                yield name, _content(name)
+                yield name, _open_picture(name)
         except (OSError, ValueError, EOFError, tarfile.TarError) as error:
-            if out_of_reach(name, error):
+            if is_temporary(name, error):
                 raise
             yield name, ValueError(f"{error}")
 
 
-def out_of_reach(name: str, error: Exception) -> bool:
-    """Whether another time may go better: a network's or a system's error, not a spoilt file.
+def is_temporary(name: str, error: Exception) -> bool:
+    """Whether a retry may succeed: an error of the network or the system, not a damaged file.
 
     Args:
-        name: a file's path or address.
+        name: the path or address of a file.
         error: what opening or reading it raised.
     """
     if "://" in name:
-        gone = isinstance(error, FileNotFoundError) or "ACCESS_DENIED" in str(error)
-        return isinstance(error, OSError) and not gone
+        is_refused = isinstance(error, FileNotFoundError) or "ACCESS_DENIED" in str(error)
+        return isinstance(error, OSError) and not is_refused
     return isinstance(error, OSError) and error.errno is not None  # Arrow's "corrupt" has none
 
 
-def place_of(address: str) -> tuple[Any, str]:
-    """An address's file system, Arrow's, and the path in it."""
+def open_filesystem(address: str) -> tuple[Any, str]:
+    """The `pyarrow.fs.FileSystem` of an address, and the path in it."""
     parts = urlsplit(address)
-    system, base = _system(urlunsplit(parts._replace(path="/")))
-    return system, base + unquote(parts.path).rstrip("/")
+    filesystem, root = _open_root(urlunsplit(parts._replace(path="/")))
+    return filesystem, root + unquote(parts.path).rstrip("/")
 
 
-@lru_cache(maxsize=8)  # to make one may take as long as to read a picture
-def _system(root: str) -> tuple[Any, str]:
+@lru_cache(maxsize=8)  # creating one may take as long as reading a picture
+def _open_root(address: str) -> tuple[Any, str]:
     from pyarrow import fs
 
-    system, path = fs.FileSystem.from_uri(root)
-    return system, path.rstrip("/")
+    filesystem, path = fs.FileSystem.from_uri(address)
+    return filesystem, path.rstrip("/")
 
 
-def _opened(name: str) -> Any:
+def _open_file(name: str) -> Any:
     from pyarrow import fs
 
-    system, path = place_of(name) if "://" in name else (fs.LocalFileSystem(), name)
-    return system.open_input_file(path)
+    filesystem, path = open_filesystem(name) if "://" in name else (fs.LocalFileSystem(), name)
+    return filesystem.open_input_file(path)
 
 
-def _content(name: str) -> Any:
-    """A path on this machine as it is; what is at an address, or the error that it is not.
+def _open_picture(name: str) -> Any:
+    """A local path unchanged; what is stored at an address, or the exception why it is not.
 
     Raises:
-        OSError: the address cannot be reached.
+        OSError: the address cannot be reached at the moment.
     """
     if "://" not in name:
         return name
     try:
-        with _opened(name) as file:
-            if file.size() > MAX_BYTES:
-                return ValueError(f"{file.size():,} bytes; at most {MAX_BYTES:,}")
+        with _open_file(name) as file:
+            if file.size() > MAX_PICTURE_BYTES:
+                return _too_large(file.size())
             return io.BytesIO(file.read())
     except (OSError, ValueError) as error:
-        if out_of_reach(name, error):
+        if is_temporary(name, error):
             raise
         return ValueError(f"{error}")
 
 
-def parquet(name: str) -> Any:
-    """A Parquet file, opened, as `pyarrow.parquet.ParquetFile`.
+def _too_large(size: int) -> ValueError:
+    return ValueError(f"{size:,} bytes; at most {MAX_PICTURE_BYTES:,}")
+
+
+def open_parquet(name: str) -> Any:
+    """Open a Parquet file as `pyarrow.parquet.ParquetFile`.
 
     Raises:
         OSError: it cannot be reached.
-        ValueError: it is none.
+        ValueError: it is not a Parquet file.
     """
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(_opened(name), pre_buffer=False, buffer_size=BUFFER)
+        return pq.ParquetFile(_open_file(name), pre_buffer=False, buffer_size=BUFFER_BYTES)
     except ValueError as error:
         raise ValueError(f"{name}: not a Parquet file ({error})") from None
 
 
-def _rows(name: str, group: int) -> Iterator[Picture]:
-    """A row group's pictures: of a column of bytes, or of {bytes, path}, or of paths from there."""
-    file = parquet(name)
-    columns = {field.name: str(field.type) for field in file.schema_arrow}
-    content = next((x for x in CONTENT if _holds_pictures(columns.get(x, ""))), None)
-    named = next((x for x in NAMES if columns.get(x) in ("string", "large_string")), None)
-    if content is None and named is None:
+def _parquet_pictures(name: str, row_group: int) -> Iterator[NamedPicture]:
+    """The pictures of a row group: a column of bytes, of {bytes, path}, or of relative paths."""
+    file = open_parquet(name)
+    types = {field.name: str(field.type) for field in file.schema_arrow}
+    content_column = next((x for x in CONTENT_COLUMNS if _is_binary(types.get(x, ""))), None)
+    name_column = next(
+        (x for x in NAME_COLUMNS if types.get(x) in ("string", "large_string")), None
+    )
+    columns = [column for column in (content_column, name_column) if column]
+    if not columns:
         raise ValueError(
-            f"columns {', '.join(columns)}; expected pictures in one of {', '.join(CONTENT)}, or "
-            f"their paths in one of {', '.join(NAMES)}"
+            f"columns {', '.join(types)}; expected pictures in one of "
+            f"{', '.join(CONTENT_COLUMNS)}, or their paths in one of {', '.join(NAME_COLUMNS)}"
         )
-    row = sum(file.metadata.row_group(i).num_rows for i in range(group))
-    wanted = [column for column in (content, named) if column]
-    for batch in file.iter_batches(ROWS, [group], columns=wanted):
-        for found in batch.to_pylist():
-            picture = found[content] if content else found[named]
-            label = found[named] if named else None
+    index = sum(file.metadata.row_group(i).num_rows for i in range(row_group))
+    for batch in file.iter_batches(ROWS_PER_READ, [row_group], columns=columns):
+        for row in batch.to_pylist():
+            picture = row[content_column or name_column]
+            label = row[name_column] if name_column else None
             if isinstance(picture, dict):
                 label, picture = label or picture.get("path"), picture.get("bytes")
-            label = label or f"{name}#{row}"
-            row += 1
+            label = label or f"{name}#{index}"
+            index += 1
             if picture is None:
                 yield label, ValueError("empty")
             elif isinstance(picture, bytes):
                 yield label, io.BytesIO(picture)
             else:
-                yield label, _content(_beside(name, picture))
+                yield label, _open_picture(_resolve(name, picture))
 
 
-def _beside(name: str, picture: str) -> str:
-    """Where a Parquet file's picture is: its address or path, from the file's own folder."""
-    if "://" in picture or "://" not in name:
-        return picture if "://" in picture else os.path.join(os.path.dirname(name), picture)
-    parts = urlsplit(name)
+def _is_binary(column_type: str) -> bool:
+    return column_type in ("binary", "large_binary") or (
+        column_type.startswith("struct<bytes: binary")
+    )
+
+
+def _resolve(parquet_name: str, picture: str) -> str:
+    """The path or address of a picture that a Parquet file names relative to its own folder."""
+    if "://" in picture:
+        return picture
+    if "://" not in parquet_name:
+        return os.path.join(os.path.dirname(parquet_name), picture)
+    parts = urlsplit(parquet_name)
     path = posixpath.join(posixpath.dirname(unquote(parts.path)), picture)
     return urlunsplit(parts._replace(path=quote(path)))
 
 
-def _holds_pictures(kind: str) -> bool:
-    return kind in ("binary", "large_binary") or kind.startswith("struct<bytes: binary")
-
-
-def _members(name: str) -> Iterator[Picture]:
-    """A tar file's pictures, read from its beginning to its end."""
-    with _opened(name) as raw, tarfile.open(fileobj=raw, mode="r|*") as archive:
+def _tar_pictures(name: str) -> Iterator[NamedPicture]:
+    """The pictures in a tar file, in their order, read as a stream."""
+    with _open_file(name) as raw, tarfile.open(fileobj=raw, mode="r|*") as archive:
         for member in archive:
             if not member.isfile() or not member.name.lower().endswith(ENDINGS):
                 continue
             label = f"{name}#{member.name}"
-            if member.size > MAX_BYTES:
-                yield label, ValueError(f"{member.size:,} bytes; at most {MAX_BYTES:,}")
+            if member.size > MAX_PICTURE_BYTES:
+                yield label, _too_large(member.size)
             elif file := archive.extractfile(member):
                 yield label, io.BytesIO(file.read())

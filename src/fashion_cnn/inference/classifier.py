@@ -1,8 +1,8 @@
-"""Answers without a deep learning framework: a model file and pictures in, labels out."""
+"""Predictions without a deep learning framework: a model file and pictures in, labels out."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,39 +17,40 @@ from fashion_cnn.data.pictures import (
     read_picture,
     read_rgba,
 )
+from fashion_cnn.inference.onnx_check import reject_external_data
 
 PRESETS = ("photo", "textbook", "standard", "thorough")
 DEFAULT = "photo"
 PRESET_FOLDER = Path(__file__).parents[1] / "presets"
-MAX_BYTES = 1 << 30  # of a model file
-BATCH = 128  # images of 28x28 at a time; of large ones fewer
+MAX_MODEL_BYTES = 1 << 30
+BATCH = 128  # images of 28x28 in one call of the runtime; fewer large ones
 
 
 def presets() -> dict[str, dict[str, Any]]:
-    """The models that come with the package: name -> card. `benchmarks/presets.py` made them."""
-    return {name: _card(name) for name in PRESETS}
+    """The models that ship with the package: name -> card. `benchmarks/presets.py` makes them."""
+    return {name: _preset_card(name) for name in PRESETS}
 
 
 def model_name(model: Path | str) -> str:
-    """What a preset, a run or a model file is called."""
+    """The name of a preset, a run or a model file, for people."""
     return Path(model).resolve().name.removesuffix(".onnx")
 
 
-def _card(name: str) -> dict[str, Any]:
+def _preset_card(name: str) -> dict[str, Any]:
     return json.loads((PRESET_FOLDER / f"{name}.onnx.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of one picture.
+    """What a classifier predicts for one picture.
 
     Attributes:
-        label: the likeliest class.
+        label: the most probable class.
         probability: of that class, 0..1.
-        probabilities: class name -> probability, likeliest first.
-        sure: whether the probability reaches the model's threshold, and there is nothing to note;
-            None where the model has no threshold.
-        note: what the user of a photo should know, or nothing.
+        probabilities: class name -> probability, most probable first.
+        sure: whether the probability reaches the model's threshold and there is no note; None if
+            the model has no threshold.
+        note: what the user should know about this photo, or "".
     """
 
     label: str
@@ -60,7 +61,7 @@ class Prediction:
 
     @property
     def verdict(self) -> str:
-        """`sure`, `unsure`, or nothing where the model has no threshold."""
+        """`sure`, `unsure`, or "" if the model has no threshold."""
         return {True: "sure", False: "unsure", None: ""}[self.sure]
 
 
@@ -68,64 +69,61 @@ class Classifier:
     """An exported model on ONNX Runtime.
 
     Attributes:
-        card: what the export wrote about it: `class_names`, `input`, `threshold`, `test`, …
-        content: the file.
+        card: what the export wrote into the file: `class_names`, `input`, `threshold`, `test`, …
+        content: the bytes of the file.
         sha256: of the file.
-        shape: (height, width, channels) of the images that it takes.
+        shape: (height, width, channels) of its input images.
     """
 
     def __init__(self, content: bytes, name: str = "model", threads: int = 0) -> None:
-        """Start a runtime on the bytes of an `.onnx` file.
+        """Create an ONNX Runtime session from the bytes of an `.onnx` file.
 
         Args:
-            content: the file.
-            name: what it is called when something is wrong with it.
-            threads: how many work at one batch; 0 is all cores.
+            content: the bytes of the file.
+            name: of the model, for error messages.
+            threads: of one batch; 0 is all cores.
 
         Raises:
             ValueError: not a valid model, or not one that `fashion-cnn export` wrote.
         """
-        import onnxruntime
-
         reject_external_data(content, name)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads
         try:
-            self._session = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
-            )
-            about = self._session.get_modelmeta().custom_metadata_map
-            self.card: dict[str, Any] = json.loads(about["fashion_cnn"])
-            self._names = tuple(map(str, self.card["class_names"]))
-            place = self.card["input"]
-            self.shape = int(place["height"]), int(place["width"]), int(place["channels"])
-            threshold = self.card.get("threshold")
-            if threshold is not None and not 0 <= float(threshold) <= 1:
-                raise ValueError(f"threshold {threshold}; expected 0..1")
-            (pixels,), (answers,) = self._session.get_inputs(), self._session.get_outputs()
-            self.content, self.sha256 = content, hashlib.sha256(content).hexdigest()
-            self._input = pixels.name
-            if (pixels.type, tuple(pixels.shape[1:])) != ("tensor(uint8)", self.shape):
-                raise ValueError(f"takes {pixels.type} {pixels.shape}, its card says otherwise")
-            if answers.shape[1:] != [len(self._names)]:
-                raise ValueError(f"gives {answers.shape} for {len(self._names)} classes")
+            self._session = _start_session(content, threads)
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            self.card: dict[str, Any] = json.loads(metadata["fashion_cnn"])
+            self._class_names = tuple(map(str, self.card["class_names"]))
+            size = self.card["input"]
+            self.shape = int(size["height"]), int(size["width"]), int(size["channels"])
+            self._input_name = self._check_card()
         except KeyError as error:
             raise ValueError(f"{name}: no card of fashion-cnn in it (no {error})") from None
-        except Exception as error:  # the runtime raises its own kinds for damaged bytes
+        except Exception as error:  # the runtime has its own exception types for damaged bytes
             reason = str(error).splitlines()[0][:200]
             raise ValueError(f"{name}: not a valid model ({reason})") from None
+        self.content, self.sha256 = content, hashlib.sha256(content).hexdigest()
+
+    def _check_card(self) -> str:
+        """Check that the card and the network fit together; the name of the network's input."""
+        threshold = self.card.get("threshold")
+        if threshold is not None and not 0 <= float(threshold) <= 1:
+            raise ValueError(f"threshold {threshold}; expected 0..1")
+        (pixels,), (output,) = self._session.get_inputs(), self._session.get_outputs()
+        if (pixels.type, tuple(pixels.shape[1:])) != ("tensor(uint8)", self.shape):
+            raise ValueError(f"input {pixels.type} {pixels.shape}; its card says {self.shape}")
+        if output.shape[1:] != [len(self._class_names)]:
+            raise ValueError(f"output {output.shape} for {len(self._class_names)} classes")
+        return pixels.name
 
     @classmethod
     def load(cls, model: Path | str = DEFAULT, threads: int = 0) -> "Classifier":
-        """A classifier from a preset's name, a run folder, or an `.onnx` file.
+        """Load a preset, the model of a run folder, or an `.onnx` file.
 
         Args:
-            model: that name or path.
-            threads: how many work at one batch; 0 is all cores.
+            model: the preset's name, or the path of a run folder or a file.
+            threads: of one batch; 0 is all cores.
 
         Raises:
-            FileNotFoundError: none of these is there.
+            FileNotFoundError: there is no such model.
             ValueError: not a valid model.
         """
         path = PRESET_FOLDER / f"{model}.onnx" if model in PRESETS else Path(model)
@@ -136,33 +134,37 @@ class Classifier:
                 f"{model}: no model; expected a run folder with model.onnx, an .onnx file, or one "
                 f"of the presets {', '.join(PRESETS)}"
             )
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"{path}: not a valid model (more than {MAX_BYTES:,} bytes)")
+        if path.stat().st_size > MAX_MODEL_BYTES:
+            raise ValueError(f"{path}: not a valid model (more than {MAX_MODEL_BYTES:,} bytes)")
         content = path.read_bytes()
-        if model in PRESETS and hashlib.sha256(content).hexdigest() != _card(model)["sha256"]:
-            raise ValueError(f"{path}: damaged (another SHA-256 than its card's); install again")
+        expected = _preset_card(str(model))["sha256"] if model in PRESETS else None
+        if expected and hashlib.sha256(content).hexdigest() != expected:
+            raise ValueError(f"{path}: damaged (its SHA-256 is not its card's); install again")
         return cls(content, str(path), threads)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of raw pixels, uint8 (n, height, width, channels): float32 (n, classes)."""
         batch = max(4, BATCH * SIDE**2 // max(SIDE**2, self.shape[0] * self.shape[1]))
-        parts = range(0, len(images), batch)
-        found = [self._session.run(None, {self._input: images[i : i + batch]})[0] for i in parts]
-        return np.concatenate(found) if found else np.zeros((0, len(self._names)), np.float32)
+        outputs = [
+            self._session.run(None, {self._input_name: images[start : start + batch]})[0]
+            for start in range(0, len(images), batch)
+        ]
+        empty = np.zeros((0, len(self._class_names)), np.float32)
+        return np.concatenate(outputs) if outputs else empty
 
     def predict(self, pictures: Picture | Sequence[Picture]) -> Any:
-        """Say what is on pictures.
+        """Predict the classes of pictures.
 
         Args:
             pictures: one or a list of: path, file object, PIL image, or uint8 array (height,
-                width[, channels]). An array with one axis more is a list.
+                width[, channels]). An array with one more axis is a list.
 
         Returns:
-            An `Prediction`, or a list of them.
+            A `Prediction`, or a list of them.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: no picture, or not of the model's size.
+            ValueError: not a picture, or not of the model's size.
         """
         if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
             pictures = list(pictures)
@@ -171,21 +173,21 @@ class Classifier:
         return self.predict_prepared([self.prepare(picture) for picture in pictures])
 
     def prepare(self, picture: Picture) -> PreparedImage:
-        """What the network gets of a picture, and how it came to that.
+        """Turn a picture into the network's input, as the model's card says.
 
-        An array of the network's own shape is left as it is. Else the model's card decides: photos
-        go through `data/photo.py` (`photo`) or are scaled to the network's size (`fit`, of models
-        that learnt from class folders); other models want pictures of just their size.
+        An array of the network's own shape is left as it is. Otherwise the card's `preparation`
+        decides: `photo` is the steps of `data/photo.py`; `fit`, of models that were trained on
+        class folders, scales to the network's size; models without one take only pictures of
+        exactly their size.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: no picture, or not of the model's size.
+            ValueError: not a picture, or not of the model's size.
         """
         height, width, channels = self.shape
-        ready = isinstance(picture, np.ndarray) and (
-            picture.shape in ((height, width), (height, width, channels))
-        )
-        preparation = None if ready else self.card.get("preparation")
+        shapes = ((height, width), (height, width, channels))
+        is_prepared = isinstance(picture, np.ndarray) and picture.shape in shapes
+        preparation = None if is_prepared else self.card.get("preparation")
         if preparation == "photo":
             return prepare_photo(read_rgba(picture, 4 * EDGE))
         if preparation == "fit":
@@ -194,117 +196,62 @@ class Classifier:
         pixels = read_picture(picture, (height, width), channels)
         return PreparedImage(np.broadcast_to(pixels, (height, width, 3)), pixels)
 
-    def predict_prepared(self, seen: Sequence[PreparedImage]) -> list[Prediction]:
-        """Say what is on pictures that `see` has prepared."""
-        none = np.zeros((0, *self.shape), np.uint8)
-        rows = self.probabilities(np.stack([x.pixels for x in seen]) if seen else none)
-        return [self.to_prediction(row, x.note) for row, x in zip(rows, seen, strict=True)]
+    def predict_prepared(self, prepared: Sequence[PreparedImage]) -> list[Prediction]:
+        """Predict the classes of pictures that `prepare` returned."""
+        if not prepared:
+            return []
+        rows = self.probabilities(np.stack([image.pixels for image in prepared]))
+        return [
+            self.to_prediction(row, image.note) for row, image in zip(rows, prepared, strict=True)
+        ]
 
-    def occlusion_map(self, seen: PreparedImage) -> np.ndarray:
-        """How much less probable the answer is without each place (occlusion, arXiv:1311.2901).
+    def to_prediction(self, row: np.ndarray, note: str = "") -> Prediction:
+        """The prediction that one row of probabilities, (classes,), amounts to."""
+        order = np.argsort(-row, kind="stable")
+        probabilities = {self._class_names[k]: float(row[k]) for k in order}
+        label = self._class_names[order[0]]
+        probability, threshold = probabilities[label], self.card.get("threshold")
+        sure = None if threshold is None else bool(probability >= threshold and not note)
+        return Prediction(label, probability, probabilities, sure, note)
+
+    def occlusion_map(self, prepared: PreparedImage) -> np.ndarray:
+        """How much each pixel contributes to the prediction (occlusion, arXiv:1311.2901).
 
         Args:
-            seen: what `see` gave.
+            prepared: what `prepare` returned.
 
         Returns:
-            float (height, width): the mean drop of the answer's probability over all black squares
-            of a fifth of the width, a fourteenth of it apart, that cover the pixel.
+            float (height, width): the mean drop of the predicted class's probability over all
+            black squares that cover the pixel. A square is a fifth of the width wide; the squares
+            are a fourteenth of the width apart.
         """
         height, width, _ = self.shape
         side, step = max(2, width // 5), max(2, width // 14)
         corners = [
             (y, x) for y in range(1 - side, height, step) for x in range(1 - side, width, step)
         ]
-        covers = np.zeros((len(corners), height, width), bool)
-        for cover, (y, x) in zip(covers, corners, strict=True):
-            cover[max(0, y) : y + side, max(0, x) : x + side] = True
-        before = self.probabilities(seen.pixels[np.newaxis])[0]
-        after = self.probabilities(np.where(covers[..., np.newaxis], np.uint8(0), seen.pixels))
-        drops = before.max() - after[:, before.argmax()]
-        return np.tensordot(drops, covers, 1) / covers.sum(0)
-
-    def to_prediction(self, row: np.ndarray, note: str = "") -> Prediction:
-        """The answer that probabilities, (classes,), amount to."""
-        order = np.argsort(-row, kind="stable")
-        named = {self._names[k]: float(row[k]) for k in order}
-        label, threshold = self._names[order[0]], self.card.get("threshold")
-        sure = None if threshold is None else bool(named[label] >= threshold and not note)
-        return Prediction(label, named[label], named, sure, note)
+        masks = np.zeros((len(corners), height, width), bool)
+        for mask, (y, x) in zip(masks, corners, strict=True):
+            mask[max(0, y) : y + side, max(0, x) : x + side] = True
+        baseline = self.probabilities(prepared.pixels[np.newaxis])[0]
+        occluded = self.probabilities(
+            np.where(masks[..., np.newaxis], np.uint8(0), prepared.pixels)
+        )
+        drops = baseline.max() - occluded[:, baseline.argmax()]
+        return np.tensordot(drops, masks, 1) / masks.sum(0)
 
 
-# Protocol Buffers' wire format of ONNX: (message, field) -> the message in it. Only what can hold
-# a tensor. https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-_INSIDE = {
-    ("model", 7): "graph",
-    ("model", 20): "training",
-    ("model", 25): "function",
-    ("training", 1): "graph",
-    ("training", 2): "graph",
-    ("function", 7): "node",
-    ("function", 11): "attribute",
-    ("graph", 1): "node",
-    ("graph", 5): "tensor",
-    ("graph", 15): "sparse",
-    ("sparse", 1): "tensor",
-    ("sparse", 2): "tensor",
-    ("node", 5): "attribute",
-    ("attribute", 5): "tensor",
-    ("attribute", 6): "graph",
-    ("attribute", 10): "tensor",
-    ("attribute", 11): "graph",
-    ("attribute", 22): "sparse",
-    ("attribute", 23): "sparse",
-}
-_EXTERNAL = {("tensor", 13), ("tensor", 14)}  # external_data, data_location
-_DEEPEST = 20
+def _start_session(content: bytes, threads: int) -> Any:
+    """ONNX Runtime on the bytes of a model, which can read no other file."""
+    import onnxruntime
 
-
-def reject_external_data(content: bytes, name: str) -> None:
-    """Raise ValueError if a model would have the runtime read other files.
-
-    ONNX Runtime follows such links even from bytes, relative to the working folder.
-    """
-    try:
-        found = any(_external(memoryview(content), "model", 0))
-    except (IndexError, RecursionError) as error:
-        raise ValueError(f"{name}: not a valid model ({error or 'cut short'})") from None
-    if found:
-        raise ValueError(f"{name}: not a valid model (it has weights in other files)")
-
-
-def _external(content: memoryview, kind: str, depth: int) -> Iterable[bool]:
-    if depth > _DEEPEST:
-        raise RecursionError("nested too deep")
-    at = 0
-    while at < len(content):
-        key, at = _varint(content, at)
-        field, wire = key >> 3, key & 7
-        if wire == 0:
-            value, at = _varint(content, at)
-            if (kind, field) in _EXTERNAL and value:
-                yield True
-            continue
-        length = {1: 8, 5: 4}.get(wire, 0)
-        if wire == 2:
-            length, at = _varint(content, at)
-        elif not length:
-            raise IndexError(f"wire type {wire}")
-        if at + length > len(content):
-            raise IndexError("cut short")
-        if (kind, field) in _EXTERNAL:
-            yield True
-        if inner := _INSIDE.get((kind, field)):
-            yield from _external(content[at : at + length], inner, depth + 1)
-        at += length
-
-
-def _varint(content: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = content[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-        if shift > 63:
-            raise IndexError("a number of more than 64 bits")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    # not its other format, which `reject_external_data` does not check
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    # a folder that cannot exist, since it would be inside a file
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", f"{__file__}/none"
+    )
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

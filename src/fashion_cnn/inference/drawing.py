@@ -1,4 +1,4 @@
-"""Pictures and answers in; sheets that show what the network saw out, drawn with Pillow alone."""
+"""Pictures and predictions in; images that show the network's input out, drawn by Pillow alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,132 +11,139 @@ from fashion_cnn.data.photo import PreparedImage
 from fashion_cnn.files import write_atomically
 from fashion_cnn.inference.classifier import Prediction
 
-TILE, GAP, LINE = 150, 14, 15  # pixels
-BARS = 250
+TILE, GAP, LINE_HEIGHT = 150, 14, 15  # pixels
+CHART_WIDTH = 250
 COLUMNS = 2
-# as on all plots of the project: report/style.py, which needs Matplotlib
+# as in all plots of the project: report/style.py, which needs Matplotlib
 INK, GREY, PALE, BLUE, ORANGE = "#222222", "#666666", "#eeeeee", "#0072B2", "#E69F00"
+LEGEND = (
+    "orange: the predicted class is less probable when this is covered; blue: it is more probable"
+)
 
 
 def draw_contact_sheet(
-    names: Sequence[str], seen: Sequence[PreparedImage], answers: Sequence[Prediction], path: Path
+    names: Sequence[str],
+    prepared: Sequence[PreparedImage],
+    predictions: Sequence[Prediction],
+    path: Path,
 ) -> Path:
-    """Draw each picture, what the network saw of it, and its probabilities.
+    """Draw each picture, the network's input, and the probabilities.
 
     Args:
-        names: one a picture; its title.
-        seen: what `Classifier.prepare` gave.
-        answers: and `Classifier.predict_prepared`.
-        path: of the picture to write; its ending says which kind.
+        names: the titles, one a picture.
+        prepared: what `Classifier.prepare` returned.
+        predictions: what `Classifier.predict_prepared` returned.
+        path: of the image to write; its suffix decides the file format.
 
     Returns:
         `path`.
     """
-    wide, high = 2 * TILE + BARS + 4 * GAP, TILE + 3 * LINE + GAP
+    width, height = 2 * TILE + CHART_WIDTH + 4 * GAP, TILE + 3 * LINE_HEIGHT + GAP
     columns = min(COLUMNS, len(names))
-    sheet = Image.new("RGB", (wide * columns, high * -(-len(names) // columns)), "white")
-    for k, (name, prepared, answer) in enumerate(zip(names, seen, answers, strict=True)):
-        left, top = k % columns * wide + GAP, k // columns * high + GAP
-        _title(sheet, (left, top), name, answer)
-        top += 2 * LINE
-        _put(sheet, (left, top), _image(prepared.photo))
-        _put(sheet, (left + TILE + GAP, top), _image(prepared.pixels))
-        _bars(sheet, (left + 2 * (TILE + GAP), top), answer)
+    rows = -(-len(names) // columns)
+    sheet = Image.new("RGB", (width * columns, height * rows), "white")
+    for k, (name, image, prediction) in enumerate(zip(names, prepared, predictions, strict=True)):
+        left, top = k % columns * width + GAP, k // columns * height + GAP
+        _draw_title(sheet, (left, top), name, prediction)
+        top += 2 * LINE_HEIGHT
+        _paste(sheet, (left, top), _to_image(image.photo))
+        _paste(sheet, (left + TILE + GAP, top), _to_image(image.pixels))
+        _draw_bar_chart(sheet, (left + 2 * (TILE + GAP), top), prediction)
     return write_atomically(path, sheet.save)
 
 
-def explanation(
-    name: str, prepared: PreparedImage, answer: Prediction, evidence: np.ndarray, path: Path
+def draw_explanation(
+    name: str, prepared: PreparedImage, prediction: Prediction, occlusion: np.ndarray, path: Path
 ) -> Path:
-    """Draw every step from a picture to its answer, and where the evidence for it is.
+    """Draw every step from a picture to its prediction, and what that depends on.
 
     Args:
         name: the title.
-        prepared: what `Classifier.prepare` gave.
-        answer: and `Classifier.predict_prepared`.
-        evidence: and `Classifier.occlusion_map`.
-        path: of the picture to write.
+        prepared: what `Classifier.prepare` returned.
+        prediction: what `Classifier.predict_prepared` returned.
+        occlusion: what `Classifier.occlusion_map` returned.
+        path: of the image to write.
 
     Returns:
         `path`.
     """
-    steps = explanation_steps(prepared, evidence)
-    wide = (TILE + GAP) * len(steps) + BARS + 2 * GAP
-    sheet = Image.new("RGB", (wide, TILE + 5 * LINE + 2 * GAP), "white")
-    _title(sheet, (GAP, GAP), name, answer)
+    steps = explanation_steps(prepared, occlusion)
+    width = (TILE + GAP) * len(steps) + CHART_WIDTH + 2 * GAP
+    sheet = Image.new("RGB", (width, TILE + 5 * LINE_HEIGHT + 2 * GAP), "white")
+    _draw_title(sheet, (GAP, GAP), name, prediction)
+    top = GAP + 2 * LINE_HEIGHT
     for k, (caption, image) in enumerate(steps):
         left = GAP + k * (TILE + GAP)
-        _put(sheet, (left, GAP + 2 * LINE), image)
-        _write(sheet, (left, GAP + 2 * LINE + TILE + 5), caption, GREY, 11)
-    _bars(sheet, (GAP + len(steps) * (TILE + GAP), GAP + 2 * LINE), answer)
-    told = "orange: without this part the answer would be less probable; blue: more probable"
-    _write(sheet, (GAP, GAP + TILE + 4 * LINE), told, GREY, 11)
+        _paste(sheet, (left, top), image)
+        _write(sheet, (left, top + TILE + 5), caption, GREY, 11)
+    _draw_bar_chart(sheet, (GAP + len(steps) * (TILE + GAP), top), prediction)
+    _write(sheet, (GAP, top + TILE + 2 * LINE_HEIGHT), LEGEND, GREY, 11)
     return write_atomically(path, sheet.save)
 
 
-def explanation_steps(prepared: PreparedImage, evidence: np.ndarray) -> list[tuple[str, Any]]:
-    """Captions and images of what happens to a picture, up to where the evidence is."""
-    steps = [("the picture", _image(prepared.photo))]
+def explanation_steps(prepared: PreparedImage, occlusion: np.ndarray) -> list[tuple[str, Any]]:
+    """Captions and PIL images of the steps from a picture to its occlusion map."""
+    steps = [("photo", _to_image(prepared.photo))]
     if prepared.likely is not None and prepared.mask is not None:
         dimmed = prepared.photo * np.where(prepared.mask, 1.0, 0.15)[..., np.newaxis]
-        steps.append(("how surely garment", _image(np.rint(255 * prepared.likely))))
-        steps.append(("the garment, cut out", _image(np.rint(dimmed))))
+        steps.append(("garment probability", _to_image(np.rint(255 * prepared.likely))))
+        steps.append(("segmented garment", _to_image(np.rint(dimmed))))
     size = "x".join(map(str, prepared.pixels.shape[:2]))
-    steps.append((f"the network sees {size}", _image(prepared.pixels)))
-    steps.append(("where the evidence is", _heat(prepared.pixels, evidence)))
+    steps.append((f"network input, {size}", _to_image(prepared.pixels)))
+    steps.append(("occlusion map", _heat_map(prepared.pixels, occlusion)))
     return steps
 
 
-def _title(sheet: Any, at: tuple[int, int], name: str, answer: Prediction) -> None:
-    said = f"{answer.label}  {answer.probability:.0%}  {answer.verdict}".rstrip()
-    _write(sheet, at, said, ORANGE if answer.sure is False else BLUE, 14)
-    taken = int(ImageDraw.Draw(sheet).textlength(said, _font(14))) + GAP
-    told = Path(name).name if not answer.note else f"{Path(name).name}: {answer.note}"
-    _write(sheet, (at[0] + taken, at[1] + 2), told, GREY, 11)
+def _draw_title(sheet: Any, corner: tuple[int, int], name: str, prediction: Prediction) -> None:
+    text = f"{prediction.label}  {prediction.probability:.0%}  {prediction.verdict}".rstrip()
+    _write(sheet, corner, text, ORANGE if prediction.sure is False else BLUE, 14)
+    left = corner[0] + int(ImageDraw.Draw(sheet).textlength(text, _font(14))) + GAP
+    details = ": ".join(filter(None, (Path(name).name, prediction.note)))
+    _write(sheet, (left, corner[1] + 2), details, GREY, 11)
 
 
-def _bars(sheet: Any, at: tuple[int, int], answer: Prediction) -> None:
-    """The likeliest classes, at most ten, each with a bar of its probability."""
-    draw, (left, top) = ImageDraw.Draw(sheet), at
-    start, full = left + 90, BARS - 90 - 40
-    for k, (label, share) in enumerate(list(answer.probabilities.items())[:10]):
-        y = top + k * LINE
+def _draw_bar_chart(sheet: Any, corner: tuple[int, int], prediction: Prediction) -> None:
+    """The most probable classes, at most ten, each with a bar of its probability."""
+    draw, (left, top) = ImageDraw.Draw(sheet), corner
+    start, full = left + 90, CHART_WIDTH - 90 - 40
+    for k, (label, probability) in enumerate(list(prediction.probabilities.items())[:10]):
+        y = top + k * LINE_HEIGHT
         _write(sheet, (left, y), label[:14], INK, 11)
-        draw.rectangle((start, y + 3, start + full, y + LINE - 3), PALE)
-        if long := round(full * share):
-            draw.rectangle((start, y + 3, start + long, y + LINE - 3), BLUE)
-        _write(sheet, (start + full + 5, y), f"{share:.0%}", GREY, 11)
+        draw.rectangle((start, y + 3, start + full, y + LINE_HEIGHT - 3), PALE)
+        if length := round(full * probability):
+            draw.rectangle((start, y + 3, start + length, y + LINE_HEIGHT - 3), BLUE)
+        _write(sheet, (start + full + 5, y), f"{probability:.0%}", GREY, 11)
 
 
-def _heat(pixels: np.ndarray, evidence: np.ndarray) -> Any:
-    """Pixels darkened, with orange where evidence for the answer is and blue where against it."""
+def _heat_map(pixels: np.ndarray, occlusion: np.ndarray) -> Any:
+    """Darkened pixels, orange where they support the predicted class and blue where they oppose."""
     grey = np.broadcast_to(pixels, (*pixels.shape[:2], 3)) * 0.45
-    strength = (evidence / max(np.abs(evidence).max(), 1e-6))[..., np.newaxis]
+    strength = (occlusion / max(np.abs(occlusion).max(), 1e-6))[..., np.newaxis]
     colour = np.where(strength > 0, _rgb(ORANGE), _rgb(BLUE))
-    return _image(np.rint(grey + np.abs(strength) * (colour - grey)))
+    return _to_image(np.rint(grey + np.abs(strength) * (colour - grey)))
 
 
 def _rgb(colour: str) -> np.ndarray:
     return np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)], float)
 
 
-def _image(values: np.ndarray) -> Any:
+def _to_image(values: np.ndarray) -> Any:
     flat = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
     return Image.fromarray(flat.astype(np.uint8)).convert("RGB")
 
 
-def _put(sheet: Any, at: tuple[int, int], image: Any) -> None:
-    """Paste an image as large as a tile takes, in the middle of it, its pixels to be seen."""
+def _paste(sheet: Any, corner: tuple[int, int], image: Any) -> None:
+    """Paste an image into the middle of a tile, scaled to its size without smoothing."""
     scale = TILE / max(image.size)
-    size = tuple(max(1, round(n * scale)) for n in image.size)
-    draw, (left, top) = ImageDraw.Draw(sheet), at
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    draw, (left, top) = ImageDraw.Draw(sheet), corner
     draw.rectangle((left, top, left + TILE - 1, top + TILE - 1), PALE)
-    place = left + (TILE - size[0]) // 2, top + (TILE - size[1]) // 2
-    sheet.paste(image.resize(size, Image.Resampling.NEAREST), place)
+    scaled = image.resize((width, height), Image.Resampling.NEAREST)
+    sheet.paste(scaled, (left + (TILE - width) // 2, top + (TILE - height) // 2))
 
 
-def _write(sheet: Any, at: tuple[int, int], text: str, colour: str, size: int) -> None:
-    ImageDraw.Draw(sheet).text(at, text, colour, _font(size))
+def _write(sheet: Any, corner: tuple[int, int], text: str, colour: str, size: int) -> None:
+    ImageDraw.Draw(sheet).text(corner, text, colour, _font(size))
 
 
 def _font(size: int) -> Any:

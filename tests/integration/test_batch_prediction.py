@@ -1,4 +1,4 @@
-"""Very many pictures: folders, archives and tables, answered in parts."""
+"""Batch prediction: folders, archives and tables of pictures, predicted in parts."""
 
 import json
 import multiprocessing
@@ -16,9 +16,9 @@ import pytest
 from command import PROGRAM, die, fashion_cnn, fashion_cnn_process
 from scaling import assert_each_once
 
-from fashion_cnn.inference.batch import begin, count, predict_parts
+from fashion_cnn.inference.batch import count_pictures, open_batch, predict_parts
 from fashion_cnn.inference.batch_plan import read_plan, write_plan
-from fashion_cnn.inference.batch_sources import pictures_of
+from fashion_cnn.inference.batch_sources import read_pictures
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.parallel.cluster import free_port
 from fashion_cnn.parallel.pool import run_tasks, tasks
@@ -26,7 +26,7 @@ from fashion_cnn.parallel.pool import run_tasks, tasks
 pytestmark = pytest.mark.slow
 
 
-def test_a_folder_is_answered_on_all_cores_and_goes_on_where_it_was(drawn, tmp_path, real_data):
+def test_a_folder_is_predicted_on_all_cores_and_continued_after_a_kill(drawn, tmp_path, real_data):
     output = tmp_path / "out.parquet"
     call = [PROGRAM, "predict", str(drawn), "--model", "textbook", "--output", str(output)]
     with subprocess.Popen(call, stderr=subprocess.DEVNULL) as process:
@@ -49,24 +49,24 @@ def test_a_folder_is_answered_on_all_cores_and_goes_on_where_it_was(drawn, tmp_p
     np.testing.assert_allclose(table["probabilities"].to_pylist(), expected, atol=1e-5)
     assert table["label"].to_pylist() == [names[k] for k in expected.argmax(1)]
     words = ("predict", drawn, "--model", "standard", "--output", output)
-    other = fashion_cnn(*words, status=1)
-    assert f"{output}: begun with another model" in other.stderr
+    refused = fashion_cnn(*words, status=1)
+    assert f"{output}: started with another model" in refused.stderr
 
 
-def test_parquet_tar_and_addresses_are_read_and_what_is_spoilt_is_a_row(drawn, tmp_path):
+def test_parquet_tar_and_addresses_are_read_and_errors_are_rows(drawn, tmp_path):
     paths = sorted(drawn.rglob("*.png"))[:6]
-    good, names = [path.read_bytes() for path in paths], [path.name for path in paths]
+    contents, names = [path.read_bytes() for path in paths], [path.name for path in paths]
     folder = tmp_path / "in"
     folder.mkdir()
     pq.write_table(
-        pa.table({"image": [*good[:2], b"spoilt", None], "id": ["a", "b", "c", "d"]}),
+        pa.table({"image": [*contents[:2], b"spoilt", None], "id": ["a", "b", "c", "d"]}),
         folder / "1.parquet",
         row_group_size=3,
     )
-    held = [{"bytes": good[2], "path": "held.png"}]
-    pq.write_table(pa.table({"image": held, "label": [1]}), folder / "2.parquet")
-    lost = str(tmp_path / "no" / "such.png")
-    pq.write_table(pa.table({"path": [str(paths[3]), lost]}), folder / "3.parquet")
+    nested = [{"bytes": contents[2], "path": "held.png"}]
+    pq.write_table(pa.table({"image": nested, "label": [1]}), folder / "2.parquet")
+    missing = str(tmp_path / "no" / "such.png")
+    pq.write_table(pa.table({"path": [str(paths[3]), missing]}), folder / "3.parquet")
     pq.write_table(pa.table({"label": [1]}), folder / "4.parquet")
     with tarfile.open(folder / "5.tar", "w") as archive:
         for path in paths[4:]:
@@ -79,72 +79,73 @@ def test_parquet_tar_and_addresses_are_read_and_what_is_spoilt_is_a_row(drawn, t
     addresses = ["https://nowhere.invalid/a.png", paths[0].as_uri(), "../9 ü/1.png"]
     pq.write_table(pa.table({"url": addresses}), folder / "9.parquet")
     (folder / "._7.png").write_bytes(b"of another system")
-    spaced = tmp_path / "9 ü"
-    (spaced / "below").mkdir(parents=True)
-    for path in (spaced / "1.png", spaced / "below" / "2.png"):
-        path.write_bytes(good[1])
-    odd = os.fsdecode(os.fsencode(folder) + b"/\xff.png")
-    Path(odd).write_bytes(good[0])
-    output = folder / "answers"  # which is not read
-    words = [folder, f"{spaced.as_uri()}/", drawn / "0" / "0000[12].png", tmp_path / "gone.png"]
+    special = tmp_path / "9 ü"
+    (special / "below").mkdir(parents=True)
+    for path in (special / "1.png", special / "below" / "2.png"):
+        path.write_bytes(contents[1])
+    undecodable = os.fsdecode(os.fsencode(folder) + b"/\xff.png")
+    Path(undecodable).write_bytes(contents[0])
+    output = folder / "results"  # which is not read
+    words = [folder, f"{special.as_uri()}/", drawn / "0" / "0000[12].png", tmp_path / "gone.png"]
     call = [PROGRAM, "predict", "-", "--model", "textbook", "--output", output]
-    listed = "\n".join(map(str, words))
-    said = subprocess.run(call, input=listed, capture_output=True, text=True, timeout=300)
-    assert said.returncode == 0, said.stderr
+    stdin = "\n".join(map(str, words))
+    options = {"capture_output": True, "text": True, "timeout": 300}
+    process = subprocess.run(call, input=stdin, **options)
+    assert process.returncode == 0, process.stderr
     rows = {row["path"]: row for row in pq.read_table(output).to_pylist()}
-    read = {name for name, row in rows.items() if row["error"] is None}
+    predicted = {name for name, row in rows.items() if row["error"] is None}
     tar = folder / "5.tar"
-    assert read == {
+    assert predicted == {
         "a", "b", "held.png", str(paths[3]), f"{tar}#{names[4]}", f"{tar}#{names[5]}",
         f"{folder / '8.TAR'}#{names[4]}", f"{folder / '8.TAR'}#{names[5]}",
-        str(paths[1]), str(paths[2]), *addresses[1:], f"{spaced.as_uri()}/1.png",
-        f"{spaced.as_uri()}/below/2.png", f"{folder}/\\udcff.png",
+        str(paths[1]), str(paths[2]), *addresses[1:], f"{special.as_uri()}/1.png",
+        f"{special.as_uri()}/below/2.png", f"{folder}/\\udcff.png",
     }  # fmt: skip
-    errors = {name: rows[name]["error"] for name in rows.keys() - read}
+    errors = {name: rows[name]["error"] for name in rows.keys() - predicted}
     assert errors.keys() == {
         "c", "d", *(str(folder / x) for x in ("4.parquet", "6.tar", "7.png", "8.parquet")),
-        str(tmp_path / "gone.png"), addresses[0], lost,
+        str(tmp_path / "gone.png"), addresses[0], missing,
     }  # fmt: skip
     assert "expected pictures in one of image" in errors[str(folder / "4.parquet")]
     assert errors["d"] == "empty"
     assert errors[str(tmp_path / "gone.png")] == "no such file"
-    assert f"{len(rows)} pictures, {len(errors)} of which could not be read" in said.stdout
+    assert f"{len(rows)} pictures, {len(errors)} of which could not be read" in process.stdout
     for row in rows.values():
         assert (row["label"] is None) == (row["error"] is not None)
 
 
-def test_a_part_whose_process_dies_is_tried_again_and_then_named(drawn, tmp_path, monkeypatch):
+def test_a_part_whose_process_dies_is_retried_and_then_named(drawn, tmp_path, monkeypatch):
     classifier, output = Classifier.load("textbook"), tmp_path / "out.parquet"
-    seen = []
-    with begin([str(drawn / "0")], classifier, output) as (todo, parts):
+    finished = []
+    with open_batch([str(drawn / "0")], classifier, output) as (todo, parts):
         for part in predict_parts(todo, classifier, output):
-            seen.append(part)
-            if len(seen) == 1:
-                for process in multiprocessing.active_children():
-                    process.kill()
+            finished.append(part)
+            if len(finished) == 1:
+                for child in multiprocessing.active_children():
+                    child.kill()
                 with (
-                    pytest.raises(ValueError, match="is at work there"),
-                    begin([], classifier, output),
+                    pytest.raises(ValueError, match="in use by process"),
+                    open_batch([], classifier, output),
                 ):
                     pass
-    assert sorted(seen) == todo
-    assert count(output, parts) == (1000, 0)
+    assert sorted(finished) == todo
+    assert count_pictures(output, parts) == (1000, 0)
     monkeypatch.setattr("fashion_cnn.inference.batch.predict_part", die)
-    with pytest.raises(RuntimeError, match=r"part 0, from .*00000\.png on: its process died 3 ti"):
+    with pytest.raises(RuntimeError, match=r"part 0, .* with .*00000\.png: its process died 3 ti"):
         list(predict_parts([0], classifier, output))
 
 
-def test_a_file_out_of_reach_is_tried_again_by_the_same_command(drawn, tmp_path):
+def test_an_unreachable_file_is_retried_by_the_same_command(drawn, tmp_path):
     folder, output, away = tmp_path / "in", tmp_path / "out", tmp_path / "away"
     folder.mkdir()
     (folder / "1.png").write_bytes((drawn / "0" / "00001.png").read_bytes())
     pq.write_table(pa.table({"path": [str(drawn / "0" / "00002.png")]}), folder / "2.parquet")
     classifier = Classifier.load("textbook")
-    with begin([str(folder)], classifier, output) as (todo, _):
+    with open_batch([str(folder)], classifier, output) as (todo, _):
         assert todo == [0, 1]
         (folder / "2.parquet").rename(away)
         with pytest.raises(
-            RuntimeError, match=r"1 parts are missing .part 0, from .*2\.parquet on"
+            RuntimeError, match=r"1 parts are missing .part 0, .* with .*2\.parquet:"
         ):
             list(predict_parts(todo, classifier, output))
     away.rename(folder / "2.parquet")
@@ -152,64 +153,68 @@ def test_a_file_out_of_reach_is_tried_again_by_the_same_command(drawn, tmp_path)
     with pytest.raises(RuntimeError, match="no such folder on this machine"):
         list(predict_parts([1], classifier, output))
     away.rename(folder)
-    with begin([str(folder)], classifier, output) as (todo, parts):
+    with open_batch([str(folder)], classifier, output) as (todo, parts):
         assert list(predict_parts(todo, classifier, output)) == [0]
-        assert count(output, parts) == (2, 0)
+        assert count_pictures(output, parts) == (2, 0)
 
 
-def test_an_address_that_does_not_answer_is_out_of_reach_and_not_spoilt():
-    shut = f"?endpoint_override=127.0.0.1:{free_port('127.0.0.1')}&scheme=http&region=none"
-    item = {"name": b"s3://key:secret@bucket/1.png" + shut.encode(), "kind": "file", "row_group": 0}
+def test_a_server_that_does_not_respond_is_a_temporary_error():
+    closed_port = f"?endpoint_override=127.0.0.1:{free_port('127.0.0.1')}&scheme=http&region=none"
+    item = {
+        "name": b"s3://key:secret@bucket/1.png" + closed_port.encode(),
+        "kind": "file",
+        "row_group": 0,
+    }
     with pytest.raises(OSError, match="NETWORK_CONNECTION"):
-        list(pictures_of([item]))
+        list(read_pictures([item]))
 
 
 def test_a_plan_of_very_many_parts_is_read_by_their_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr("fashion_cnn.inference.batch_plan.PART", 2)
-    monkeypatch.setattr("fashion_cnn.inference.batch_plan.TOGETHER", 3)
+    monkeypatch.setattr("fashion_cnn.inference.batch_plan.PARTS_PER_ROW_GROUP", 3)
     names = [str(tmp_path / f"{i}.png") for i in range(15)]
     assert write_plan(names, tmp_path / "plan.parquet", {"model": "m"}) == 8
     assert pq.read_metadata(tmp_path / "plan.parquet").num_row_groups == 3
-    found = {
+    names_by_part = {
         n: [x["name"].decode() for x in part]
         for n, part in read_plan(tmp_path / "plan.parquet", [0, 2, 7])
     }
-    assert found == {0: names[:2], 2: names[4:6], 7: names[14:]}
+    assert names_by_part == {0: names[:2], 2: names[4:6], 7: names[14:]}
 
 
-def test_a_process_that_dies_with_nothing_to_do_is_replaced():
-    seen = []
-    with tasks(None, 1) as (submit, room):
-        for _, future in run_tasks([(0, ()), (1, ())], os.getpid, submit, room):
-            seen.append(future.result())
-            os.kill(seen[-1], signal.SIGKILL)
+def test_an_idle_process_that_dies_is_replaced():
+    process_ids = []
+    with tasks(None, 1) as (submit, capacity):
+        for _, future in run_tasks([(0, ()), (1, ())], os.getpid, submit, capacity):
+            process_ids.append(future.result())
+            os.kill(process_ids[-1], signal.SIGKILL)
             time.sleep(0.5)  # until its pool knows
-    assert len(set(seen)) == 2
+    assert len(set(process_ids)) == 2
 
 
-def test_the_output_is_not_mixed_with_other_things(drawn, tmp_path):
+def test_the_output_folder_must_not_hold_other_files(drawn, tmp_path):
     (tmp_path / "mine").write_text("x")
-    said = fashion_cnn("predict", drawn, "--output", tmp_path, status=1)
-    assert f"{tmp_path}: something else is there" in said.stderr
+    process = fashion_cnn("predict", drawn, "--output", tmp_path, status=1)
+    assert f"{tmp_path}: holds other files" in process.stderr
     empty = tmp_path / "empty"
     empty.mkdir()
-    said = fashion_cnn("predict", empty, "--output", tmp_path / "out.parquet", status=1)
-    assert "no pictures there" in said.stderr
-    for words, why in (
+    process = fashion_cnn("predict", empty, "--output", tmp_path / "out.parquet", status=1)
+    assert "no pictures there" in process.stderr
+    for words, message in (
         (("--cluster", "auto"), "--cluster needs --output"),
         (("--output", empty, "--format", "csv"), "--output: goes without"),
     ):
-        said = fashion_cnn("predict", drawn, *words, status=2)
-        assert why in said.stderr
+        process = fashion_cnn("predict", drawn, *words, status=2)
+        assert message in process.stderr
 
 
-def test_without_ray_this_machine_is_enough(drawn, tmp_path):
+def test_ray_is_not_needed_without_a_cluster(drawn, tmp_path):
     (tmp_path / "ray.py").write_text("raise ModuleNotFoundError('No ray', name='ray')")
     without = {"PYTHONPATH": str(tmp_path)}
     output = tmp_path / "out.parquet"
     call = ("predict", drawn / "4", "--model", "textbook", "--output", output)
-    said = fashion_cnn_process(*call, **without)
-    assert said.stdout.startswith("200 pictures, 0 of which")
+    process = fashion_cnn_process(*call, **without)
+    assert process.stdout.startswith("200 pictures, 0 of which")
     call = (*call[:-1], tmp_path / "other", "--cluster", "auto")
-    said = fashion_cnn_process(*call, status=1, **without)
-    assert "ray is not installed: pip install 'fashion-cnn[scale]'" in said.stderr
+    process = fashion_cnn_process(*call, status=1, **without)
+    assert "ray is not installed: pip install 'fashion-cnn[scale]'" in process.stderr

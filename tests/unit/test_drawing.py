@@ -1,4 +1,4 @@
-"""Answers as text and as sheets, from a classifier that needs no model."""
+"""Predictions as text and as drawings, from a classifier that needs no model."""
 
 import csv
 import io
@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fashion_cnn.cli.predictions import print_header, print_prediction
 from fashion_cnn.data.photo import PreparedImage, prepare_photo
 from fashion_cnn.inference.classifier import Prediction
-from fashion_cnn.inference.drawing import TILE, draw_contact_sheet, explanation
-from fashion_cnn.inference.output import ask, print_answer, print_head
+from fashion_cnn.inference.drawing import TILE, draw_contact_sheet, draw_explanation
+from fashion_cnn.inference.predictions import predict_paths
 
 SURE = Prediction("Coat", 0.75, {"Coat": 0.75, "Dress": 0.25}, True)
 NOTED = Prediction("Dress", 0.6, {"Dress": 0.6, "Coat": 0.4}, False, "no garment found")
 
 
-class Known:
-    """Knows two files."""
+class FakeClassifier:
+    """Predicts two files."""
 
     def prepare(self, path):
         if path == "broken.png":
@@ -26,23 +27,25 @@ class Known:
         pixels = np.full((28, 28, 1), 200 if path == "a.png" else 90, np.uint8)
         return PreparedImage(np.repeat(pixels, 3, 2), pixels)
 
-    def predict_prepared(self, seen):
-        return [SURE if x.pixels[0, 0, 0] == 200 else NOTED for x in seen]
+    def predict_prepared(self, prepared):
+        return [SURE if x.pixels[0, 0, 0] == 200 else NOTED for x in prepared]
 
 
-def opened(path):
+def read_rgb(path):
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def printed(capsys, form, top=2):
-    print_head(form)
-    for path, _, answer, error in ask(Known(), ["a.png", "broken.png", "b,1.png"]):
-        print_answer(path, answer, error, top, form)
+def printed(capsys, output_format, top=2):
+    print_header(output_format)
+    for path, _, prediction, error in predict_paths(
+        FakeClassifier(), ["a.png", "broken.png", "b,1.png"]
+    ):
+        print_prediction(path, prediction, error, top, output_format)
     return capsys.readouterr().out
 
 
-def test_jsonl_has_an_object_a_line(capsys):
+def test_jsonl_has_one_object_a_line(capsys):
     first, second, third = map(json.loads, printed(capsys, "jsonl", 1).splitlines())
     assert first == {
         "path": "a.png",
@@ -55,7 +58,7 @@ def test_jsonl_has_an_object_a_line(capsys):
     assert (third["verdict"], third["note"]) == ("unsure", "no garment found")
 
 
-def test_csv_has_a_row_a_class_and_one_a_fault(capsys):
+def test_csv_has_a_row_for_each_class_and_each_error(capsys):
     rows = list(csv.DictReader(io.StringIO(printed(capsys, "csv"))))
     assert [(r["path"], r["rank"], r["label"], r["verdict"]) for r in rows] == [
         ("a.png", "1", "Coat", "sure"),
@@ -67,7 +70,7 @@ def test_csv_has_a_row_a_class_and_one_a_fault(capsys):
     assert rows[2]["error"] == "not a picture" and rows[3]["note"] == "no garment found"
 
 
-def test_the_table_says_it_in_words(capsys):
+def test_the_table_has_a_line_for_each_picture(capsys):
     lines = printed(capsys, "table", 1).splitlines()
     assert lines[0].split() == ["a.png", "Coat", "75.00%", "sure"]
     assert lines[1].split() == ["broken.png", "not", "a", "picture"]
@@ -81,20 +84,21 @@ def prepared():
     return prepare_photo(photo)
 
 
-def test_the_sheet_has_every_picture_and_what_was_seen(tmp_path, prepared):
+def test_the_contact_sheet_has_every_picture_and_its_network_input(tmp_path, prepared):
     path = draw_contact_sheet(
         ["x/a.jpg"] * 3, [prepared] * 3, [SURE, NOTED, SURE], tmp_path / "s.png"
     )
-    sheet = opened(path).astype(int)
+    sheet = read_rgb(path).astype(int)
     red = (abs(sheet - prepared.photo[60, 45].astype(int)).max(-1) < 3).sum()
     assert red > 3 * 0.15 * TILE**2  # the garment, three times
     assert sheet.shape[1] > sheet.shape[0] > TILE
 
 
 def test_the_explanation_shows_each_step(tmp_path, prepared):
-    evidence = np.zeros((28, 28))
-    evidence[:14], evidence[14:] = 0.5, -0.1
-    path = explanation("a.jpg", prepared, SURE, evidence, tmp_path / "why.png")
-    short = explanation("a.jpg", Known().prepare("a.png"), NOTED, evidence, tmp_path / "less.png")
-    steps = [opened(x).shape[1] for x in (path, short)]
-    assert steps[0] - steps[1] > 2 * TILE  # two steps less: nothing was cut out
+    occlusion = np.zeros((28, 28))
+    occlusion[:14], occlusion[14:] = 0.5, -0.1
+    path = draw_explanation("a.jpg", prepared, SURE, occlusion, tmp_path / "why.png")
+    already_prepared = FakeClassifier().prepare("a.png")
+    short = draw_explanation("a.jpg", already_prepared, NOTED, occlusion, tmp_path / "less.png")
+    widths = [read_rgb(x).shape[1] for x in (path, short)]
+    assert widths[0] - widths[1] > 2 * TILE  # two steps fewer: there is no segmentation

@@ -1,0 +1,102 @@
+"""The bytes of an ONNX file in; an error out if the file could make a runtime read other files.
+
+A tensor of an ONNX file may name another file, or an address in memory, as the place of its data.
+Only canonical Protocol Buffers of known fields are accepted, so that no parser can read a file
+differently from this one. Why: docs/decisions/0012-external-data-in-onnx-files.md.
+"""
+
+MAX_DEPTH = 20  # of nested messages
+_FIELDS = {  # https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+    "ModelProto": {*range(1, 9), 14, 20, 25, 26},
+    "TrainingInfoProto": {*range(1, 5)},
+    "FunctionProto": {1, *range(4, 15)},
+    "GraphProto": {1, 2, 5, *range(10, 17)},
+    "SparseTensorProto": {1, 2, 3},
+    "NodeProto": {*range(1, 11)},
+    "AttributeProto": {*range(1, 12), 13, 14, 15, *range(20, 24)},
+    "TensorProto": {*range(1, 15), 16},
+}
+_SUBMESSAGES: dict[str, dict[int, str]] = {  # those that can contain a tensor
+    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
+    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
+    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
+    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
+    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {
+        5: "TensorProto",
+        6: "GraphProto",
+        10: "TensorProto",
+        11: "GraphProto",
+        22: "SparseTensorProto",
+        23: "SparseTensorProto",
+    },
+    "TensorProto": {},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # fields of TensorProto
+_VARINT, _LENGTH_DELIMITED = 0, 2  # wire types
+_FIXED_LENGTHS = {1: 8, 5: 4}  # wire type -> bytes
+
+
+def reject_external_data(content: bytes, name: str) -> None:
+    """Check that a model keeps all its weights in its own file.
+
+    Args:
+        content: the bytes of an `.onnx` file.
+        name: of the model, for the error message.
+
+    Raises:
+        ValueError: the weights are elsewhere, or the file is not canonical Protocol Buffers.
+    """
+    try:
+        _check_message(memoryview(content), "ModelProto", 0)
+    except IndexError:
+        raise ValueError(f"{name}: not a valid model (truncated)") from None
+    except ValueError as error:
+        raise ValueError(f"{name}: not a valid model ({error})") from None
+
+
+def _check_message(content: memoryview, message: str, depth: int) -> None:
+    """Check one serialized message and those in it that can contain a tensor."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"more than {MAX_DEPTH} nested messages")
+    submessages, position = _SUBMESSAGES[message], 0
+    while position < len(content):
+        tag, position = _read_varint(content, position)
+        field, wire_type = tag >> 3, tag & 7
+        if field not in _FIELDS[message]:
+            raise ValueError(f"unknown field {field} of {message}")
+        value = length = _FIXED_LENGTHS.get(wire_type, 0)
+        if wire_type == _LENGTH_DELIMITED:
+            value, position = _read_varint(content, position)
+            length = value
+        elif field in submessages or not (length or wire_type == _VARINT):
+            raise ValueError(f"field {field} of {message} has wire type {wire_type}")
+        elif wire_type == _VARINT:
+            value, position = _read_varint(content, position)
+        if message == "TensorProto" and (
+            field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value)
+        ):
+            raise ValueError("it has weights in other files")
+        end = position + length
+        if end > len(content):
+            raise IndexError
+        if field in submessages:
+            _check_message(content[position:end], submessages[field], depth + 1)
+        position = end
+
+
+def _read_varint(content: memoryview, position: int) -> tuple[int, int]:
+    """A number in base 128, lowest digit first, and the position behind it."""
+    value = shift = 0
+    while True:
+        byte = content[position]
+        value |= (byte & 127) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 128:
+            break
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
+    if byte == 0 and shift > 7:
+        raise ValueError("a number with surplus bytes")
+    return value, position

@@ -1,0 +1,165 @@
+"""Exports of small runs in every format, and their cards."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from small_runs import OPTIONS, train_small_run
+
+from fashion_cnn.data.fashion_mnist import CLASS_NAMES
+from fashion_cnn.evaluation import predict
+from fashion_cnn.evaluation.calibration import apply_temperature
+from fashion_cnn.export import FORMATS, export_in_process, export_run
+from fashion_cnn.export.card import card_markdown, make_card
+from fashion_cnn.files import file_sha256
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.models import build_model
+from fashion_cnn.models.wrappers import flip_averaged, with_temperature
+from fashion_cnn.run import Run
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name != "textbook"]
+
+
+def use_writer(monkeypatch, format_name, write):
+    """Make a format write nothing, with the predictions that `write` returns."""
+    changed = dataclasses.replace(FORMATS[format_name], write=write)
+    monkeypatch.setitem(FORMATS, format_name, changed)
+
+
+@pytest.mark.parametrize("name", ["textbook", *SLOW])
+def test_onnx_predicts_as_keras_at_its_temperature(random_data, tmp_path, name):
+    run = train_small_run(random_data, name, tmp_path / "run")
+    path = export_in_process(run, random_data, "onnx", tmp_path / "model.onnx")
+    expected = apply_temperature(predict(run.folder, random_data.test_images), 1.7)
+    classifier = Classifier.load(path)
+    actual = classifier.probabilities(random_data.test_images[..., np.newaxis])
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    card = json.loads((tmp_path / "model.onnx.json").read_text())
+    assert card["sha256"] == file_sha256(path)
+    assert card["parity"]["largest_difference"] <= 1e-4 and card["parity"]["same_answers"]
+    assert classifier.card == {key: card[key] for key in card if key != "sha256"}
+    assert card["temperature_folded"] and card["class_names"] == list(random_data.class_names)
+
+
+@pytest.mark.slow
+def test_int8_is_as_accurate_and_a_third_of_the_size(tiny_data, tmp_path):
+    run = train_small_run(tiny_data, "textbook", tmp_path / "run", epochs=10)
+    export_in_process(run, tiny_data, "onnx", run.onnx_path)
+    path = export_in_process(run, tiny_data, "onnx-int8", tmp_path / "small.onnx")
+    assert path.stat().st_size < run.onnx_path.stat().st_size / 2.5
+    classifier = Classifier.load(path)
+    actual = classifier.probabilities(tiny_data.test_images[..., np.newaxis])
+    parity = classifier.card["parity"]
+    assert parity["accuracy"] == (actual.argmax(1) == tiny_data.test_labels).mean()
+    assert abs(parity["accuracy"] - parity["accuracy_of_keras"]) <= 0.003
+    assert parity["images"] == 60
+
+
+def test_a_less_accurate_int8_export_is_not_written(
+    random_data, exported_run, tmp_path, monkeypatch
+):
+    wrong = (random_data.test_labels + 1) % 4
+    use_writer(monkeypatch, "onnx-int8", lambda *_: lambda x: np.eye(4)[wrong[: len(x)]])
+    with pytest.raises(ValueError, match=r"its accuracy is 0\.00%"):
+        export_in_process(exported_run, random_data, "onnx-int8", tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_too_large_to_be_read_is_not_written(
+    random_data, exported_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("fashion_cnn.inference.classifier.MAX_MODEL_BYTES", 1000)
+    with pytest.raises(ValueError, match=r"bytes; at most 1,000 are read"):
+        export_in_process(exported_run, random_data, "onnx", tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_litert_is_compared_in_its_own_runtime(random_data, exported_run, tmp_path):
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = export_in_process(exported_run, random_data, "litert", tmp_path / "model.tflite")
+    card = json.loads((tmp_path / "model.tflite.json").read_text())
+    assert card["parity"]["largest_difference"] <= 1e-4 and card["sha256"] == file_sha256(path)
+    images = random_data.test_images[:1, ..., None]
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
+    interpreter.invoke()
+    actual = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    expected = Classifier.load(exported_run.folder).probabilities(images)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def test_savedmodel_is_compared_too(random_data, exported_run, tmp_path):
+    path = export_in_process(exported_run, random_data, "savedmodel", tmp_path / "saved")
+    assert (path / "saved_model.pb").is_file()
+    card = json.loads((tmp_path / "saved.json").read_text())
+    assert card["parity"]["largest_difference"] <= 1e-4
+
+
+def test_an_export_with_other_probabilities_is_not_written(
+    random_data, exported_run, tmp_path, monkeypatch
+):
+    use_writer(monkeypatch, "onnx", lambda *_: lambda x: np.zeros((len(x), 4)))
+    with pytest.raises(ValueError, match="differ by up to"):
+        export_in_process(exported_run, random_data, "onnx", tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_file_is_not_overwritten(exported_run, tmp_path):
+    (tmp_path / "thesis.onnx").write_text("dear")
+    with pytest.raises(ValueError, match="exists already"):
+        export_run(exported_run, "onnx", tmp_path / "thesis.onnx")
+    with pytest.raises(FileNotFoundError, match=r"has no metrics\.json"):
+        export_run(Run(tmp_path), "onnx")
+
+
+def test_a_failure_in_the_other_process_is_reported(exported_run, tmp_path):
+    """The data of this run came from arrays, which the other process cannot load."""
+    with pytest.raises(ValueError, match="not exported"):
+        export_run(exported_run, "onnx", tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_cannot_be_exported_from_a_run(random_data, exported_run, tmp_path):
+    with pytest.raises(ValueError, match="web: cannot be exported from a run"):
+        export_in_process(exported_run, random_data, "web", tmp_path / "web")
+
+
+@pytest.mark.parametrize("make", [lambda model: model, flip_averaged])
+def test_a_temperature_in_the_network_equals_one_on_its_predictions(random_data, make):
+    model = make(build_model("textbook", (28, 28, 1), 4))
+    before = predict(model, random_data.test_images)
+    for temperature in (0.5, 1.0, 3.0):
+        actual = predict(with_temperature(model, temperature), random_data.test_images)
+        np.testing.assert_allclose(actual, apply_temperature(before, temperature), atol=1e-5)
+    np.testing.assert_array_equal(predict(model, random_data.test_images), before)
+
+
+def test_the_card_says_how_pictures_are_prepared(random_data, exported_run):
+    clothes = dataclasses.replace(random_data, class_names=CLASS_NAMES)
+    photos = dataclasses.replace(random_data, train_files=("a.jpg",))
+    for data, preparation in ((random_data, None), (clothes, "photo"), (photos, "fit")):
+        assert make_card(exported_run, data, "onnx")["preparation"] == preparation
+
+
+def test_the_card_for_people(random_data, exported_run):
+    card = make_card(exported_run, random_data, "onnx")
+    text = card_markdown({**card, "temperature": 1.7, "threshold": 0.9, "notes": ["few images"]})
+    assert text.startswith("# textbook: 4 classes\n\nMade 20")
+    assert "from arrays with `" in text
+    counts = f"trained on {card['split']['train']} images; {card['split']['validation']} were held"
+    assert f"It was {counts} out for validation. Its expected" in text
+    assert "a probability of at least 0.90 (its threshold), 99 % were correct.\n\n| class" in text
+    table = text[text.index("| class") : text.index("\n\n## Intended use")].splitlines()
+    assert [row.split(" | ")[0] for row in table[2:]] == ["| a", "| b", "| <c>", "| Ü"]
+    assert "(uint8, 28x28x1), from pictures of exactly this size. Output:" in text
+    assert "\n\nAbout the data: few images.\n\n## How it was made\n\n```json\n{\n" in text
+    assert text.endswith("}\n```\n")
+    text = card_markdown({**card, "temperature": None, "preparation": "fit"})
+    assert "held out for validation. No temperature and no threshold were fitted.\n\n|" in text
+    assert "(uint8, 28x28x1), to whose height" in text and "About the data" not in text
+    text = card_markdown({**card, "temperature": 1.0, "threshold": 1, "preparation": "photo"})
+    assert "validation. At no threshold were 99 %" in text and "), which `data/photo.py`" in text
