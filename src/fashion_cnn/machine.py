@@ -4,7 +4,6 @@ import os
 import platform
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,8 @@ def cores() -> int:
 
 
 def _version(name: str) -> str | None:
+    from importlib import metadata  # 20 ms, which --help does not need
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
