@@ -77,9 +77,9 @@ def explanation(
 def explanation_steps(prepared: PreparedImage, evidence: np.ndarray) -> list[tuple[str, Any]]:
     """Captions and images of what happens to a picture, up to where the evidence is."""
     steps = [("the picture", _image(prepared.photo))]
-    if prepared.likely is not None and prepared.mask is not None:
+    if prepared.garment_probability is not None and prepared.mask is not None:
         dimmed = prepared.photo * np.where(prepared.mask, 1.0, 0.15)[..., np.newaxis]
-        steps.append(("how surely garment", _image(np.rint(255 * prepared.likely))))
+        steps.append(("how surely garment", _image(np.rint(255 * prepared.garment_probability))))
         steps.append(("the garment, cut out", _image(np.rint(dimmed))))
     size = "x".join(map(str, prepared.pixels.shape[:2]))
     steps.append((f"the network sees {size}", _image(prepared.pixels)))

@@ -100,8 +100,8 @@ export async function ask(picture, explain) {
   const { height, width } = seen.photo[0], [r, g, b] = seen.photo.map((x) => x.data);
   const network = url(input.width, input.height, (i) => grey(seen.pixels[i]));
   const steps = [{ caption: "the picture", url: url(width, height, (i) => [r[i], g[i], b[i]]) }];
-  if (seen.likely) {
-    steps.push({ caption: "how surely garment", url: url(width, height, (i) => grey(255 * seen.likely.data[i])) });
+  if (seen.garmentProbability) {
+    steps.push({ caption: "how surely garment", url: url(width, height, (i) => grey(255 * seen.garmentProbability.data[i])) });
     steps.push({ caption: "the garment, cut out", url: url(width, height, (i) => [r, g, b].map((c) => c[i] * (seen.mask.data[i] ? 1 : 0.15))) });
   }
   steps.push({ caption: `the network sees ${input.height}x${input.width}`, url: network });
