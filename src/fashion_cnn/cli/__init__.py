@@ -147,15 +147,14 @@ def _print_pictures(found: Any) -> None:
     if not found.train_files:
         print(f"Images      {height}x{width}, {kind}")
         return
-    from fashion_cnn.data.folder import list_pictures, unreadable
+    from fashion_cnn.data.class_folders import list_pictures
 
     listing = list_pictures(Path(found.source))
-    facts = [fact for fact in listing.facts if "error" not in fact]
-    sizes = sorted((fact["size"] for fact in facts), key=math.prod)
+    sizes = sorted((picture.size for picture in listing.readable()), key=math.prod)
     for name, (high, wide) in (("smallest", sizes[0]), ("largest", sizes[-1])):
         print(f"Images      {kind}, the {name} {wide} wide and {high} high")
-    print(f"Files       {len(listing.files):,}, and {listing.others:,} that are no pictures")
-    for name, why in unreadable(listing):
+    print(f"Files       {len(listing.pictures):,}, and {listing.ignored:,} that are no pictures")
+    for name, why in listing.unreadable():
         print(f"Unreadable  {name}: {why}")
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from fashion_cnn.data.pictures import ENDINGS
+from fashion_cnn.data.pictures import SUFFIXES
 
 FILE, ROW_GROUP, TAR = "file", "rows", "tar"  # what an item of a part is
 ROWS = 16  # of a Parquet file at a time
@@ -163,7 +163,7 @@ def _members(name: str) -> Iterator[Picture]:
     """A tar file's pictures, read from its beginning to its end."""
     with _opened(name) as raw, tarfile.open(fileobj=raw, mode="r|*") as archive:
         for member in archive:
-            if not member.isfile() or not member.name.lower().endswith(ENDINGS):
+            if not member.isfile() or not member.name.lower().endswith(SUFFIXES):
                 continue
             label = f"{name}#{member.name}"
             if member.size > MAX_BYTES:
