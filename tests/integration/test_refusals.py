@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from command import PROGRAM, fashion_cnn, fashion_cnn_process
 
-from fashion_cnn.data.fashion_mnist import FILES, _file
+from fashion_cnn.data.fashion_mnist import FILES, find_file
 from fashion_cnn.data.idx import read_idx
 from fashion_cnn.models import build_model
 from fashion_cnn.models.loading import load_keras_file
@@ -31,10 +31,10 @@ def header(*shape, kind=8):
 
 
 def idx_folder(folder, real, **changed):
-    """Links to the real files, but for those that are given."""
+    """Links to the real files, except for those whose content is passed."""
     (folder / "data").mkdir()
     for name in FILES:
-        path = _file(Path(real.location), name)
+        path = find_file(Path(real.location), name)
         (folder / "data" / path.name).symlink_to(path.resolve())
     for name, content in changed.items():
         name = name.replace("_", "-")
@@ -64,7 +64,7 @@ def with_npz(**arrays):
     return make
 
 
-OF_NPZ = {
+NPZ_ARRAYS = {
     "x_train": np.zeros((20, 8, 8), np.uint8),
     "y_train": np.arange(20) % 2,
     "x_test": np.zeros((3, 8, 8), np.uint8),
@@ -74,14 +74,14 @@ OF_NPZ = {
 
 def one_class(folder, real):
     (folder / "photos" / "shirt").mkdir(parents=True)
-    (folder / "photos" / "shirt" / "1.png").write_bytes(b"no picture")
+    (folder / "photos" / "shirt" / "1.png").write_bytes(b"not a picture")
     return ["train", "--data", "photos"]
 
 
 def no_pictures(folder, real):
     one_class(folder, real)
     (folder / "photos" / "hat").mkdir()
-    (folder / "photos" / "hat" / "1.png").write_bytes(b"no picture")
+    (folder / "photos" / "hat" / "1.png").write_bytes(b"not a picture")
     return ["train", "--data", "photos"]
 
 
@@ -102,8 +102,10 @@ def broken_run(name, content):
     def make(folder, real):
         (folder / "run").mkdir()
         (folder / "run" / "recipe.json").write_text(RECIPES["textbook"].to_json())
-        about = {"data": {"source": "fashion-mnist", "sha256": {"x": "y"}, "class_names": ["a"]}}
-        (folder / "run" / "environment.json").write_text(json.dumps(about))
+        environment = {
+            "data": {"source": "fashion-mnist", "sha256": {"x": "y"}, "class_names": ["a"]}
+        }
+        (folder / "run" / "environment.json").write_text(json.dumps(environment))
         (folder / "run" / name).write_bytes(content)
         return ["evaluate", "run"]
 
@@ -147,15 +149,18 @@ FAILURES = [
     (["train", "--batch-size", "60000"], "batch_size: got 60000; there are 55000 training images"),
     (["train", "--data", "nowhere"], "--data: no folder 'nowhere'; expected fashion-mnist"),
     (beneath_a_file, "file/run: cannot be made (Not a directory); give --run a folder that"),
-    (one_class, "photos: expected at least two folders with pictures in them, one a class"),
+    (one_class, "photos: expected at least two folders with pictures in them, one per class"),
     (no_pictures, "2 cannot be read, the first: hat/1.png: not a picture"),
     (with_npz(x=np.array([1])), "data.npz: has no x_train, y_train, x_test, y_test but x;"),
     (
-        with_npz(**OF_NPZ | {"x_train": np.array([None])}),
+        with_npz(**NPZ_ARRAYS | {"x_train": np.array([None])}),
         "data.npz: Object arrays cannot be loaded",
     ),
-    (with_npz(**OF_NPZ | {"y_test": np.zeros(3)}), "data.npz: labels are int64 and float64"),
-    (with_npz(**OF_NPZ | {"x_test": np.zeros((3, 8, 8))}), "data.npz: test images: got float64"),
+    (with_npz(**NPZ_ARRAYS | {"y_test": np.zeros(3)}), "data.npz: labels are int64 and float64"),
+    (
+        with_npz(**NPZ_ARRAYS | {"x_test": np.zeros((3, 8, 8))}),
+        "data.npz: test images: got float64",
+    ),
     (with_images(b""), "not IDX of unsigned bytes (it starts with nothing)"),
     (with_images(header(60000, 28, 28, kind=13)), "not IDX of unsigned bytes"),
     (with_images(header(60000, 28, 28) + b"1"), "more than the file can hold"),
@@ -182,13 +187,13 @@ CASES = [(2, *row) for row in USAGE] + [(1, *row) for row in FAILURES]
 
 @pytest.mark.parametrize(("status", "case", "message"), CASES)
 def test_bad_input_is_refused(tmp_path, real_data, status, case, message):
-    words = case(tmp_path, real_data) if callable(case) else case
+    arguments = case(tmp_path, real_data) if callable(case) else case
     before = sorted(p for p in tmp_path.rglob("*") if not p.is_dir())
-    done = fashion_cnn(*words, cwd=tmp_path, status=status)
-    *progress, said = done.stderr.splitlines()
-    assert said.startswith("fashion-cnn: ") and message in said
+    result = fashion_cnn(*arguments, cwd=tmp_path, status=status)
+    *progress, error = result.stderr.splitlines()
+    assert error.startswith("fashion-cnn: ") and message in error
     assert not any(line.startswith(("fashion-cnn", "Traceback", "Epoch")) for line in progress)
-    assert done.stdout == ""
+    assert result.stdout == ""
     assert sorted(p for p in tmp_path.rglob("*") if not p.is_dir()) == before
 
 
@@ -199,42 +204,42 @@ def test_no_space_at_the_start_leaves_nothing(tmp_path, real_data):
 
     call = [PROGRAM, "train", "textbook"]
     pipes = {"capture_output": True, "text": True, "timeout": 300}
-    done = subprocess.run(call, cwd=tmp_path, preexec_fn=no_file_may_grow, **pipes)
-    assert done.returncode == 1
-    assert "environment.json: could not be written (File too large)" in done.stderr
+    result = subprocess.run(call, cwd=tmp_path, preexec_fn=no_file_may_grow, **pipes)
+    assert result.returncode == 1
+    assert "environment.json: could not be written (File too large)" in result.stderr
     assert not [p for p in tmp_path.rglob("*") if not p.is_dir()]
 
 
-@pytest.mark.parametrize("words", [["recipes"], ["train", "--help"]])
-def test_a_reader_that_leaves_early_is_no_error(tmp_path, words):
-    end, start = os.pipe()
-    os.close(end)
-    options = {"stdout": start, "stderr": subprocess.PIPE, "text": True}
-    done = subprocess.run([PROGRAM, *words], cwd=tmp_path, timeout=60, check=False, **options)
-    os.close(start)
-    assert done.returncode == 1
-    assert done.stderr == ""
+@pytest.mark.parametrize("arguments", [["recipes"], ["train", "--help"]])
+def test_a_closed_pipe_is_no_error(tmp_path, arguments):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    options = {"stdout": write_end, "stderr": subprocess.PIPE, "text": True}
+    result = subprocess.run([PROGRAM, *arguments], cwd=tmp_path, timeout=60, check=False, **options)
+    os.close(write_end)
+    assert result.returncode == 1
+    assert result.stderr == ""
 
 
 @pytest.mark.slow
-def test_data_is_shown_and_sampled_without_a_home(tmp_path):
-    np.savez(tmp_path / "data.npz", **OF_NPZ)
-    words = ("data", "--data", "data.npz")
-    done = fashion_cnn_process(*words, cwd=tmp_path, HOME="/dev/null/home", XDG_CACHE_HOME="")
-    assert done.stdout.startswith(f"Source      {tmp_path / 'data.npz'}\n")
+def test_data_command_works_without_a_home_folder(tmp_path):
+    np.savez(tmp_path / "data.npz", **NPZ_ARRAYS)
+    arguments = ("data", "--data", "data.npz")
+    result = fashion_cnn_process(*arguments, cwd=tmp_path, HOME="/dev/null/home", XDG_CACHE_HOME="")
+    assert result.stdout.startswith(f"Source      {tmp_path / 'data.npz'}\n")
     assert (tmp_path / "data-samples.png").stat().st_size > 1_000
-    assert done.stderr == ""
+    assert result.stderr == ""
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_ends_training(tmp_path, real_data):
-    words = ("--batch-size", "1000", "--learning-rate", "1e30", "--run", "run")
-    done = fashion_cnn("train", "textbook", *words, cwd=tmp_path, status=1)
-    assert "epoch 1: the loss is nan; the steps are too large: try --learning-rate" in done.stderr
+def test_a_loss_of_nan_ends_training(tmp_path, real_data):
+    arguments = ("--batch-size", "1000", "--learning-rate", "1e30", "--run", "run")
+    result = fashion_cnn("train", "textbook", *arguments, cwd=tmp_path, status=1)
+    assert "epoch 1: the loss is nan; the steps are too large: try --learning-rate" in result.stderr
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
-NASTY = (
+INVALID_VALUES = (
     None,
     True,
     -1,
@@ -252,39 +257,39 @@ NASTY = (
 )
 
 
-def spoilt(value, whole=None, place=None):
-    """The JSON value again and again, each time with one thing in it replaced by a nasty one."""
-    whole, place = (whole, place) if place else ([value], (0,))
-    for nasty in NASTY:
-        changed = copy.deepcopy(whole)
-        *outer, last = place
+def corruptions(value, document=None, path=None):
+    """Copies of a JSON value, each with one value inside replaced by an invalid one."""
+    document, path = (document, path) if path else ([value], (0,))
+    for invalid in INVALID_VALUES:
+        changed = copy.deepcopy(document)
+        *outer, last = path
         inner = changed
         for key in outer:
             inner = inner[key]
-        inner[last] = nasty
+        inner[last] = invalid
         yield changed[0]
     keys = value if isinstance(value, dict) else range(len(value) if isinstance(value, list) else 0)
     for key in keys:
-        yield from spoilt(value[key], whole, (*place, key))
+        yield from corruptions(value[key], document, (*path, key))
 
 
-def refusals(read, cases):
-    """How many of the cases are refused; the others are read, and nothing else ever happens."""
-    found = 0
-    for path in cases:
+def count_refusals(read, paths):
+    """How many files raise ValueError; the others must be read without an error."""
+    count = 0
+    for path in paths:
         try:
             read(path)
         except ValueError:
-            found += 1
-    return found
+            count += 1
+    return count
 
 
 @pytest.mark.durability
-def test_nonsense_is_refused_by_every_reader(tmp_path, capsys):
-    """Recipes and networks with one value spoilt, IDX files with some bytes of the header."""
+def test_corrupted_files_are_refused_by_every_reader(tmp_path, capsys):
+    """Recipes and networks with one invalid value, IDX files with random bytes in the header."""
 
     def recipes():
-        for values in spoilt(RECIPE | {"options": {"dropout": 0.1}}):
+        for values in corruptions(RECIPE | {"options": {"dropout": 0.1}}):
             (tmp_path / "recipe.json").write_text(json.dumps(values))
             yield str(tmp_path / "recipe.json")
 
@@ -292,7 +297,7 @@ def test_nonsense_is_refused_by_every_reader(tmp_path, capsys):
         build_model("textbook", (28, 28, 1), 10).save(tmp_path / "good.keras")
         with zipfile.ZipFile(tmp_path / "good.keras") as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
-        for values in spoilt(json.loads(files["config.json"])):
+        for values in corruptions(json.loads(files["config.json"])):
             with zipfile.ZipFile(tmp_path / "bad.keras", "w") as archive:
                 for name, content in (files | {"config.json": json.dumps(values)}).items():
                     archive.writestr(name, content)
@@ -308,7 +313,7 @@ def test_nonsense_is_refused_by_every_reader(tmp_path, capsys):
             yield tmp_path / "bad-idx"
 
     readers = ((find_recipe, recipes), (load_keras_file, networks), (read_idx, images))
-    found = [refusals(read, cases()) for read, cases in readers]
+    counts = [count_refusals(read, make_paths()) for read, make_paths in readers]
     with capsys.disabled():
-        print("\nrefused: {} recipes, {} networks, {} IDX files".format(*found))
-    assert found[0] > 150 and found[1] > 1000 and found[2] > 4000
+        print("\nrefused: {} recipes, {} networks, {} IDX files".format(*counts))
+    assert counts[0] > 150 and counts[1] > 1000 and counts[2] > 4000

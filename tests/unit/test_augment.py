@@ -12,40 +12,40 @@ from fashion_cnn.data.augment import (
     shift1,
     zoom,
 )
-from fashion_cnn.data.photo_augment import CLEAN, photo
+from fashion_cnn.data.photo_augment import UNCHANGED_PROBABILITY, photo
 
-SHIFT = 2
+MAX_SHIFT = 2
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), dtype=np.uint8)
 
 
-def test_flip_mirrors_exactly_the_chosen():
+def test_flip_mirrors_only_the_selected_images():
     noise = np.array([[0.2], [0.8]])
     flipped = flip(IMAGES[:2], noise)
     np.testing.assert_array_equal(flipped[0], IMAGES[0, :, ::-1])
     np.testing.assert_array_equal(flipped[1], IMAGES[1])
 
 
-@pytest.mark.parametrize("down", range(-SHIFT, SHIFT + 1))
-@pytest.mark.parametrize("right", range(-SHIFT, SHIFT + 1))
+@pytest.mark.parametrize("down", range(-MAX_SHIFT, MAX_SHIFT + 1))
+@pytest.mark.parametrize("right", range(-MAX_SHIFT, MAX_SHIFT + 1))
 def test_shift_moves_and_fills_with_black(down, right):
-    steps = np.array([[SHIFT - down, SHIFT - right]])
-    moved = shift(IMAGES[:1], (steps + 0.5) / (2 * SHIFT + 1))
-    expected = np.zeros((28 + 2 * SHIFT, 28 + 2 * SHIFT), np.uint8)
-    expected[SHIFT + down : SHIFT + down + 28, SHIFT + right : SHIFT + right + 28] = IMAGES[
-        0, ..., 0
-    ]
-    np.testing.assert_array_equal(moved[0, ..., 0], expected[SHIFT:-SHIFT, SHIFT:-SHIFT])
+    offsets = np.array([[MAX_SHIFT - down, MAX_SHIFT - right]])
+    shifted = shift(IMAGES[:1], (offsets + 0.5) / (2 * MAX_SHIFT + 1))
+    padded = np.zeros((28 + 2 * MAX_SHIFT, 28 + 2 * MAX_SHIFT), np.uint8)
+    top, left = MAX_SHIFT + down, MAX_SHIFT + right
+    padded[top : top + 28, left : left + 28] = IMAGES[0, ..., 0]
+    expected = padded[MAX_SHIFT:-MAX_SHIFT, MAX_SHIFT:-MAX_SHIFT]
+    np.testing.assert_array_equal(shifted[0, ..., 0], expected)
 
 
-def test_nudge_is_a_shift_by_one():
+def test_shift1_shifts_by_at_most_one_pixel():
     noise = np.random.default_rng(2).random((50, 2))
-    nudged = shift1(IMAGES, noise)
-    for image, moved, (down, right) in zip(
-        IMAGES, nudged, 1 - (3 * noise).astype(int), strict=True
+    shifted = shift1(IMAGES, noise)
+    for image, result, (down, right) in zip(
+        IMAGES, shifted, 1 - (3 * noise).astype(int), strict=True
     ):
         rolled = np.roll(image, (down, right), (0, 1))
-        np.testing.assert_array_equal(moved[2:-2, 2:-2], rolled[2:-2, 2:-2])
+        np.testing.assert_array_equal(result[2:-2, 2:-2], rolled[2:-2, 2:-2])
 
 
 def test_erase_paints_one_rectangle_on_half_of_the_images():
@@ -64,15 +64,16 @@ def test_erase_paints_one_rectangle_on_half_of_the_images():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_the_same_code_runs_on_jax(name):
+def test_jax_gives_the_same_images(name):
     jnp = pytest.importorskip("jax.numpy")
     noise = np.random.default_rng(4).random((50, noise_columns([name])), np.float32)
-    here, there = augment(IMAGES, noise, [name]), augment(jnp.asarray(IMAGES), noise, [name], jnp)
-    assert (np.asarray(there) != here).mean() < 1e-3  # a rounded edge
-    assert there.dtype == np.uint8 and (here != IMAGES).any()
+    expected = augment(IMAGES, noise, [name])
+    result = augment(jnp.asarray(IMAGES), noise, [name], jnp)
+    assert (np.asarray(result) != expected).mean() < 1e-3  # rounding at edges
+    assert result.dtype == np.uint8 and (expected != IMAGES).any()
 
 
-def test_each_reads_its_own_columns_and_keeps_shape_and_dtype():
+def test_each_augmentation_reads_its_own_noise_columns_and_keeps_shape_and_dtype():
     names = ("flip", "shift")
     noise = np.random.default_rng(1).random((50, noise_columns(names)))
     both = augment(IMAGES, noise, names)
@@ -81,84 +82,84 @@ def test_each_reads_its_own_columns_and_keeps_shape_and_dtype():
     assert both.dtype == np.uint8
 
 
-def test_nothing_named_changes_nothing():
+def test_no_augmentation_returns_the_images_unchanged():
     assert augment(IMAGES, np.zeros((50, 0)), ()) is IMAGES
 
 
 def garments():
-    """What of Fashion-MNIST `photo` tells apart: sleeved, narrow, and flat."""
+    """The kinds of garments that `photo` distinguishes: with sleeves, narrow, and flat."""
     images = np.zeros((3, 28, 28, 1), np.uint8)
     images[0, 2:26, 3:25] = images[1, :, 9:19] = images[2, 9:19, :] = 180
     return images
 
 
-@pytest.mark.parametrize("which", range(3))
-def test_photographed_garments_fill_the_picture_and_differ(which):
-    images = np.repeat(garments()[which : which + 1], 400, 0)
-    noise = np.random.default_rng(which).random((400, noise_columns(["photo"])), np.float32)
+@pytest.mark.parametrize("kind", range(3))
+def test_photo_fills_the_image_and_varies(kind):
+    images = np.repeat(garments()[kind : kind + 1], 400, 0)
+    noise = np.random.default_rng(kind).random((400, noise_columns(["photo"])), np.float32)
     noise[:, 0] = 0.99
-    found = photo(images, noise)
-    assert (found.shape, found.dtype) == (images.shape, np.uint8)
-    seen = found[..., 0] > 8
-    longest = np.maximum(seen.any(1).sum(1), seen.any(2).sum(1))
-    assert np.median(longest) >= 26  # as data/photo.py trims
-    assert (seen.mean((1, 2)) > 0.03).mean() > 0.95
-    assert len(np.unique(found.reshape(400, -1), axis=0)) > 390
+    augmented = photo(images, noise)
+    assert (augmented.shape, augmented.dtype) == (images.shape, np.uint8)
+    visible = augmented[..., 0] > 8
+    longest = np.maximum(visible.any(1).sum(1), visible.any(2).sum(1))
+    assert np.median(longest) >= 26  # as data/photo.py crops
+    assert (visible.mean((1, 2)) > 0.03).mean() > 0.95
+    assert len(np.unique(augmented.reshape(400, -1), axis=0)) > 390
 
 
-def test_some_photographed_images_are_left_as_they_are():
+def test_photo_leaves_half_of_the_images_unchanged():
     images = np.random.default_rng(0).integers(0, 256, (2000, 28, 28, 1), dtype=np.uint8)
     noise = np.random.default_rng(1).random((2000, noise_columns(["photo"])), np.float32)
     same = (photo(images, noise) == images).all((1, 2, 3))
-    np.testing.assert_array_equal(same, noise[:, 0] < CLEAN)
+    np.testing.assert_array_equal(same, noise[:, 0] < UNCHANGED_PROBABILITY)
 
 
-def test_each_photograph_depends_on_its_own_numbers_alone():
+def test_photo_of_each_image_depends_on_its_own_noise_only():
     images = np.repeat(garments(), 4, 0)
     noise = np.random.default_rng(2).random((12, noise_columns(["photo"])), np.float32)
-    whole = photo(images, noise)
+    batch = photo(images, noise)
     for k in range(12):
-        np.testing.assert_array_equal(photo(images[k : k + 1], noise[k : k + 1])[0], whole[k])
-    again = photo(np.zeros_like(images), noise)  # nothing to see is no failure
-    assert again.shape == images.shape
+        np.testing.assert_array_equal(photo(images[k : k + 1], noise[k : k + 1])[0], batch[k])
+    black = photo(np.zeros_like(images), noise)  # images without a garment do not fail
+    assert black.shape == images.shape
 
 
-def test_zoom_shows_a_part_of_the_image_and_all_of_it_at_one_end():
+def test_zoom_resizes_a_crop_between_half_and_all_of_the_image():
     rng = np.random.default_rng(5)
     images = rng.integers(0, 256, (3, 40, 30, 3), dtype=np.uint8)
-    whole = np.array([[1.0, 0.5, 0.3, 0.9]] * 3)  # all of the area, at the image's own ratio
-    np.testing.assert_array_equal(zoom(images, whole), images)
+    full = np.array([[1.0, 0.5, 0.3, 0.9]] * 3)  # all of the area, with the image's own ratio
+    np.testing.assert_array_equal(zoom(images, full), images)
     down, right = np.mgrid[:200, :100]
-    slopes = np.stack([down, 2 * right, 0 * down], 2).astype(np.uint8)[np.newaxis]
+    gradients = np.stack([down, 2 * right, 0 * down], 2).astype(np.uint8)[np.newaxis]
     half = np.sqrt(0.5)
     for row, column in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)):
-        part = zoom(slopes, np.array([[0.0, 0.5, row, column]]))[0].astype(float)
+        crop = zoom(gradients, np.array([[0.0, 0.5, row, column]]))[0].astype(float)
         top, left = row * (1 - half) * 200, column * (1 - half) * 100
         expected = (
             top + (np.arange(200) + 0.5) * half - 0.5,
             left + (np.arange(100) + 0.5) * half - 0.5,
         )
-        np.testing.assert_allclose(part[:, 50, 0], np.clip(expected[0], 0, None), atol=1.5)
-        np.testing.assert_allclose(part[100, :, 1], 2 * np.clip(expected[1], 0, None), atol=2.5)
+        np.testing.assert_allclose(crop[:, 50, 0], np.clip(expected[0], 0, None), atol=1.5)
+        np.testing.assert_allclose(crop[100, :, 1], 2 * np.clip(expected[1], 0, None), atol=2.5)
     areas = []
-    for _ in range(200):  # what is a sixteenth of the image becomes larger, by up to twice
-        spot = np.zeros((1, 64, 64, 1), np.uint8)
-        spot[:, 24:40, 24:40] = 255
-        areas.append((zoom(spot, rng.random((1, 4))) > 127).sum() / 256)
+    for _ in range(200):  # a square of a sixteenth of the area grows by up to a factor of two
+        square = np.zeros((1, 64, 64, 1), np.uint8)
+        square[:, 24:40, 24:40] = 255
+        areas.append((zoom(square, rng.random((1, 4))) > 127).sum() / 256)
     assert min(areas) >= 0.95 and 1.7 < max(areas) < 2.2
 
 
-def test_colour_changes_light_contrast_and_saturation_each_by_its_own_number():
+def test_colour_changes_brightness_contrast_and_saturation_independently():
     grey = np.full((1, 8, 8, 3), 100, np.uint8)
     assert colour(grey, np.array([[1.0, 0.5, 0.5]])).mean() == pytest.approx(130, abs=1)
     assert colour(grey, np.array([[0.5, 1.0, 0.0]])).mean() == pytest.approx(100, abs=1)
-    split = grey.copy()
-    split[:, :4] = 50
-    changed = colour(split, np.array([[0.5, 1.0, 0.5]]))[0, :, 0, 0].astype(float)
+    edge = grey.copy()
+    edge[:, :4] = 50
+    changed = colour(edge, np.array([[0.5, 1.0, 0.5]]))[0, :, 0, 0].astype(float)
     assert changed[7] - changed[0] == pytest.approx(1.3 * 50, abs=2)
     red = np.zeros((1, 8, 8, 3), np.uint8)
     red[..., 0] = 120
     pale = colour(red, np.array([[0.5, 0.5, 0.0]]))[0, 0, 0].astype(int)
     assert pale[0] - pale[1] == pytest.approx(60, abs=2)
-    one = colour(IMAGES, np.full((50, 3), 0.5))
-    assert np.abs(one.astype(int) - IMAGES).max() <= 1
+    one_channel = colour(IMAGES, np.full((50, 3), 0.5))
+    assert np.abs(one_channel.astype(int) - IMAGES).max() <= 1

@@ -19,7 +19,7 @@ def write_files(folder, skip=(), shapes=None):
     return folder
 
 
-def test_real_data(real_data):
+def test_shapes_and_labels(real_data):
     assert real_data.train_images.shape == (60000, 28, 28)
     assert real_data.test_images.shape == (10000, 28, 28)
     assert real_data.train_images.dtype == np.uint8
@@ -29,19 +29,19 @@ def test_real_data(real_data):
     assert real_data.train_labels[0] == 9  # the data set's first image is an ankle boot
 
 
-def given(folder, monkeypatch):
-    """Fashion-MNIST and nothing else is expected there."""
+def set_folder(folder, monkeypatch):
+    """Set the variable that names a folder with Fashion-MNIST."""
     monkeypatch.setenv("FASHION_CNN_DATA", str(folder))
 
 
-def test_wrong_checksum_is_said_plainly(tmp_path, monkeypatch):
-    given(write_files(tmp_path), monkeypatch)
+def test_wrong_checksum_is_explained(tmp_path, monkeypatch):
+    set_folder(write_files(tmp_path), monkeypatch)
     with pytest.raises(ValueError, match=r"right shape but not Fashion-MNIST.*plain MNIST"):
         load_data()
 
 
-def test_wrong_shape_names_both(tmp_path, monkeypatch):
-    given(write_files(tmp_path, shapes={"train-images-idx3-ubyte": (5, 28, 28)}), monkeypatch)
+def test_wrong_shape_names_both_shapes(tmp_path, monkeypatch):
+    set_folder(write_files(tmp_path, shapes={"train-images-idx3-ubyte": (5, 28, 28)}), monkeypatch)
     with pytest.raises(ValueError, match=r"\(5, 28, 28\); Fashion-MNIST has \(60000, 28, 28\)"):
         load_data()
 
@@ -50,22 +50,22 @@ def test_missing_file_is_named(tmp_path, monkeypatch):
     folder = write_files(tmp_path, skip=["t10k-labels-idx1-ubyte"])
     with pytest.raises(FileNotFoundError, match="missing t10k-labels"):
         load_data(str(folder))
-    given(folder, monkeypatch)
+    set_folder(folder, monkeypatch)
     with pytest.raises(FileNotFoundError, match="missing t10k-labels-idx1-ubyte"):
         load_data()
 
 
-def test_no_such_folder(tmp_path, monkeypatch):
+def test_a_missing_folder_is_named(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="--data: no folder"):
         load_data(str(tmp_path / "nowhere"))
-    given(tmp_path / "nowhere", monkeypatch)
+    set_folder(tmp_path / "nowhere", monkeypatch)
     with pytest.raises(FileNotFoundError, match="FASHION_CNN_DATA: no folder"):
         load_data()
 
 
-def test_a_folder_with_one_file_that_is_not_as_it_was_is_refused(tmp_path, real_data):
+def test_a_folder_with_one_changed_file_is_refused(tmp_path, real_data):
     for name in FILES:
-        path = fashion_mnist._file(fashion_mnist.Path(real_data.location), name)
+        path = fashion_mnist.find_file(fashion_mnist.Path(real_data.location), name)
         shutil.copy(path, tmp_path / path.name)
     assert load_data(str(tmp_path)).class_names == CLASS_NAMES
     images, _ = fashion_mnist.read_idx(tmp_path / path.with_name("t10k-images-idx3-ubyte.gz").name)
@@ -80,7 +80,7 @@ def test_a_folder_with_one_file_that_is_not_as_it_was_is_refused(tmp_path, real_
 
 @pytest.fixture
 def empty_machine(tmp_path, monkeypatch):
-    """A home with nothing in it, no Debian package, and mirrors that nobody can reach."""
+    """Empty caches, no Debian package, and unreachable mirrors."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", fashion_mnist.Path("nowhere"))
@@ -88,7 +88,7 @@ def empty_machine(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_variable_names_the_folder(empty_machine, monkeypatch):
+def test_environment_variable_names_the_folder(empty_machine, monkeypatch):
     monkeypatch.setenv("FASHION_CNN_DATA", str(write_files(empty_machine / "given")))
     with pytest.raises(ValueError, match=r"given.*not Fashion-MNIST"):
         load_data()
@@ -108,7 +108,7 @@ def test_a_cache_that_cannot_be_written_is_named(empty_machine, monkeypatch):
         load_data()
 
 
-def test_bad_file_from_a_mirror_is_not_kept(empty_machine, monkeypatch):
+def test_a_wrong_file_from_a_mirror_is_not_stored(empty_machine, monkeypatch):
     def bad_mirror(mirror, scratch):
         return write_files(scratch)
 
@@ -119,39 +119,39 @@ def test_bad_file_from_a_mirror_is_not_kept(empty_machine, monkeypatch):
     assert not list((empty_machine / "cache").rglob("*ubyte*"))
 
 
-def test_bad_cache_is_named_and_passed_over(empty_machine, monkeypatch, real_data):
+def test_a_wrong_file_in_a_cache_is_named_and_skipped(empty_machine, monkeypatch, real_data):
     write_files(empty_machine / "keras" / "datasets" / "fashion-mnist")
-    found = fashion_mnist.Path(real_data.location)
-    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", found.resolve().relative_to("/"))
+    location = fashion_mnist.Path(real_data.location)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", location.resolve().relative_to("/"))
     with pytest.warns(UserWarning, match=r"keras.*not Fashion-MNIST.*looking elsewhere"):
-        assert load_data().location == str(found)
+        assert load_data().location == str(location)
 
 
 def test_good_mirror_fills_the_cache(empty_machine, monkeypatch, real_data):
     def good_mirror(mirror, scratch):
         for name in FILES:
-            path = fashion_mnist._file(fashion_mnist.Path(real_data.location), name)
+            path = fashion_mnist.find_file(fashion_mnist.Path(real_data.location), name)
             content = path.read_bytes()
-            packed = content if path.suffix == ".gz" else gzip.compress(content, 1)
-            (scratch / f"{name}.gz").write_bytes(packed)
+            compressed = content if path.suffix == ".gz" else gzip.compress(content, 1)
+            (scratch / f"{name}.gz").write_bytes(compressed)
         return scratch
 
     monkeypatch.setattr(fashion_mnist, "_from_mirror", good_mirror)
     first = load_data()
     monkeypatch.setattr(fashion_mnist, "_from_mirror", None)
-    again = load_data()
-    assert first.location == again.location == str(fashion_mnist.cache_folder())
-    np.testing.assert_array_equal(again.test_images, real_data.test_images)
+    second = load_data()
+    assert first.location == second.location == str(fashion_mnist.cache_folder())
+    np.testing.assert_array_equal(second.test_images, real_data.test_images)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="apt-get is not here"
+    not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="apt-get is not installed"
 )
-def test_debian_package_is_fetched_without_touching_the_system(tmp_path):
+def test_debian_package_is_downloaded_without_installing_it(tmp_path):
     try:
         folder = fashion_mnist._from_debian(tmp_path)
     except OSError as error:
-        pytest.skip(f"no Debian mirror in reach: {error}")
+        pytest.skip(f"no Debian mirror is reachable: {error}")
     assert sorted(p.name for p in folder.iterdir()) == sorted(f"{name}.gz" for name in FILES)
     assert folder.is_relative_to(tmp_path)

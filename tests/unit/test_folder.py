@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion_cnn.data import cache, folder, load_data
+from fashion_cnn.data import cache, class_folders, folder, load_data
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
+def empty_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -23,24 +23,20 @@ def draw(path, seed=0, size=(40, 30), mode="RGB", **settings):
     return pixels
 
 
-def fill(place, classes=("coat", "hat"), each=20, seed=0, **settings):
+def fill(folder_path, classes=("coat", "hat"), each=20, seed=0, **settings):
     for k, name in enumerate(classes):
         for i in range(each):
-            draw(place / name / f"{i:03}.png", seed=seed + 100 * k + i, **settings)
+            draw(folder_path / name / f"{i:03}.png", seed=seed + 100 * k + i, **settings)
 
 
-def names(data):
-    return {"train": set(data.train_files), "test": set(data.test_files)}
-
-
-def test_without_splits_it_is_80_10_10_in_every_class(tmp_path):
+def test_without_split_folders_each_class_is_split_80_10_10(tmp_path):
     fill(tmp_path, each=40)
     data = load_data(tmp_path)
     assert (len(data.train_files), len(data.validation_index), len(data.test_files)) == (72, 8, 8)
     assert data.class_names == ("coat", "hat")
     assert np.bincount(data.test_labels).tolist() == [4, 4]
     assert np.bincount(data.train_labels[data.validation_index]).tolist() == [4, 4]
-    assert data.image_shape == (30, 40, 3)  # all are small, and of one size
+    assert data.image_shape == (30, 40, 3)  # all are small and have the same size
     for images, files in (
         (data.train_images, data.train_files),
         (data.test_images, data.test_files),
@@ -51,20 +47,20 @@ def test_without_splits_it_is_80_10_10_in_every_class(tmp_path):
     assert "no test folder" in data.notes[0]
 
 
-def test_the_split_is_the_same_elsewhere_and_in_any_order_of_listing(tmp_path, monkeypatch):
+def test_the_split_depends_on_no_machine_and_no_listing_order(tmp_path, monkeypatch):
     accent = "caf\u00e9"
-    for place, form in ((tmp_path / "a", "NFC"), (tmp_path / "b", "NFD")):
-        fill(place, ("\u30b7\u30e3\u30c4", unicodedata.normalize(form, accent), "a b&c"))
+    for path, form in ((tmp_path / "a", "NFC"), (tmp_path / "b", "NFD")):
+        fill(path, ("\u30b7\u30e3\u30c4", unicodedata.normalize(form, accent), "a b&c"))
     first = load_data(tmp_path / "a")
-    real = folder.Path.iterdir
-    monkeypatch.setattr(folder.Path, "iterdir", lambda p: reversed(list(real(p))))
-    other = load_data(tmp_path / "b")
-    assert first.class_names == other.class_names == ("a b&c", accent, "\u30b7\u30e3\u30c4")
-    plain = [unicodedata.normalize("NFC", name) for name in other.test_files]
-    assert plain == list(first.test_files)
-    np.testing.assert_array_equal(first.train_images, other.train_images)
-    np.testing.assert_array_equal(first.validation_index, other.validation_index)
-    # fixed for good: another choice here would make every user's figures other ones
+    iterdir = class_folders.Path.iterdir
+    monkeypatch.setattr(class_folders.Path, "iterdir", lambda p: reversed(list(iterdir(p))))
+    second = load_data(tmp_path / "b")
+    assert first.class_names == second.class_names == ("a b&c", accent, "\u30b7\u30e3\u30c4")
+    test_files = [unicodedata.normalize("NFC", name) for name in second.test_files]
+    assert test_files == list(first.test_files)
+    np.testing.assert_array_equal(first.train_images, second.train_images)
+    np.testing.assert_array_equal(first.validation_index, second.validation_index)
+    # must never change: users compare results across versions
     assert first.test_files == (
         "a b&c/007.png",
         "a b&c/016.png",
@@ -75,7 +71,7 @@ def test_the_split_is_the_same_elsewhere_and_in_any_order_of_listing(tmp_path, m
     )
 
 
-def test_splits_that_are_there_are_kept_and_classes_have_one_order(tmp_path):
+def test_existing_split_folders_are_used_and_class_names_are_sorted(tmp_path):
     fill(tmp_path / "train", ("b", "c", "a"), each=10)
     fill(tmp_path / "Val", ("c",), each=3, seed=1000)
     fill(tmp_path / "test", ("d", "a"), each=2, seed=2000)
@@ -85,16 +81,16 @@ def test_splits_that_are_there_are_kept_and_classes_have_one_order(tmp_path):
     held_out = [data.train_files[i] for i in data.validation_index]
     assert held_out == ["Val/c/000.png", "Val/c/001.png", "Val/c/002.png"]
     assert data.train_labels[data.validation_index].tolist() == [2] * 3
-    assert data.notes == ("no picture of d to learn from",)
+    assert data.notes == ("no training picture of d",)
     assert np.bincount(data.train_labels[data.train_index]).tolist() == [10, 10, 10]
 
 
-def test_a_class_may_be_called_train(tmp_path):
+def test_a_class_may_be_named_train(tmp_path):
     fill(tmp_path, ("train", "car"))
     assert load_data(tmp_path).class_names == ("car", "train")
 
 
-def test_pictures_of_any_kind_become_one_size(tmp_path):
+def test_pictures_of_all_formats_and_modes_are_resized(tmp_path):
     fill(tmp_path, each=12, mode="L")
     assert load_data(tmp_path).image_shape == (30, 40, 1)  # grey stays grey
     draw(tmp_path / "hat" / "a.jpg", size=(300, 200), quality=95)
@@ -108,7 +104,7 @@ def test_pictures_of_any_kind_become_one_size(tmp_path):
         tmp_path / "hat" / "f.webp", save_all=True, append_images=frames[1:], lossless=True
     )
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise: the white top comes to the right
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise: the white top becomes the right side
     top = Image.new("RGB", (60, 60))
     top.paste("white", (0, 0, 60, 30))
     top.save(tmp_path / "hat" / "g.png", exif=exif)
@@ -121,11 +117,11 @@ def test_pictures_of_any_kind_become_one_size(tmp_path):
             strict=True,
         )
     )
-    middle = {
+    centres = {
         name: pixels[f"hat/{name}"][16, 16].tolist()
         for name in ("c.png", "d.gif", "e.png", "f.webp")
     }
-    assert middle == {
+    assert centres == {
         "c.png": [255] * 3,
         "d.gif": [255] * 3,
         "e.png": [128] * 3,
@@ -137,37 +133,40 @@ def test_pictures_of_any_kind_become_one_size(tmp_path):
     assert pixels["hat/g.png"][16, 3].tolist() == [0] * 3
 
 
-def test_what_cannot_be_read_is_left_out_and_named(tmp_path):
+def test_unreadable_files_are_left_out_and_named(tmp_path):
     fill(tmp_path)
-    whole = load_data(tmp_path)
+    complete = load_data(tmp_path)
     content = (tmp_path / "hat" / "003.png").read_bytes()
-    (tmp_path / "hat" / "003.png").write_bytes(content[:1000])  # its header is whole
-    (tmp_path / "hat" / "004.png").write_text("no picture")
+    (tmp_path / "hat" / "003.png").write_bytes(content[:1000])  # the header is complete
+    (tmp_path / "hat" / "004.png").write_text("not a picture")
     (tmp_path / "hat" / "notes.txt").write_text("not meant to be one")
-    (tmp_path / "hat" / "._005.png").write_text("of a Mac")
+    (tmp_path / "hat" / "._005.png").write_text("written by macOS")
     data = load_data(tmp_path)
-    gone = {"hat/003.png", "hat/004.png"}
-    assert {*data.train_files, *data.test_files} == {*whole.train_files, *whole.test_files} - gone
+    removed = {"hat/003.png", "hat/004.png"}
+    assert {*data.train_files, *data.test_files} == {
+        *complete.train_files,
+        *complete.test_files,
+    } - removed
     (note,) = [note for note in data.notes if "cannot be read" in note]
     assert note.startswith("2 files cannot be read and are left out, the first: hat/003.png (")
-    assert data.sha256 != whole.sha256
-    listing = folder.list_pictures(tmp_path)
-    assert (len(listing.files), listing.others) == (40, 1)
+    assert data.sha256 != complete.sha256
+    listing = class_folders.list_pictures(tmp_path)
+    assert (len(listing.pictures), listing.ignored) == (40, 1)
 
 
-def test_the_cache_is_used_and_notices_changes(tmp_path, monkeypatch):
+def test_the_cache_is_used_until_a_file_changes(tmp_path, monkeypatch):
     fill(tmp_path)
     before = load_data(tmp_path)
     decoded = []
-    real = folder.fit_picture
-    monkeypatch.setattr(folder, "fit_picture", lambda p, *a: decoded.append(p.name) or real(p, *a))
-    again = load_data(tmp_path)
-    assert (decoded, again.sha256) == ([], before.sha256)
+    fit = folder.fit_picture
+    monkeypatch.setattr(folder, "fit_picture", lambda p, *a: decoded.append(p.name) or fit(p, *a))
+    cached = load_data(tmp_path)
+    assert (decoded, cached.sha256) == ([], before.sha256)
     path = tmp_path / "coat" / "007.png"
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
     size = path.stat().st_size
     pixels = draw(path, seed=999)
-    path.write_bytes(path.read_bytes()[:size].ljust(size, b"\0"))  # as long, and as old as before
+    path.write_bytes(path.read_bytes()[:size].ljust(size, b"\0"))  # the same size
     os.utime(path, ns=times)
     after = load_data(tmp_path)
     assert after.sha256 != before.sha256
@@ -183,17 +182,17 @@ def test_the_cache_is_used_and_notices_changes(tmp_path, monkeypatch):
     assert len(load_data(tmp_path).train_files) == len(before.train_files) - 1
 
 
-def test_the_cache_is_bounded(tmp_path, monkeypatch):
+def test_the_cache_has_a_size_limit(tmp_path, monkeypatch):
     fill(tmp_path, size=(200, 100))
     size = 40 * 32 * 32 * 3 + 128
-    monkeypatch.setattr(cache, "MAX_BYTES", 2 * size + 1000)
+    monkeypatch.setattr(cache, "MAX_CACHE_BYTES", 2 * size + 1000)
     arrays = cache.cache_root() / "arrays"
     for edge in (32, 31, 30):
         load_data(tmp_path, edge)
-        assert sum(p.stat().st_size for p in arrays.iterdir()) <= cache.MAX_BYTES
+        assert sum(p.stat().st_size for p in arrays.iterdir()) <= cache.MAX_CACHE_BYTES
     load_data(tmp_path, 30)
     with pytest.raises(
-        ValueError, match=r"40 pictures of 200x200x3 take 4,800,000 bytes.*image_size"
+        ValueError, match=r"40 images of 200x200x3 need 4,800,000 bytes.*image_size"
     ):
         load_data(tmp_path, 200)
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
@@ -201,11 +200,11 @@ def test_the_cache_is_bounded(tmp_path, monkeypatch):
         load_data(tmp_path, 30)
 
 
-def fill_with_text(place):
+def fill_with_text(path):
     for name in "ab":
-        (place / name).mkdir()
+        (path / name).mkdir()
         for i in range(9):
-            (place / name / f"{i}.png").write_text("no")
+            (path / name / f"{i}.png").write_text("no")
 
 
 @pytest.mark.parametrize(
@@ -216,18 +215,18 @@ def fill_with_text(place):
         (lambda p: fill(p, ("one",)), "expected at least two folders with pictures"),
         (
             lambda p: fill(p, each=3),
-            "4 pictures to learn from, 1 for validation, 1 to test; expected at least 12",
+            "4 training, 1 validation and 1 test pictures; expected at least 12",
         ),
-        (fill_with_text, r"0 pictures.*18 cannot be read, the first: a/0\.png: not a picture"),
+        (fill_with_text, r"0 training.*18 cannot be read, the first: a/0\.png: not a picture"),
     ],
 )
-def test_folders_that_cannot_be_learnt_from_are_refused(tmp_path, make, message):
+def test_folders_unusable_for_training_are_refused(tmp_path, make, message):
     make(tmp_path)
     with pytest.raises(ValueError, match=message):
         load_data(tmp_path)
 
 
-def test_copies_do_not_leak_from_one_split_into_another(tmp_path):
+def test_copies_of_a_file_are_in_the_same_split(tmp_path):
     fill(tmp_path, each=20)
     for k in range(20):
         shutil.copy(tmp_path / "hat" / f"{k:03}.png", tmp_path / "hat" / f"copy {k:03}.png")
@@ -239,26 +238,26 @@ def test_copies_do_not_leak_from_one_split_into_another(tmp_path):
         assert {name for name in split if "copy" in name} == {
             name.replace("hat/", "hat/copy ") for name in originals if name.startswith("hat/")
         }
-    fill(tmp_path / "apart" / "train", each=20)
-    fill(tmp_path / "apart" / "test", each=2)
-    (note,) = [note for note in load_data(tmp_path / "apart").notes if "as well" in note]
-    assert note == "4 test pictures are training or validation pictures as well"
+    fill(tmp_path / "with splits" / "train", each=20)
+    fill(tmp_path / "with splits" / "test", each=2)
+    (note,) = [note for note in load_data(tmp_path / "with splits").notes if "also" in note]
+    assert note == "4 test pictures are also training or validation pictures"
 
 
-def test_splits_without_class_folders_are_no_classes(tmp_path):
+def test_split_folders_without_class_folders_are_refused(tmp_path):
     fill(tmp_path / "train", each=20)
     (tmp_path / "val").mkdir()
     assert load_data(tmp_path).class_names == ("coat", "hat")
     draw(tmp_path / "val" / "a.png")
-    with pytest.raises(ValueError, match="val: has pictures, but no folders of classes"):
+    with pytest.raises(ValueError, match="val: has pictures, but no class folders"):
         load_data(tmp_path)
 
 
-def test_what_is_hidden_or_has_no_name_is_not_learnt_from(tmp_path):
+def test_hidden_files_and_invalid_file_names_are_left_out(tmp_path):
     fill(tmp_path)
     draw(tmp_path / "hat" / ".thumbnails" / "1.png")
-    odd = os.fsencode(tmp_path / "hat") + b"/\xff.png"
-    with open(odd, "wb") as file:
+    not_utf8 = os.fsencode(tmp_path / "hat") + b"/\xff.png"
+    with open(not_utf8, "wb") as file:
         file.write((tmp_path / "hat" / "001.png").read_bytes())
     data = load_data(tmp_path)
     assert len(data.train_files) + len(data.test_files) == 40
@@ -266,20 +265,21 @@ def test_what_is_hidden_or_has_no_name_is_not_learnt_from(tmp_path):
     assert "hat/?.png (its name is not UTF-8)" in note
 
 
-def test_a_truncated_picture_is_found_once(tmp_path, monkeypatch):
+def test_a_truncated_picture_is_decoded_only_once(tmp_path, monkeypatch):
     fill(tmp_path)
     path = tmp_path / "hat" / "003.png"
     path.write_bytes(path.read_bytes()[:1000])
     load_data(tmp_path)
     monkeypatch.setattr(folder, "fit_picture", None)
-    assert "error" in folder.list_pictures(tmp_path).facts[23]
+    assert class_folders.list_pictures(tmp_path).pictures[23].error
     load_data(tmp_path)  # from the cache alone
-    monkeypatch.setattr(folder, "_readers", lambda: {"pillow": "99"})
-    assert "error" not in folder.list_pictures(tmp_path).facts[23]  # newer ones might read it
+    monkeypatch.setattr(class_folders, "_decoder_versions", lambda: "pillow 99")
+    listing = class_folders.list_pictures(tmp_path)
+    assert not listing.pictures[23].error  # other versions might read it
 
 
-def test_uneven_classes_are_noted(tmp_path):
+def test_imbalanced_classes_are_noted(tmp_path):
     fill(tmp_path, ("coat",), each=50)
     fill(tmp_path, ("hat",), each=10, seed=1000)
     (note,) = [note for note in load_data(tmp_path).notes if "class_weights" in note]
-    assert note.startswith("40 pictures of coat to learn from, 8 of hat:")
+    assert note.startswith("40 training pictures of coat, 8 of hat:")

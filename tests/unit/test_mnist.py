@@ -13,21 +13,23 @@ def idx(array):
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-def write(folder, prefix="", test="t10k", dash="-", pack=False, labels=LABELS, shape=(20, 6, 8)):
+def write(
+    folder, prefix="", test="t10k", dash="-", compress=False, labels=LABELS, shape=(20, 6, 8)
+):
     folder.mkdir(exist_ok=True)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     for split in ("train", test):
         for kind, array in (("images", images), ("labels", labels)):
             content = idx(array)
-            name = f"{prefix}{split}-{kind}{dash}idx{array.ndim}-ubyte{'.gz' * pack}"
-            (folder / name).write_bytes(gzip.compress(content) if pack else content)
+            name = f"{prefix}{split}-{kind}{dash}idx{array.ndim}-ubyte{'.gz' * compress}"
+            (folder / name).write_bytes(gzip.compress(content) if compress else content)
     return images
 
 
 @pytest.mark.parametrize(
-    "layout", [{}, {"pack": True}, {"dash": "."}, {"prefix": "qq-", "test": "test"}], ids=str
+    "layout", [{}, {"compress": True}, {"dash": "."}, {"prefix": "qq-", "test": "test"}], ids=str
 )
-def test_idx_files_by_all_their_names(tmp_path, layout):
+def test_idx_files_of_all_naming_schemes_are_found(tmp_path, layout):
     images = write(tmp_path, **layout)
     data = load_data(tmp_path)
     assert data.class_names == ("3", "7", "9")
@@ -39,20 +41,20 @@ def test_idx_files_by_all_their_names(tmp_path, layout):
     assert len(data.validation_index) == 2
 
 
-def test_colour_in_idx(tmp_path):
+def test_idx_with_colour_channels(tmp_path):
     write(tmp_path, shape=(20, 6, 8, 3))
     assert load_data(tmp_path).image_shape == (6, 8, 3)
 
 
-def test_emnist_stands_upright_and_has_its_letters(tmp_path):
-    images = write(tmp_path, prefix="emnist-letters-", test="test", pack=True)
+def test_emnist_is_transposed_and_has_letters_as_class_names(tmp_path):
+    images = write(tmp_path, prefix="emnist-letters-", test="test", compress=True)
     (tmp_path / "emnist-letters-mapping.txt").write_text("3 67 99\n7 71\n9 73 105\n")
     data = load_data(tmp_path)
     assert data.class_names == ("C/c", "G", "I/i")
     np.testing.assert_array_equal(data.train_images[3], images[3].T)
 
 
-def test_a_class_that_only_one_split_has_keeps_its_place(tmp_path):
+def test_a_class_of_one_split_only_keeps_its_rank(tmp_path):
     write(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.full(20, 8, np.uint8)))
     data = load_data(tmp_path)
@@ -67,19 +69,19 @@ def test_a_class_that_only_one_split_has_keeps_its_place(tmp_path):
         (lambda d: (d / "t10k-labels-idx1-ubyte").unlink(), "missing t10k-labels"),
         (
             lambda d: (d / "t10k-labels-idx1-ubyte").write_bytes(idx(LABELS[:9])),
-            r"expected one whole",
+            r"expected one integer",
         ),
         (lambda d: (d / "t10k-labels-idx1-ubyte").write_bytes(b"no"), "not IDX"),
     ],
 )
-def test_idx_folders_that_cannot_be_right_are_refused(tmp_path, change, message):
+def test_invalid_idx_folders_are_refused(tmp_path, change, message):
     write(tmp_path)
     change(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         load_data(tmp_path)
 
 
-def test_a_mapping_that_is_none_is_named(tmp_path):
+def test_an_invalid_mapping_is_named(tmp_path):
     write(tmp_path, prefix="emnist-x-", test="test")
     (tmp_path / "emnist-x-mapping.txt").write_text("3 not-a-number")
     with pytest.raises(ValueError, match=r"mapping\.txt: damaged"):
@@ -93,10 +95,10 @@ def npz(path, **changes):
     return path
 
 
-def test_npz_with_numbers_or_names(tmp_path):
+def test_npz_with_integer_or_text_labels(tmp_path):
     data = load_data(npz(tmp_path / "a.npz"))
     assert (data.class_names, data.image_shape) == (("3", "7", "9"), (5, 5, 3))
-    assert set(data.sha256) == set(mnist.ARRAYS)
+    assert set(data.sha256) == set(mnist.NPZ_KEYS)
     words = np.array(["coat", "shoe"] * 10)
     data = load_data(npz(tmp_path / "b.npz", y_train=words, y_test=words))
     assert (data.class_names, data.test_labels[:2].tolist()) == (("coat", "shoe"), [0, 1])
@@ -113,19 +115,19 @@ def test_npz_with_numbers_or_names(tmp_path):
         ({"x_test": np.zeros((20, 4, 5, 3), np.uint8)}, "differ in shape"),
     ],
 )
-def test_npz_that_cannot_be_right_is_refused(tmp_path, changes, message):
+def test_npz_with_invalid_arrays_is_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=rf"a\.npz: .*{message}"):
         load_data(npz(tmp_path / "a.npz", **changes))
 
 
-def test_npz_that_is_damaged_or_too_large_is_refused(tmp_path, monkeypatch):
+def test_damaged_or_too_large_npz_is_refused(tmp_path, monkeypatch):
     path = npz(tmp_path / "a.npz")
     content = path.read_bytes()
-    for spoilt in (b"", b"text", content[:-30], content[:200] + bytes(50) + content[250:]):
-        path.write_bytes(spoilt)
+    for damaged in (b"", b"text", content[:-30], content[:200] + bytes(50) + content[250:]):
+        path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"a\.npz: "):
             load_data(path)
     path.write_bytes(content)
-    monkeypatch.setattr(mnist, "MAX_BYTES", 1000)
+    monkeypatch.setattr(mnist, "MAX_NPZ_BYTES", 1000)
     with pytest.raises(ValueError, match="bytes in it; at most 1,000"):
         load_data(path)

@@ -9,20 +9,20 @@ from fashion_cnn.data import pictures
 from fashion_cnn.data.pictures import find_pictures, fit_picture, read_picture, read_rgba
 
 
-def test_an_image_file_is_read_grey(tmp_path):
+def test_an_image_file_is_read_as_grey(tmp_path):
     Image.new("RGB", (28, 28), (255, 0, 0)).save(tmp_path / "red.png")
     image = read_picture(tmp_path / "red.png", (28, 28))
     assert (image.shape, image.dtype, image[0, 0, 0]) == ((28, 28, 1), np.uint8, 76)
 
 
-def test_transparent_is_black_and_16_bits_are_scaled(tmp_path):
+def test_transparent_pixels_are_black_and_16_bits_are_scaled(tmp_path):
     Image.new("RGBA", (28, 28), (255, 255, 255, 0)).save(tmp_path / "clear.png")
     Image.fromarray(np.full((28, 28), 0x8000, np.uint16)).save(tmp_path / "deep.png")
     assert read_picture(tmp_path / "clear.png", (28, 28)).max() == 0
     assert read_picture(tmp_path / "deep.png", (28, 28), 3)[3, 5].tolist() == [128] * 3
 
 
-def test_files_that_are_no_such_picture_are_refused(tmp_path):
+def test_invalid_and_wrongly_sized_files_are_refused(tmp_path):
     Image.new("L", (30, 20)).save(tmp_path / "wide.png")
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(ValueError, match=r"wide\.png: 30x20 pixels; expected 28x28"):
@@ -38,7 +38,7 @@ def test_files_that_are_no_such_picture_are_refused(tmp_path):
         read_picture(tmp_path / "none.png", (28, 28))
 
 
-def test_heic_is_read_with_its_extra_and_named_without(tmp_path, monkeypatch):
+def test_heic_is_read_if_its_extra_is_installed(tmp_path, monkeypatch):
     heif = pytest.importorskip("pillow_heif")
     image = Image.new("RGB", (64, 48), (200, 30, 30))
     heif.from_pillow(image).save(tmp_path / "photo.heic")
@@ -56,7 +56,7 @@ def open_bytes(folder):
     return io.BytesIO((folder / "photo.heic").read_bytes())
 
 
-def test_a_whole_picture_is_scaled_on_white(tmp_path):
+def test_fit_picture_resizes_without_cropping_on_white(tmp_path):
     wide = Image.new("RGBA", (200, 50), (0, 0, 0, 0))
     wide.paste((10, 20, 30, 255), (0, 0, 100, 50))
     pixels = fit_picture(wide, (20, 40))
@@ -67,27 +67,34 @@ def test_a_whole_picture_is_scaled_on_white(tmp_path):
         fit_picture(5, (20, 40))
 
 
-def test_arrays_files_and_pil_images_are_the_same(tmp_path):
+def test_arrays_files_and_pillow_images_give_the_same_pixels(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
     image = Image.fromarray(pixels)
     image.save(tmp_path / "a.png")
     file = io.BytesIO((tmp_path / "a.png").read_bytes())
-    given = (pixels, pixels[..., None], image, tmp_path / "a.png", str(tmp_path / "a.png"), file)
-    for picture in given:
+    pictures_of_all_kinds = (
+        pixels,
+        pixels[..., None],
+        image,
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        file,
+    )
+    for picture in pictures_of_all_kinds:
         np.testing.assert_array_equal(read_picture(picture, (28, 28))[..., 0], pixels)
 
 
-def test_a_picture_is_turned_as_its_camera_says(tmp_path):
+def test_exif_orientation_is_applied(tmp_path):
     pixels = np.zeros((28, 28), np.uint8)
     pixels[:8] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     turned = read_picture(tmp_path / "a.png", (28, 28))[..., 0]
     np.testing.assert_array_equal(turned, np.rot90(pixels, -1))
 
 
-def test_arrays_of_another_kind_are_refused():
+def test_arrays_of_other_dtypes_and_shapes_are_refused():
     for wrong in (
         np.zeros((28, 28)),
         np.zeros((28, 27), np.uint8),
@@ -100,13 +107,13 @@ def test_arrays_of_another_kind_are_refused():
 def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
     Image.new("L", (100, 100)).save(tmp_path / "large.png")
     content = (tmp_path / "large.png").read_bytes()
-    (tmp_path / "large.png").write_bytes(content[:60])  # nothing to decode
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 9999)
+    (tmp_path / "large.png").write_bytes(content[:60])  # without pixel data
+    monkeypatch.setattr(pictures, "MAX_DECODED_PIXELS", 9999)
     with pytest.raises(ValueError, match="100x100 pixels; at most 9,999"):
         read_picture(tmp_path / "large.png", (100, 100))
 
 
-def test_folders_and_patterns_stand_for_their_pictures(tmp_path, monkeypatch):
+def test_folders_and_patterns_expand_to_their_pictures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in" / "deep").mkdir(parents=True)
     for name in ("in/b.png", "in/a.JPG", "in/deep/c.webp", "in/notes.txt", "x1.png", "x2.png"):
@@ -122,12 +129,12 @@ def test_folders_and_patterns_stand_for_their_pictures(tmp_path, monkeypatch):
     assert find_pictures(["nothing*.png", "in/deep/?"]) == []
 
 
-def test_large_photos_are_not_read_at_full_size(tmp_path):
+def test_large_photos_are_reduced_while_reading(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), dtype=np.uint8)
     for name in ("a.jpg", "a.png"):
         Image.fromarray(noise).save(tmp_path / name)
-        whole, small = read_rgba(tmp_path / name), read_rgba(tmp_path / name, 400)
-        assert whole.shape == (1200, 1600, 4) and small.shape == (300, 400, 4)
+        full, small = read_rgba(tmp_path / name), read_rgba(tmp_path / name, 400)
+        assert full.shape == (1200, 1600, 4) and small.shape == (300, 400, 4)
         assert abs(small[..., :3].mean() - noise.mean()) < 2
     clear = np.dstack([noise[:400, :400], np.zeros((400, 400), np.uint8)])
     clear[:200] = (255, 0, 0, 255)

@@ -55,15 +55,14 @@ def _print_images(data: Any) -> None:
     if not data.train_files:
         print(f"Images      {height}x{width}, {kind}")
         return
-    from fashion_cnn.data.folder import list_pictures, unreadable
+    from fashion_cnn.data.class_folders import list_pictures
 
     listing = list_pictures(Path(data.source))
-    facts = [fact for fact in listing.facts if "error" not in fact]
-    sizes = sorted((fact["size"] for fact in facts), key=math.prod)
+    sizes = sorted((picture.size for picture in listing.readable()), key=math.prod)
     for name, (height, width) in (("smallest", sizes[0]), ("largest", sizes[-1])):
         print(f"Images      {kind}, the {name} {width} wide and {height} high")
-    print(f"Files       {len(listing.files):,}, and {listing.others:,} that are not pictures")
-    for name, reason in unreadable(listing):
+    print(f"Files       {len(listing.pictures):,}, and {listing.ignored:,} that are not pictures")
+    for name, reason in listing.unreadable():
         print(f"Unreadable  {name}: {reason}")
 
 

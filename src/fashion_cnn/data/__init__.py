@@ -1,9 +1,10 @@
-"""Where pixels come from: a source in, uint8 images, labels and a fixed split out."""
+"""Load a data set: a source goes in; uint8 images, labels and a fixed split come out."""
 
 from pathlib import Path
 
 from fashion_cnn.data.dataset import Data, as_data
 from fashion_cnn.data.fashion_mnist import is_fashion_mnist, load_fashion_mnist
+from fashion_cnn.data.mnist import idx_files, load_idx, load_npz
 
 __all__ = ["Data", "as_data", "load_data"]
 
@@ -12,28 +13,28 @@ def load_data(source: str | Path = "fashion-mnist", image_size: int = 0) -> Data
     """Load a data set.
 
     Args:
-        source: `fashion-mnist`; a folder of class folders of pictures; a folder of IDX files, as
-            MNIST's, KMNIST's and EMNIST's are; or an `.npz` of `x_train`, `y_train`, `x_test` and
-            `y_test`.
-        image_size: height and width that the pictures of class folders get; see `load_folder`.
+        source: `fashion-mnist`; a folder with one folder of pictures per class; a folder of IDX
+            files, as in MNIST, KMNIST and EMNIST; or an `.npz` with the arrays `x_train`,
+            `y_train`, `x_test` and `y_test`. Default: `fashion-mnist`.
+        image_size: height and width in pixels to which pictures in class folders are resized;
+            ignored for other sources. Default: 0, which keeps small pictures that all have the
+            same size and resizes all others to 64.
 
     Returns:
-        `Data`. Of Fashion-MNIST: `train_images` uint8 (60000, 28, 28), `train_labels` uint8
-        (60000,), `test_images` (10000, 28, 28), `test_labels` (10000,), the ten `class_names`, and
-        `validation_index`, the 5,000 training images (500 of each class, always the same) that are
-        held out.
+        `Data`. For Fashion-MNIST: `train_images` uint8 (60000, 28, 28), `train_labels` uint8
+        (60000,), `test_images` uint8 (10000, 28, 28), `test_labels` uint8 (10000,), the ten
+        `class_names`, and `validation_index`, the 5,000 training images (500 per class, always
+        the same) that are held out for validation.
 
     Raises:
-        FileNotFoundError: there is no such source; or Fashion-MNIST is neither on this machine nor
-            to be had from any mirror.
-        ValueError: a file is damaged, or it is nothing that can be learnt from.
+        FileNotFoundError: the source does not exist; or Fashion-MNIST is not on this machine and
+            cannot be downloaded from any mirror.
+        ValueError: a file is damaged, or the source cannot be used for training.
     """
     path = Path(source)
     if str(source) == "fashion-mnist":
         return load_fashion_mnist()
     if path.is_file():
-        from fashion_cnn.data.mnist import load_npz
-
         return load_npz(path)
     if not path.is_dir():
         raise FileNotFoundError(
@@ -41,11 +42,9 @@ def load_data(source: str | Path = "fashion-mnist", image_size: int = 0) -> Data
             "or of IDX files, or an .npz"
         )
     if is_fashion_mnist(path):
-        return load_fashion_mnist(str(path))
-    from fashion_cnn.data.mnist import idx_files, load_idx
-
+        return load_fashion_mnist(path)
     if idx_files(path):
         return load_idx(path)
-    from fashion_cnn.data.folder import load_folder
+    from fashion_cnn.data.folder import load_folder  # slow to import
 
     return load_folder(path, image_size)

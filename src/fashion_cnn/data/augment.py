@@ -1,8 +1,8 @@
-"""Augmentation as plain functions of images and explicit random numbers.
+"""Augmentations as plain functions: images and random numbers go in, changed images come out.
 
-Images in, images out, same shape and dtype. Nothing is drawn in here: the caller gives
-`noise`, one row of uniform numbers an image, so a picture's fate depends on (seed, epoch, index)
-and on nothing else. `xp` is the array module (`numpy`, `jax.numpy`) the code runs on.
+Images keep their shape and dtype. No random number is drawn in this module: the caller passes
+`noise`, one row of uniform numbers per image, so that the result depends on (seed, epoch, index)
+only. `xp` is the array module on which the code runs, `numpy` or `jax.numpy`.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,99 +11,104 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.data.photo_augment import COLUMNS, photo
+from fashion_cnn.data.photo_augment import NOISE_COLUMNS, photo
 
 
 def flip(images: Any, noise: Any, xp: ModuleType = np) -> Any:
-    """Mirror left to right every image whose `noise[:, 0]` is below a half."""
-    mirror = (noise[:, 0] < 0.5).reshape(-1, 1, 1, 1)
-    return xp.where(mirror, images[:, :, ::-1], images)
+    """Mirror half of the images horizontally, those with `noise[:, 0]` < 0.5."""
+    mirrored = (noise[:, 0] < 0.5).reshape(-1, 1, 1, 1)
+    return xp.where(mirrored, images[:, :, ::-1], images)
 
 
-def shift(images: Any, noise: Any, xp: ModuleType = np, reach: int = 2) -> Any:
-    """Move each image by up to `reach` pixels down (`noise[:, 0]`) and right (`noise[:, 1]`).
+def shift(images: Any, noise: Any, xp: ModuleType = np, max_shift: int = 2) -> Any:
+    """Translate each image by up to `max_shift` pixels and fill with black.
 
-    What comes in at the edge is black, the background of Fashion-MNIST.
+    Two numbers per image: vertical and horizontal offset.
     """
     n, height, width, _ = images.shape
-    steps = xp.floor(noise[:, :2] * (2 * reach + 1)).astype(xp.int32)
-    padded = xp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-    rows = (xp.arange(height) + steps[:, :1])[:, :, None]
-    columns = (xp.arange(width) + steps[:, 1:])[:, None, :]
+    offsets = xp.floor(noise[:, :2] * (2 * max_shift + 1)).astype(xp.int32)
+    padding = (max_shift, max_shift)
+    padded = xp.pad(images, ((0, 0), padding, padding, (0, 0)))
+    rows = (xp.arange(height) + offsets[:, :1])[:, :, None]
+    columns = (xp.arange(width) + offsets[:, 1:])[:, None, :]
     return padded[xp.arange(n)[:, None, None], rows, columns]
 
 
 def shift1(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     """`shift` by at most one pixel, which suits short trainings better."""
-    return shift(images, noise, xp, reach=1)
+    return shift(images, noise, xp, max_shift=1)
 
 
 def erase(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     """Paint a grey rectangle over a random half of the images (random erasing, arXiv:1708.04896).
 
-    It covers 2 to 25 % of the image, at a ratio of 0.3 to 3.3. Six numbers an image: whether, area,
-    ratio, row and column of its corner, and its grey.
+    It covers 2 to 25 % of the image, with an aspect ratio of 0.3 to 3.3. Six numbers per image:
+    whether to erase, area, aspect ratio, row and column of the corner, and grey level.
     """
     _, height, width, _ = images.shape
     area = (0.02 + 0.23 * noise[:, 1]) * height * width
     ratio = xp.exp((2 * noise[:, 2] - 1) * np.log(3.3))
-    tall, wide = xp.minimum(xp.sqrt(area * ratio), height), xp.minimum(xp.sqrt(area / ratio), width)
-    above = xp.arange(height) - (noise[:, 3] * (height - tall))[:, None]
-    left = xp.arange(width) - (noise[:, 4] * (width - wide))[:, None]
-    rows, columns = (above >= 0) & (above < tall[:, None]), (left >= 0) & (left < wide[:, None])
-    inside = rows[:, :, None] & columns[:, None, :] & (noise[:, 0] < 0.5)[:, None, None]
+    box_height = xp.minimum(xp.sqrt(area * ratio), height)
+    box_width = xp.minimum(xp.sqrt(area / ratio), width)
+    row = xp.arange(height) - (noise[:, 3] * (height - box_height))[:, None]
+    column = xp.arange(width) - (noise[:, 4] * (width - box_width))[:, None]
+    in_rows = (row >= 0) & (row < box_height[:, None])
+    in_columns = (column >= 0) & (column < box_width[:, None])
+    erased = in_rows[:, :, None] & in_columns[:, None, :] & (noise[:, 0] < 0.5)[:, None, None]
     grey = xp.floor(256 * noise[:, 5]).astype(images.dtype)[:, None, None, None]
-    return xp.where(inside[..., None], grey, images)
+    return xp.where(erased[..., None], grey, images)
 
 
 def zoom(images: Any, noise: Any, xp: ModuleType = np) -> Any:
-    """Enlarge a random part of each image to the whole (as in arXiv:1409.4842): photos vary so.
+    """Resize a random crop of each image to the full size (as in arXiv:1409.4842).
 
-    It has 50 to 100 % of the area, at a ratio of 3:4 to 4:3 to the image's. Four numbers an image:
-    area, ratio, row and column of its corner.
+    The crop has 50 to 100 % of the area and an aspect ratio of 3:4 to 4:3 relative to the image.
+    Four numbers per image: area, aspect ratio, row and column of the corner.
     """
     area, ratio = 0.5 + 0.5 * noise[:, 0], xp.exp((2 * noise[:, 1] - 1) * np.log(4 / 3))
-    tall, wide = (xp.minimum(xp.sqrt(x), 1.0) for x in (area * ratio, area / ratio))
-    for axis, part, corner in ((1, tall, noise[:, 2]), (2, wide, noise[:, 3])):
-        images = _enlarge(images, axis, part, corner, xp)
-    return images
+    crop_height = xp.minimum(xp.sqrt(area * ratio), 1.0)
+    crop_width = xp.minimum(xp.sqrt(area / ratio), 1.0)
+    images = _crop_and_resize(images, 1, crop_height, noise[:, 2], xp)
+    return _crop_and_resize(images, 2, crop_width, noise[:, 3], xp)
 
 
-def _enlarge(images: Any, axis: int, part: Any, corner: Any, xp: ModuleType) -> Any:
-    """Spread a `part` of an axis of uint8 images over all of it, between pixels in proportion."""
+def _crop_and_resize(images: Any, axis: int, fraction: Any, corner: Any, xp: ModuleType) -> Any:
+    """Resize a `fraction` of one axis of uint8 images to all of it, by linear interpolation."""
     size = images.shape[axis]
-    at = (xp.arange(size) + 0.5) * part[:, None] - 0.5 + (corner * (1 - part) * size)[:, None]
-    at = xp.clip(at, 0, size - 1)
-    first = xp.minimum(at.astype(np.int32), size - 2)
-    share = (256 * (at - first)).astype(np.uint16)  # whole numbers are twice as fast
+    offset = (corner * (1 - fraction) * size)[:, None]
+    position = (xp.arange(size) + 0.5) * fraction[:, None] - 0.5 + offset
+    position = xp.clip(position, 0, size - 1)
+    first = xp.minimum(position.astype(np.int32), size - 2)
+    weight = (256 * (position - first)).astype(np.uint16)  # integers are twice as fast
     image = xp.arange(len(images))[:, None]
     if axis == 1:
-        share = share[:, :, None, None]
-        near, far = images[image, first], images[image, first + 1]
+        weight = weight[:, :, None, None]
+        before, after = images[image, first], images[image, first + 1]
     else:
-        share, first = share[:, None, :, None], first[:, None]
-        place = image[:, :, None], xp.arange(images.shape[1])[None, :, None]
-        near, far = images[*place, first], images[*place, first + 1]
-    return ((near * (256 - share) + far * share) >> 8).astype(images.dtype)
+        weight, first = weight[:, None, :, None], first[:, None]
+        index = image[:, :, None], xp.arange(images.shape[1])[None, :, None]
+        before, after = images[*index, first], images[*index, first + 1]
+    return ((before * (256 - weight) + after * weight) >> 8).astype(images.dtype)
 
 
 def colour(images: Any, noise: Any, xp: ModuleType = np) -> Any:
-    """Another light and another camera: brightness, contrast (30 % each way) and saturation (50 %).
+    """Colour jitter: brightness and contrast change by up to 30 %, saturation by up to 50 %.
 
-    Three numbers an image, in this order.
+    Three numbers per image, in this order.
     """
-    light, contrast, saturation = (noise[:, :3] - 0.5).T[:, :, None, None]
+    brightness, contrast, saturation = (noise[:, :3] - 0.5).T[:, :, None, None]
     channels = images.shape[3]
     grey = xp.full((channels, channels), 1 / channels)
-    colours = (1 + 0.6 * contrast) * (grey + (1 + saturation) * (xp.eye(channels) - grey))
+    matrix = (1 + 0.6 * contrast) * (grey + (1 + saturation) * (xp.eye(channels) - grey))
     mean = images[:, ::4, ::4].mean((1, 2, 3))[:, None, None]
     pixels = images.reshape(len(images), -1, channels).astype(np.float32)
-    values = xp.matmul(pixels, colours.astype(np.float32))
-    values = values + (mean * 0.6 * (light - contrast)).astype(np.float32)
+    values = xp.matmul(pixels, matrix.astype(np.float32))
+    values = values + (mean * 0.6 * (brightness - contrast)).astype(np.float32)
     return xp.clip(values, 0, 255).astype(images.dtype).reshape(images.shape)
 
 
-# name -> function, and how many numbers an image it reads
+# name in a recipe -> (function, how many random numbers per image it reads); to add an
+# augmentation, write the function, add a line here, and test it in tests/unit/test_augment.py
 AUGMENTATIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "flip": (flip, 1),
     "shift": (shift, 2),
@@ -111,12 +116,12 @@ AUGMENTATIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "erase": (erase, 6),
     "zoom": (zoom, 4),
     "colour": (colour, 3),
-    "photo": (photo, COLUMNS),
+    "photo": (photo, NOISE_COLUMNS),
 }
 
 
 def noise_columns(names: Sequence[str]) -> int:
-    """How many uniform numbers an image `augment` reads for these names."""
+    """How many uniform random numbers per image `augment` reads for these augmentations."""
     return sum(AUGMENTATIONS[name][1] for name in names)
 
 
@@ -124,13 +129,13 @@ def augment(images: Any, noise: Any, names: Sequence[str], xp: ModuleType = np) 
     """Apply the named augmentations in order.
 
     Args:
-        images: (n, height, width, channels), any dtype.
-        noise: floats in [0, 1), (n, noise_columns(names)).
+        images: uint8 (n, height, width, channels).
+        noise: float (n, noise_columns(names)), uniform in [0, 1).
         names: keys of `AUGMENTATIONS`.
-        xp: the array module.
+        xp: the array module. Default: NumPy.
 
     Returns:
-        The images, changed; shape and dtype as given.
+        The augmented images, with unchanged shape and dtype.
     """
     column = 0
     for name in names:

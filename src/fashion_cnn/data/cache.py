@@ -1,4 +1,4 @@
-"""The user's cache: what took long to make, bounded; arrays in it are mapped, not read."""
+"""The user's cache of arrays that are slow to compute: limited in size, and memory-mapped."""
 
 import os
 import time
@@ -11,30 +11,30 @@ import numpy as np
 
 from fashion_cnn.files import TEMPORARY, write_atomically
 
-MAX_BYTES = 10 * 10**9  # of all arrays together; the ones not used for longest go first
-_DAY = 86_400
+MAX_CACHE_BYTES = 10 * 10**9  # of all arrays together; the least recently used are deleted first
+_DAY = 86_400  # seconds
 
 
 def cache_root() -> Path:
-    """The project's own folder in the user's cache; XDG_CACHE_HOME moves it."""
+    """The folder of this project in the user's cache; XDG_CACHE_HOME moves it."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("fashion-cnn", appauthor=False))
 
 
 def make_cache_folder(name: str) -> Path:
-    """A folder of the cache.
+    """Create a folder in the cache if it does not exist.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     folder = cache_root() / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(
-            f"{folder}: cannot be made ({error.strerror}); set XDG_CACHE_HOME to a folder that can "
-            "be written"
+            f"{folder}: cannot be created ({error.strerror}); set XDG_CACHE_HOME to a writable "
+            "folder"
         ) from None
     return folder
 
@@ -42,23 +42,26 @@ def make_cache_folder(name: str) -> Path:
 def cached_array(
     name: str, shape: tuple[int, ...], dtype: str, fill: Callable[[np.ndarray], Any]
 ) -> np.ndarray:
-    """An array from the cache, or made now; read only.
+    """Return an array from the cache; compute and store it if it is not there.
 
     Args:
-        name: of its file, without ending; all that the content depends on must be in it.
-        shape: of the array.
-        dtype: of the array.
-        fill: is given the array to be filled; if it raises, nothing is kept.
+        name: file name without suffix; must identify everything on which the content depends.
+        shape: shape of the array.
+        dtype: dtype of the array.
+        fill: called with the empty array, fills it in place; if it raises, nothing is stored.
+
+    Returns:
+        The array, memory-mapped and read-only.
 
     Raises:
-        OSError: the cache cannot be written, or the disk is full.
-        ValueError: the array would take more than the cache may.
+        OSError: the cache is not writable, or the disk is full.
+        ValueError: the array alone would exceed the size limit of the cache.
     """
     path = make_cache_folder("arrays") / f"{name}.npy"
 
     def write(temporary: Path) -> None:
         array = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
-        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and death later
+        if hasattr(os, "posix_fallocate"):  # a full disk raises here, instead of SIGBUS later
             with open(temporary, "rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
         fill(array)
@@ -66,32 +69,31 @@ def cached_array(
 
     while True:
         if not path.is_file():
-            _make_room(path.parent, shape, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+            _evict(path.parent, shape, int(np.prod(shape)) * np.dtype(dtype).itemsize)
             write_atomically(path, write).chmod(0o600)  # the pictures may be private
-        with suppress(FileNotFoundError):  # another process has made room
-            os.utime(path)  # used just now
+        with suppress(FileNotFoundError):  # another process has evicted it
+            os.utime(path)  # marks it as recently used
             return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _make_room(folder: Path, shape: tuple[int, ...], size: int) -> None:
-    """Delete what has not been used for longest until `size` more bytes are within the bound."""
-    if size > MAX_BYTES:
+def _evict(folder: Path, shape: tuple[int, ...], new_bytes: int) -> None:
+    """Delete the least recently used arrays until `new_bytes` more fit into the cache."""
+    if new_bytes > MAX_CACHE_BYTES:
         raise ValueError(
-            f"{shape[0]:,} pictures of {'x'.join(map(str, shape[1:]))} take {size:,} bytes in the "
-            f"cache, which may have {MAX_BYTES:,}; --set image_size=… makes them smaller"
+            f"{shape[0]:,} images of {'x'.join(map(str, shape[1:]))} need {new_bytes:,} bytes in "
+            f"the cache; at most {MAX_CACHE_BYTES:,}; give a smaller --set image_size=…"
         )
-    for left in folder.glob(f"{TEMPORARY}*"):  # of a process that was killed
+    for leftover in folder.glob(f"{TEMPORARY}*"):  # of a process that was killed
         with suppress(OSError):
-            if left.stat().st_mtime < time.time() - _DAY:
-                left.unlink()
-    kept = []
+            if leftover.stat().st_mtime < time.time() - _DAY:
+                leftover.unlink()
+    entries = []
     for path in folder.glob("*.npy"):
-        with suppress(FileNotFoundError):  # another process was faster
-            kept.append((path.stat().st_mtime, path.stat().st_size, path))
-    kept.sort()
-    total = size + sum(length for _, length, _ in kept)
-    for _, length, old in kept:
-        if total > MAX_BYTES:
-            total -= length
-            with suppress(OSError):  # Windows: somebody has it open
-                old.unlink()
+        with suppress(FileNotFoundError):  # another process has deleted it
+            entries.append((path.stat().st_mtime, path.stat().st_size, path))
+    total = new_bytes + sum(size for _, size, _ in entries)
+    for _, size, path in sorted(entries):
+        if total > MAX_CACHE_BYTES:
+            total -= size
+            with suppress(OSError):  # Windows: another process has opened it
+                path.unlink()

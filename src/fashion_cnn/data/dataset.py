@@ -8,6 +8,8 @@ import numpy as np
 
 from fashion_cnn.data.split import stratified
 
+MIN_TRAIN_IMAGES = 12  # of which one is held out for validation
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -18,15 +20,15 @@ class Data:
         train_labels: integers (n,), 0..classes-1.
         test_images: like `train_images`.
         test_labels: like `train_labels`.
-        class_names: one name a class, in label order.
-        source: where it came from; `load_data(source)` gives the same again.
-        location: the same for people to read.
-        sha256: file name -> SHA-256 of its decompressed bytes.
-        held_out: int64, the training images that are held out for validation, where the source
-            says which; a twelfth by a fixed seed without.
-        train_files: where each training image comes from, where each is a file of its own.
-        test_files: the same of the test images.
-        notes: what somebody who trains on it should know: left out files, missing classes.
+        class_names: one name per class, in label order.
+        source: what to pass to `load_data` to load the same data again.
+        location: the human-readable place where the data was found.
+        sha256: file or array name -> SHA-256 of the decompressed bytes.
+        held_out: int64, indices of the training images held out for validation. Default: None,
+            which holds out a stratified twelfth, always the same one.
+        train_files: the file of each training image, if each has its own. Default: none.
+        test_files: the file of each test image, if each has its own. Default: none.
+        notes: warnings for whoever trains on the data, such as skipped files or missing classes.
     """
 
     train_images: np.ndarray
@@ -43,9 +45,9 @@ class Data:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for split in ("train", "test"):
-            images, labels = getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
-            _check(split, images, labels, len(self.class_names))
+        classes = len(self.class_names)
+        _check_split("train", self.train_images, self.train_labels, classes)
+        _check_split("test", self.test_images, self.test_labels, classes)
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             raise ValueError(
                 f"training and test images differ in shape: {self.train_images.shape[1:]} and "
@@ -60,14 +62,14 @@ class Data:
 
     @property
     def validation_index(self) -> np.ndarray:
-        """int64: the training images held out for validation; a twelfth, if the source has none."""
+        """int64: indices of the training images that are held out for validation."""
         if self.held_out is not None:
             return self.held_out
         return stratified(self.train_labels, round(len(self.train_labels) / 12))
 
     @property
     def train_index(self) -> np.ndarray:
-        """int64: the training images that are not held out."""
+        """int64: indices of the training images that are not held out."""
         held_out = np.zeros(len(self.train_labels), bool)
         held_out[self.validation_index] = True
         return np.flatnonzero(~held_out)
@@ -83,10 +85,10 @@ class Data:
 
 
 def as_data(data: Any) -> Data:
-    """`Data` as it is, or made from `((x_train, y_train), (x_test, y_test))` of NumPy arrays.
+    """Return `Data` unchanged, or make it from `((x_train, y_train), (x_test, y_test))`.
 
     Raises:
-        ValueError: it is neither, or images are not uint8, or labels are not whole numbers.
+        ValueError: it is neither, or images are not uint8, or labels are not integers.
     """
     if isinstance(data, Data):
         return data
@@ -94,13 +96,13 @@ def as_data(data: Any) -> Data:
         (x_train, y_train), (x_test, y_test) = data
     except (TypeError, ValueError):
         raise ValueError(
-            f"data: got {type(data).__name__}; expected what load_data returns, or arrays as "
+            f"data: got {type(data).__name__}; expected the result of load_data, or arrays as "
             "((x_train, y_train), (x_test, y_test))"
         ) from None
     y_train, y_test = np.ravel(y_train), np.ravel(y_test)
     for labels in (y_train, y_test):
         if labels.dtype.kind not in "iu":
-            raise ValueError(f"labels: got {labels.dtype}; expected one whole number an image")
+            raise ValueError(f"labels: got {labels.dtype}; expected one integer per image")
     arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
     sha256 = {
         name: hashlib.sha256(np.asarray(array).tobytes()).hexdigest()
@@ -112,23 +114,26 @@ def as_data(data: Any) -> Data:
 
 
 def channels_last(images: np.ndarray) -> np.ndarray:
-    """(n, height, width) -> (n, height, width, 1); four axes stay as they are."""
+    """(n, height, width) -> (n, height, width, 1); arrays with four axes are returned unchanged."""
     return images[..., np.newaxis] if images.ndim == 3 else images
 
 
-def _check(split: str, images: Any, labels: Any, classes: int) -> None:
+def _check_split(name: str, images: Any, labels: Any, classes: int) -> None:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim not in (3, 4):
         got = f"{getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}"
         raise ValueError(
-            f"{split} images: got {got}; expected raw pixels, uint8 0..255, "
-            "(n, height, width[, channels]); scaling is the model's own first layer"
+            f"{name} images: got {got}; expected raw pixels, uint8 0..255, (n, height, width[, "
+            "channels]); the first layer of the model does the scaling"
         )
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"{split} labels: got {labels.dtype} {labels.shape}; expected one whole number an "
-            f"image, ({len(images)},)"
+            f"{name} labels: got {labels.dtype} {labels.shape}; expected one integer per image, "
+            f"({len(images)},)"
         )
-    if split == "train" and len(labels) < 12:
-        raise ValueError(f"train labels: got {len(labels)}; expected at least 12, to hold some out")
+    if name == "train" and len(labels) < MIN_TRAIN_IMAGES:
+        raise ValueError(
+            f"train labels: got {len(labels)}; expected at least {MIN_TRAIN_IMAGES}, because some "
+            "are held out for validation"
+        )
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"{split} labels: expected at least one, each within 0..{classes - 1}")
+        raise ValueError(f"{name} labels: expected at least one, each within 0..{classes - 1}")

@@ -1,51 +1,52 @@
-"""Two sets of images in; the pairs that are all but the same picture out."""
+"""Near-duplicates: two sets of images go in; the pairs that show almost the same come out."""
 
 import numpy as np
 
 from fashion_cnn.data.dataset import channels_last
 
-# Grey levels. Of Fashion-MNIST's 100 nearest pairs, looked at, those up to here (18) are the same
-# article or one that cannot be told from it; from 11 on most are two plain trousers.
-WITHIN = 10.0
-SIDE = 32
-_BLOCK = 500
+# Of the 100 nearest pairs in Fashion-MNIST, the 18 up to this distance (in grey levels) show the
+# same article or one that cannot be told from it; from 11 on most are two plain trousers.
+MAX_DISTANCE = 10.0
+COMPARED_SIZE = 32  # pixels
+_BLOCK = 500  # images compared at a time
 
 
 def near_duplicates(
-    images: np.ndarray, others: np.ndarray, within: float = WITHIN
+    images: np.ndarray, others: np.ndarray, max_distance: float = MAX_DISTANCE
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The nearest of `others` to each image, where it is near enough.
+    """Find the nearest neighbour of each image among `others`, if it is near enough.
 
-    Distance is the root of the mean squared difference of the pixels, both pictures grey and at
-    most 32 pixels high and wide.
+    The distance is the root mean squared difference of the pixels, after both images were made
+    grey and at most 32 pixels high and wide.
 
     Args:
         images: uint8 (n, height, width[, channels]).
         others: uint8 (m, height, width[, channels]).
-        within: the largest distance, in grey levels of 255.
+        max_distance: the largest distance, in grey levels 0..255. Default: 10.
 
     Returns:
-        Indices of `images`, indices of `others`, and distances, nearest pair first.
+        Indices into `images`, indices into `others`, and distances, nearest pair first.
     """
-    a, b = _small(images), _small(others)
+    a, b = _grey_rows(images), _grey_rows(others)
     squares = (b * b).sum(1)
     nearest = np.empty(len(a), int)
     for start in range(0, len(a), _BLOCK):
         block = a[start : start + _BLOCK]
         nearest[start : start + _BLOCK] = (squares - 2 * block @ b.T).argmin(1)
     distance = np.sqrt(((a - b[nearest]) ** 2).mean(1))
-    found = np.flatnonzero(distance <= within)
-    found = found[np.argsort(distance[found], kind="stable")]
-    return found, nearest[found], distance[found]
+    pairs = np.flatnonzero(distance <= max_distance)
+    pairs = pairs[np.argsort(distance[pairs], kind="stable")]
+    return pairs, nearest[pairs], distance[pairs]
 
 
-def _small(images: np.ndarray) -> np.ndarray:
-    """Grey pixels in rows, float32 (n, pixels)."""
+def _grey_rows(images: np.ndarray) -> np.ndarray:
+    """Grey pixels of each image as one row: float32 (n, pixels)."""
     images = channels_last(images)
-    if max(images.shape[1:3]) > SIDE:
+    if max(images.shape[1:3]) > COMPARED_SIZE:
         from PIL import Image
 
-        shape = (SIDE, SIDE)
-        rows = [Image.fromarray(x.squeeze()).convert("L").resize(shape, 1) for x in images]
-        images = np.stack([np.asarray(row) for row in rows])[..., np.newaxis]
+        size = (COMPARED_SIZE, COMPARED_SIZE)
+        grey = [Image.fromarray(image.squeeze()).convert("L") for image in images]
+        small = [np.asarray(image.resize(size, Image.Resampling.LANCZOS)) for image in grey]
+        images = np.stack(small)[..., np.newaxis]
     return images.mean(3, dtype=np.float32).reshape(len(images), -1)

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: find it on this machine or fetch it, verify every byte, hand out `Data`."""
+"""Fashion-MNIST as `Data`: found on this machine or downloaded, and verified by checksum."""
 
 import os
 import shutil
@@ -6,7 +6,9 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ CLASS_NAMES = (
     "Bag",
     "Ankle boot",
 )
-# file -> (shape, SHA-256 of the decompressed bytes)
+# file name -> (shape, SHA-256 of the decompressed bytes)
 FILES = {
     "train-images-idx3-ubyte": (
         (60000, 28, 28),
@@ -55,30 +57,43 @@ DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
 
 
-def load_fashion_mnist(source: str = "fashion-mnist") -> Data:
-    """Load Fashion-MNIST from `source`, or look for it, or download it.
+def load_fashion_mnist(folder: Path | None = None) -> Data:
+    """Load Fashion-MNIST from a folder, or search for it, or download it.
 
-    The order: `source` if it is a folder, the folder in `FASHION_CNN_DATA`, the project's cache,
-    Keras's cache, Debian's package, then the mirrors and, where apt is, Debian's package fetched
-    into the cache. Only verified files are used or kept.
+    The order is: `folder` if it is given, the folder in FASHION_CNN_DATA, this project's cache,
+    the cache of Keras, the Debian package, the mirrors, and where apt-get exists, the Debian
+    package downloaded into the cache. Only verified files are used or stored.
+
+    Args:
+        folder: where the four files are. Default: search in the order above.
+
+    Raises:
+        FileNotFoundError: a file is missing, or no mirror provides the files.
+        ValueError: a file in the folder is not the one of Fashion-MNIST.
+        OSError: the cache is not writable.
     """
-    given = source if source != "fashion-mnist" else os.environ.get("FASHION_CNN_DATA", "")
-    if given:
-        arrays = _read_folder(_given_folder(given))
-        return _as_data(arrays, Path(given).resolve(), str(Path(given).resolve()))
-    for folder in (cache_folder(), _keras_folder(), Path("/") / DEBIAN_FOLDER):
-        if any(_file(folder, name) for name in FILES):
+    if folder is None and (variable := os.environ.get("FASHION_CNN_DATA")):
+        folder = Path(variable)
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"FASHION_CNN_DATA: no folder {variable!r}; expected one with "
+                + ", ".join(f"{name}[.gz]" for name in FILES)
+            )
+    if folder is not None:
+        return _as_data(_read_folder(folder), folder.resolve(), str(folder.resolve()))
+    for candidate in (cache_folder(), _keras_folder(), Path("/") / DEBIAN_FOLDER):
+        if any(find_file(candidate, name) for name in FILES):
             try:
-                return _as_data(_read_folder(folder), folder, "fashion-mnist")
+                return _as_data(_read_folder(candidate), candidate)
             except (ValueError, FileNotFoundError) as error:
                 warnings.warn(f"{error}; looking elsewhere", stacklevel=2)
-    return _as_data(_fetch(cache_folder()), cache_folder(), "fashion-mnist")
+    return _as_data(_download(cache_folder()), cache_folder())
 
 
 def is_fashion_mnist(folder: Path) -> bool:
-    """Whether a folder has at least one of Fashion-MNIST's files; then all of them must be."""
+    """Whether at least one file in a folder is one of Fashion-MNIST, by its checksum."""
     for name, (_, expected) in FILES.items():
-        if path := _file(folder, name):
+        if path := find_file(folder, name):
             with suppress(ValueError):
                 if read_idx(path)[1] == expected:
                     return True
@@ -86,8 +101,16 @@ def is_fashion_mnist(folder: Path) -> bool:
 
 
 def cache_folder() -> Path:
-    """The project's own folder for data, in the user's cache."""
+    """The folder in the user's cache into which Fashion-MNIST is downloaded."""
     return cache_root() / "fashion-mnist"
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """The path of one of `FILES` in a folder, gzipped or not; None if it is missing."""
+    for path in (folder / f"{name}.gz", folder / name):
+        if os.path.isfile(path):  # False for an unreadable folder, where Path.is_file raises
+            return path
+    return None
 
 
 def _keras_folder() -> Path:
@@ -95,129 +118,100 @@ def _keras_folder() -> Path:
     return Path(home) / "datasets" / "fashion-mnist"
 
 
-def _given_folder(given: str) -> Path:
-    if Path(given).is_dir():
-        return Path(given)
-    raise FileNotFoundError(
-        f"FASHION_CNN_DATA: no folder {given!r}; expected one with "
-        + ", ".join(f"{name}[.gz]" for name in FILES)
-    )
-
-
-def _file(folder: Path, name: str) -> Path | None:
-    # os.path's answers no where it may not look; Path's would raise
-    return next((p for p in (folder / f"{name}.gz", folder / name) if os.path.isfile(p)), None)
-
-
 def _read_folder(folder: Path) -> list[np.ndarray]:
-    missing = [name for name in FILES if not _file(folder, name)]
-    if missing:
+    """The four arrays in the order of `FILES`, verified."""
+    paths = {name: find_file(folder, name) for name in FILES}
+    if missing := [name for name, path in paths.items() if path is None]:
         raise FileNotFoundError(f"{folder}: missing {', '.join(missing)} (.gz or not)")
-    return [_read_verified(path, name) for name in FILES if (path := _file(folder, name))]
+    return [_read_verified(path, name) for name, path in paths.items() if path]
 
 
 def _read_verified(path: Path, name: str) -> np.ndarray:
-    shape, expected = FILES[name]
-    array, found = read_idx(path)
-    if array.shape != shape:
-        raise ValueError(f"{path}: shape {array.shape}; Fashion-MNIST has {shape}")
-    if found != expected:
+    expected_shape, expected_digest = FILES[name]
+    array, digest = read_idx(path)
+    if array.shape != expected_shape:
+        raise ValueError(f"{path}: shape {array.shape}; Fashion-MNIST has {expected_shape}")
+    if digest != expected_digest:
         raise ValueError(
-            f"{path}: right shape but not Fashion-MNIST (SHA-256 {found}, expected {expected}); "
-            "the digits of plain MNIST have the same shape and file names"
+            f"{path}: right shape but not Fashion-MNIST (SHA-256 {digest}, expected "
+            f"{expected_digest}); the digits of plain MNIST have the same shape and file names"
         )
     return array
 
 
-def _as_data(arrays: list[np.ndarray], folder: Path, source: str) -> Data:
+def _as_data(arrays: list[np.ndarray], folder: Path, source: str = "fashion-mnist") -> Data:
     sha256 = {name: digest for name, (_, digest) in FILES.items()}
-    train_images, train_labels, test_images, test_labels = arrays
+    x_train, y_train, x_test, y_test = arrays
+    location = str(folder)
     return Data(
-        train_images,
-        train_labels,
-        test_images,
-        test_labels,
-        CLASS_NAMES,
-        source=source,
-        location=str(folder),
-        sha256=sha256,
+        x_train, y_train, x_test, y_test, CLASS_NAMES, source, location=location, sha256=sha256
     )
 
 
-def _fetch(cache: Path) -> list[np.ndarray]:
+def _download(cache: Path) -> list[np.ndarray]:
+    """Download the files from the first source that works, verify them, move them to `cache`."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        into = tempfile.TemporaryDirectory(dir=cache)
+        temporary = tempfile.TemporaryDirectory(dir=cache)
     except OSError as error:
         raise OSError(
             f"{cache}: cannot be written ({error.strerror}), and Fashion-MNIST is not on this "
-            "machine; set XDG_CACHE_HOME to a folder that can, or give --data a folder of its files"
+            "machine; set XDG_CACHE_HOME to a writable folder, or give --data a folder with its "
+            "files"
         ) from None
-    failures = []
-    with into as scratch:
-        for get in (*(lambda into, m=m: _from_mirror(m, into) for m in MIRRORS), _from_debian):
+    downloads: list[Callable[[Path], Path]] = [partial(_from_mirror, url) for url in MIRRORS]
+    errors = []
+    with temporary as scratch:
+        for download in (*downloads, _from_debian):
             try:
-                folder = get(Path(scratch))
+                folder = download(Path(scratch))
                 arrays = _read_folder(folder)
             except (OSError, ValueError, subprocess.SubprocessError) as error:
-                failures.append(" ".join(str(error).replace(f"{scratch}/", "").split())[:240])
+                errors.append(" ".join(str(error).replace(f"{scratch}/", "").split())[:240])
                 continue
             for name in FILES:
-                if path := _file(folder, name):
+                if path := find_file(folder, name):
                     os.replace(path, cache / path.name)
             return arrays
     raise FileNotFoundError(
-        "Fashion-MNIST: not on this machine, and no mirror gave it: "
-        + "; ".join(failures)
-        + ". Put its four files into a folder and give it with --data"
+        f"Fashion-MNIST: not on this machine, and no download succeeded: {'; '.join(errors)}. "
+        "Put its four files into a folder and pass the folder as --data"
     )
 
 
-def _from_mirror(mirror: str, scratch: Path) -> Path:
+def _from_mirror(url: str, scratch: Path) -> Path:
+    """Download the four files from a mirror into `scratch`."""
     import pooch
+    import requests
 
-    get = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=15)
     pooch.get_logger().setLevel("ERROR")
+    download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=15)
     for name in FILES:
         file = f"{name}.gz"
-        print(f"Downloading {mirror}{file}", file=sys.stderr)
-        _retried(lambda file=file: get(mirror + file, str(scratch / file), None))
-        _read_verified(scratch / file, name)
+        print(f"Downloading {url}{file}", file=sys.stderr)
+        try:
+            download(url + file, str(scratch / file), None)
+        except requests.Timeout:  # try once more
+            download(url + file, str(scratch / file), None)
     return scratch
 
 
-def _retried(get, attempts: int = 2) -> None:  # type: ignore[no-untyped-def]
-    import requests
-
-    for attempt in range(attempts):
-        try:
-            return get()
-        except requests.Timeout:
-            if attempt + 1 == attempts:
-                raise
-
-
 def _from_debian(scratch: Path) -> Path:
-    """Debian's package, fetched by apt-get into `scratch`; nothing of the system changes."""
+    """Download and unpack the Debian package in `scratch`; nothing is installed."""
     apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg-deb")
     if not apt or not dpkg:
-        raise FileNotFoundError("apt-get and dpkg-deb are not here")
-    print(f"Downloading Debian's package {DEBIAN_PACKAGE} with apt-get", file=sys.stderr)
+        raise FileNotFoundError("apt-get and dpkg-deb are not installed")
+    print(f"Downloading the Debian package {DEBIAN_PACKAGE} with apt-get", file=sys.stderr)
     for folder in ("lists/partial", "cache/archives/partial"):
         (scratch / folder).mkdir(parents=True, exist_ok=True)
-    private = [f"-oDir::State::Lists={scratch}/lists", f"-oDir::Cache={scratch}/cache"]
-    private += ["-oDebug::NoLocking=1", "-oAPT::Sandbox::User=", "-oAcquire::Retries=2"]
-    for command in ("update", "download"):
-        package = [DEBIAN_PACKAGE] if command == "download" else []
-        done = subprocess.run(  # noqa: S603 (a fixed command, no shell)
-            [apt, "-qq", *private, command, *package],
-            cwd=scratch,
-            capture_output=True,
-            text=True,
-            timeout=300,
+    options = ["-qq", f"-oDir::State::Lists={scratch}/lists", f"-oDir::Cache={scratch}/cache"]
+    options += ["-oDebug::NoLocking=1", "-oAPT::Sandbox::User=", "-oAcquire::Retries=2"]
+    for command in (["update"], ["download", DEBIAN_PACKAGE]):
+        result = subprocess.run(  # noqa: S603 (a fixed command, no shell)
+            [apt, *options, *command], cwd=scratch, capture_output=True, text=True, timeout=300
         )
-        if done.returncode:
-            raise OSError(f"apt-get {command}: {done.stderr.strip()}")
+        if result.returncode:
+            raise OSError(f"apt-get {command[0]}: {result.stderr.strip()}")
     archives = list(scratch.glob(f"{DEBIAN_PACKAGE}_*.deb"))
     if not archives:
         raise OSError(f"apt-get download: no package {DEBIAN_PACKAGE}")

@@ -1,4 +1,4 @@
-"""Other data in the forms of MNIST's family: a folder of IDX files or an `.npz` in, `Data` out."""
+"""Other data sets in the formats of MNIST: a folder of IDX files or an `.npz`, loaded as `Data`."""
 
 import hashlib
 import re
@@ -12,86 +12,81 @@ from fashion_cnn.data.dataset import Data
 from fashion_cnn.data.idx import read_idx
 
 # train-images-idx3-ubyte.gz (MNIST, KMNIST), emnist-letters-train-images-idx3-ubyte.gz (EMNIST)
-_IDX = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx[134]-ubyte(?:\.gz)?")
-ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-HANDED = (
+_IDX_NAME = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx[134]-ubyte(?:\.gz)?")
+NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+MAX_NPZ_BYTES = 1 << 33  # decompressed
+FLIP_NOTE = (
     "if left and right differ, as in digits and letters: --set augment=shift1 "
     "--set flip_average=false"
 )
-MAX_BYTES = 1 << 33  # that an .npz may unpack to
+_NPZ_ERRORS = (EOFError, MemoryError, ValueError, NotImplementedError, zlib.error)
 
 
 def idx_files(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
-    """The IDX files of a folder: data set's prefix -> (train or test, images or labels) -> path."""
-    found: dict[str, dict[tuple[str, str], Path]] = {}
-    for path in sorted(folder.iterdir()):  # of two the one with .gz, which has a checksum, stays
-        if (match := _IDX.fullmatch(path.name)) and path.is_file():
+    """The IDX files in a folder: name prefix -> (train or test, images or labels) -> path."""
+    files: dict[str, dict[tuple[str, str], Path]] = {}
+    for path in sorted(folder.iterdir()):  # sorted: a .gz, which has a checksum, takes precedence
+        if (match := _IDX_NAME.fullmatch(path.name)) and path.is_file():
             prefix, split, kind = match.groups()
             split = "train" if split == "train" else "test"
-            found.setdefault(prefix, {})[split, kind] = path
-    return {prefix: found[prefix] for prefix in sorted(found)}
+            files.setdefault(prefix, {})[split, kind] = path
+    return dict(sorted(files.items()))
 
 
 def load_idx(folder: Path) -> Data:
-    """Load a folder of four IDX files, named as MNIST's, KMNIST's or EMNIST's are, gzipped or not.
+    """Load a folder of four IDX files, named as in MNIST, KMNIST or EMNIST, gzipped or not.
 
-    EMNIST's pictures lie on their side in its files and are set upright; its `mapping.txt`, if it
-    is there, gives the classes' names. Elsewhere the labels are the names.
+    EMNIST stores its images transposed; they are transposed back, and its `mapping.txt`, if there
+    is one, gives the class names. In other data sets the labels are the class names.
 
     Raises:
-        FileNotFoundError: one of the four is missing.
-        ValueError: there is more than one data set, or a file is damaged.
+        FileNotFoundError: one of the four files is missing.
+        ValueError: the folder has more than one data set, or a file is damaged.
     """
-    sets = idx_files(folder)
-    if len(sets) > 1:
-        names = ", ".join(f"{prefix}*" for prefix in sets)
+    data_sets = idx_files(folder)
+    if len(data_sets) > 1:
+        names = ", ".join(f"{prefix}*" for prefix in data_sets)
         raise ValueError(f"{folder}: more than one data set ({names}); give each its own folder")
-    ((prefix, files),) = sets.items()
+    ((prefix, paths),) = data_sets.items()
     parts = [(split, kind) for split in ("train", "test") for kind in ("images", "labels")]
-    if missing := [part for part in parts if part not in files]:
-        called = {"train": "train", "test": "t10k"}
-        names = ", ".join(f"{prefix}{called[split]}-{kind}" for split, kind in missing)
+    if missing := [part for part in parts if part not in paths]:
+        usual_name = {"train": "train", "test": "t10k"}
+        names = ", ".join(f"{prefix}{usual_name[split]}-{kind}" for split, kind in missing)
         raise FileNotFoundError(
             f"{folder}: missing {names} (-idx3-ubyte or -idx1-ubyte, .gz or not)"
         )
-    read = {part: read_idx(files[part]) for part in parts}
-    arrays = [read[part][0] for part in parts]
-    if prefix.startswith("emnist"):
-        arrays[0], arrays[2] = (np.ascontiguousarray(x.swapaxes(1, 2)) for x in arrays[::2])
-    sha256 = {f"{split}-{kind}": read[split, kind][1] for split, kind in parts}
-    return _as_data(folder, arrays, _mapping(folder / f"{prefix}mapping.txt"), sha256)
+    arrays, sha256 = [], {}
+    for split, kind in parts:
+        array, sha256[f"{split}-{kind}"] = read_idx(paths[split, kind])
+        if kind == "images" and prefix.startswith("emnist"):
+            array = np.ascontiguousarray(array.swapaxes(1, 2))
+        arrays.append(array)
+    return _as_data(folder, arrays, _read_mapping(folder / f"{prefix}mapping.txt"), sha256)
 
 
 def load_npz(path: Path) -> Data:
-    """Load an `.npz` of `x_train`, `y_train`, `x_test` and `y_test`, as Keras's own data sets are.
+    """Load an `.npz` of `x_train`, `y_train`, `x_test` and `y_test`, like those of Keras.
 
-    Images are uint8 (n, height, width[, channels]); labels whole numbers or names.
+    Images are uint8 (n, height, width[, channels]); labels are integers or names.
 
     Raises:
-        ValueError: not such a file, or a damaged one; pickles are not read.
+        ValueError: the file is damaged or has other content; pickled objects are not loaded.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
-        if size > MAX_BYTES:
-            raise ValueError(f"{size:,} bytes in it; at most {MAX_BYTES:,}")
+        if size > MAX_NPZ_BYTES:
+            raise ValueError(f"{size:,} bytes in it; at most {MAX_NPZ_BYTES:,}")
         with np.load(path, allow_pickle=False) as file:
-            if missing := [name for name in ARRAYS if name not in file]:
+            if missing := [name for name in NPZ_KEYS if name not in file]:
                 raise ValueError(f"has no {', '.join(missing)} but {', '.join(file) or 'nothing'}")
-            arrays = [file[name] for name in ARRAYS]
-    except (
-        EOFError,
-        MemoryError,
-        ValueError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        said = str(error) or type(error).__name__
-        raise ValueError(f"{path}: {said}; expected an .npz of {', '.join(ARRAYS)}") from None
+            arrays = [file[name] for name in NPZ_KEYS]
+    except (*_NPZ_ERRORS, zipfile.BadZipFile) as error:
+        message = str(error) or type(error).__name__
+        raise ValueError(f"{path}: {message}; expected an .npz of {', '.join(NPZ_KEYS)}") from None
     sha256 = {
         name: hashlib.sha256(f"{x.dtype}{x.shape}".encode() + x.tobytes()).hexdigest()
-        for name, x in zip(ARRAYS, arrays, strict=True)
+        for name, x in zip(NPZ_KEYS, arrays, strict=True)
     }
     return _as_data(path, arrays, {}, sha256)
 
@@ -99,44 +94,41 @@ def load_npz(path: Path) -> Data:
 def _as_data(
     path: Path, arrays: list[np.ndarray], names: dict[str, str], sha256: dict[str, str]
 ) -> Data:
-    """`Data` with the labels counted from 0 in the order of what they were."""
+    """`Data` whose labels are the ranks of the original labels, counted from 0."""
     x_train, y_train, x_test, y_test = arrays
     y_train, y_test = (
         y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y for y in (y_train, y_test)
     )
     if y_train.dtype.kind not in "iuU" or y_train.dtype.kind != y_test.dtype.kind:
         raise ValueError(
-            f"{path}: labels are {y_train.dtype} and {y_test.dtype}; expected whole numbers, or "
-            "names"
+            f"{path}: labels are {y_train.dtype} and {y_test.dtype}; expected integers or names"
         )
     classes = np.unique(np.concatenate([np.unique(y_train), np.unique(y_test)]))
-    labels = [np.searchsorted(classes, y) for y in (y_train, y_test)]
-    class_names = tuple(names.get(str(name), str(name)) for name in classes)
-    place = str(path.resolve())
     try:
         return Data(
             x_train,
-            labels[0],
+            np.searchsorted(classes, y_train),
             x_test,
-            labels[1],
-            class_names,
-            source=place,
-            location=place,
+            np.searchsorted(classes, y_test),
+            tuple(names.get(str(name), str(name)) for name in classes),
+            source=str(path.resolve()),
+            location=str(path.resolve()),
             sha256=sha256,
-            notes=(HANDED,),
+            notes=(FLIP_NOTE,),
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _mapping(path: Path) -> dict[str, str]:
-    """EMNIST's names: a line a class, its label and the code points of its characters."""
+def _read_mapping(path: Path) -> dict[str, str]:
+    """EMNIST's class names; each line has a label and the code points of its characters."""
     if not path.is_file():
         return {}
+    names = {}
     try:
-        lines = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
-        return {
-            words[0]: "/".join(chr(int(word)) for word in words[1:]) for words in lines if words
-        }
+        for line in path.read_text(encoding="ascii").splitlines():
+            if words := line.split():
+                names[words[0]] = "/".join(chr(int(word)) for word in words[1:])
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: damaged ({error})") from None
+    return names

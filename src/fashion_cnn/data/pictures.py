@@ -1,4 +1,7 @@
-"""Picture files in, uint8 pixels out; bounded, and never upside down."""
+"""Read pictures as uint8 pixels: with a size limit, and upright.
+
+A picture is what a user passes: a file, an array or a Pillow image. An image is an array of pixels.
+"""
 
 import io
 import struct
@@ -10,179 +13,171 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fashion_cnn.data.dataset import channels_last
-
-KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-MAX_PIXELS = 64_000_000  # refused before they are decoded
-HEIC = (".heic", ".heif")  # what phones write; read with the extra `heic`
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+MAX_DECODED_PIXELS = 64_000_000  # checked before decoding
+HEIC_SUFFIXES = (".heic", ".heif")  # the format of phones; needs the extra `heic`
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")
-GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")  # Pillow's modes
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", *HEIC)
+GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")  # of Pillow
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", *HEIC_SUFFIXES)
 
-Picture = np.ndarray | Path | str | BinaryIO | Any  # the last: a PIL image
+Picture = np.ndarray | Path | str | BinaryIO | Any  # the last: a Pillow image
 
 
-def read_rgba(picture: Picture, edge: int | None = None) -> np.ndarray:
-    """Red, green, blue and opacity of a picture, upright: uint8 (height, width, 4).
+def read_rgba(picture: Picture, min_edge: int | None = None) -> np.ndarray:
+    """Read a picture with its transparency, upright.
 
     Args:
-        picture: path, file object, PIL image, or uint8 array (height, width[, 1, 3 or 4]).
-        edge: if given, the picture is made smaller by a whole number, so that its longest edge is
-            still at least so long; JPEGs are not even decoded at full size.
+        picture: path, file object, Pillow image, or uint8 array (height, width[, 1, 3 or 4]).
+        min_edge: reduce the picture by an integer factor such that its longest edge keeps at least
+            this many pixels; for JPEG already while decoding. Default: None, the full size.
+
+    Returns:
+        uint8 (height, width, 4): red, green, blue, alpha.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no picture that can be read.
+        ValueError: it is not a readable picture.
     """
     if isinstance(picture, np.ndarray):
-        picture = _from_array(picture)
-    with _opened(picture) as image:
+        picture = _array_to_pillow(picture)
+    with _open(picture) as image:
         from PIL import ImageOps
 
-        if edge and image.format == "JPEG":
-            image.draft(None, (edge, edge))
-        upright = _eight_bits(image)
-        of_caller = upright is picture
-        if of_caller:
+        if min_edge and image.format == "JPEG":
+            image.draft(None, (min_edge, min_edge))
+        upright = _to_8_bit(image)
+        is_callers_image = upright is picture  # which must not change
+        if is_callers_image:
             upright = ImageOps.exif_transpose(upright)
-        else:  # a copy of a large photo is a lot of memory
+        else:  # in place, because a copy of a large photo takes much memory
             ImageOps.exif_transpose(upright, in_place=True)
-        clear = "A" in upright.getbands() or "transparency" in upright.info
-        mode = "RGBA" if clear else "RGB"
-        colours = upright if upright.mode == mode else upright.convert(mode)
-        if edge and (factor := max(colours.size) // edge) > 1:
-            colours = colours.reduce(factor)
-        return np.asarray(colours.convert("RGBA"))
+        has_alpha = "A" in upright.getbands() or "transparency" in upright.info
+        mode = "RGBA" if has_alpha else "RGB"
+        converted = upright if upright.mode == mode else upright.convert(mode)
+        if min_edge and (factor := max(converted.size) // min_edge) > 1:
+            converted = converted.reduce(factor)
+        return np.asarray(converted.convert("RGBA"))
 
 
 def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> np.ndarray:
-    """Pixels of just this size, as uint8 (height, width, channels).
+    """Read a picture that must have this size (height, width): uint8 (height, width, channels).
 
-    What is transparent becomes black, the background of Fashion-MNIST.
-
-    Args:
-        picture: uint8 array (height, width[, channels]), path, file object, or PIL image.
-        size: (height, width).
-        channels: 1 or 3.
+    Transparent pixels become black, the background of Fashion-MNIST. An array is only checked.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: no picture that can be read, or of another size.
+        FileNotFoundError, ValueError: as `read_rgba`, or the picture has another size.
     """
     if isinstance(picture, np.ndarray):
-        return _checked(picture, size, channels)
-    from PIL import Image
-
-    seen = Image.fromarray(read_rgba(picture))
-    if seen.size[::-1] != size:
-        found = f"{seen.width}x{seen.height} pixels"
-        raise ValueError(f"{_name(picture)}: {found}; expected {size[1]}x{size[0]}")
-    black = Image.new("RGBA", seen.size, (0, 0, 0, 255))
-    shown = Image.alpha_composite(black, seen).convert("L" if channels == 1 else "RGB")
-    return channels_last(np.asarray(shown)[np.newaxis])[0]
+        return _check_array(picture, (*size, channels))
+    rgba = read_rgba(picture)
+    height, width = rgba.shape[:2]
+    if (height, width) != size:
+        got = f"{width}x{height} pixels"
+        raise ValueError(f"{_display_name(picture)}: {got}; expected {size[1]}x{size[0]}")
+    image = _composite(rgba, "black").convert("L" if channels == 1 else "RGB")
+    return np.asarray(image).reshape(*size, channels)
 
 
-def read_on_white(picture: Picture, edge: int | None = None) -> np.ndarray:
-    """`read_rgba` on white paper: uint8 (height, width, 3)."""
-    from PIL import Image
-
-    seen = Image.fromarray(read_rgba(picture, edge))
-    white = Image.new("RGBA", seen.size, "white")
-    return np.asarray(Image.alpha_composite(white, seen).convert("RGB"))
+def read_on_white(picture: Picture, min_edge: int | None = None) -> np.ndarray:
+    """`read_rgba`, composited onto white: uint8 (height, width, 3)."""
+    return np.asarray(_composite(read_rgba(picture, min_edge), "white").convert("RGB"))
 
 
 def fit_picture(picture: Picture, size: tuple[int, int], channels: int = 3) -> np.ndarray:
-    """The whole of a picture at just this size, whatever its own: uint8 (height, width, channels).
+    """Read a picture and resize it to (height, width): uint8 (height, width, channels).
 
-    Both sides are scaled on their own, so nothing is cut off; what is transparent becomes white.
-    Class folders are read by this, and photos that a network learnt from such folders is asked.
-
-    Args:
-        picture: path, file object, PIL image, or uint8 array (height, width[, 1, 3 or 4]).
-        size: (height, width).
-        channels: 1 or 3.
+    Nothing is cropped, so the aspect ratio may change. Transparent pixels become white. Pictures
+    in class folders, and those that a model trained on them predicts, are read this way.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: no picture that can be read.
+        FileNotFoundError, ValueError: as `read_rgba`.
     """
     from PIL import Image
 
-    seen = Image.fromarray(read_on_white(picture, 2 * max(size)))
-    seen = seen.convert("L" if channels == 1 else "RGB")
-    small = seen if seen.size == size[::-1] else seen.resize(size[::-1], Image.Resampling.BICUBIC)
-    return channels_last(np.asarray(small)[np.newaxis])[0]
+    image = Image.fromarray(read_on_white(picture, 2 * max(size)))
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != size[::-1]:
+        image = image.resize(size[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(*size, channels)
 
 
 def measure_picture(path: Path) -> tuple[int, int, bool]:
-    """Height and width as stored, and whether it is grey, from a file's first bytes.
+    """Stored height and width of a picture, and whether it is grey; reads the file header only.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no picture of a kind and size that is read.
+        ValueError: the format is not supported, or the picture is too large.
     """
-    with _opened(path) as image:
-        return image.height, image.width, image.mode in GREY
+    with _open(path) as image:
+        return image.height, image.width, image.mode in GREY_MODES
 
 
-def find_pictures(words: list[str]) -> list[str]:
-    """The paths that words of a command line stand for, in order.
+def find_pictures(arguments: list[str]) -> list[str]:
+    """Expand command line arguments to paths of pictures, in order.
 
-    A folder stands for the pictures in it, and below, by name; a pattern for what matches it;
-    anything else for itself.
+    A folder expands to the pictures in it and its subfolders, sorted by name; a glob pattern to
+    the files that match; anything else stays as it is.
     """
-    found: list[str] = []
-    for word in words:
-        path = Path(word)
+    paths: list[str] = []
+    for argument in arguments:
+        path = Path(argument)
         if path.is_dir():
-            inside = (p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
-            found += sorted(map(str, inside))
-        elif any(sign in word for sign in "*?[") and not path.exists():
-            found += sorted(name for name in glob(word, recursive=True) if Path(name).is_file())
+            files = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            paths += sorted(map(str, files))
+        elif any(wildcard in argument for wildcard in "*?[") and not path.exists():
+            paths += sorted(p for p in glob(argument, recursive=True) if Path(p).is_file())
         else:
-            found.append(word)
-    return found
+            paths.append(argument)
+    return paths
 
 
-def _checked(image: np.ndarray, size: tuple[int, int], channels: int) -> np.ndarray:
-    expected = (*size, channels)
+def _composite(rgba: np.ndarray, background: str) -> Any:
+    """A Pillow image of `rgba` on a background of one colour."""
+    from PIL import Image
+
+    image = Image.fromarray(rgba)
+    return Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+
+
+def _check_array(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     pixels = image[..., np.newaxis] if image.ndim == 2 else image
-    if pixels.dtype != np.uint8 or pixels.shape != expected:
+    if pixels.dtype != np.uint8 or pixels.shape != shape:
         raise ValueError(
-            f"picture: got {image.dtype} {image.shape}; expected raw pixels, uint8 {expected}"
+            f"picture: got {image.dtype} {image.shape}; expected raw pixels, uint8 {shape}"
         )
     return pixels
 
 
-def _from_array(image: np.ndarray) -> Any:
+def _array_to_pillow(image: np.ndarray) -> Any:
     from PIL import Image
 
-    flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-    if image.dtype != np.uint8 or flat.size == 0 or flat.shape[2:] not in ((), (3,), (4,)):
+    squeezed = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+    if image.dtype != np.uint8 or image.size == 0 or squeezed.shape[2:] not in ((), (3,), (4,)):
         raise ValueError(
             f"picture: got {image.dtype} {image.shape}; expected uint8 (height, width) or "
             "(height, width, 1, 3 or 4)"
         )
-    return Image.fromarray(flat)
+    return Image.fromarray(squeezed)
 
 
-def _name(picture: Any) -> str:
+def _display_name(picture: Any) -> str:
     return str(picture) if isinstance(picture, str | Path) else "picture"
 
 
 @contextmanager
-def _opened(picture: Any) -> Iterator[Any]:
-    """A PIL image of the kinds and the size that are read; its faults as ours."""
+def _open(picture: Any) -> Iterator[Any]:
+    """Open a Pillow image after checking format and size; its errors become one-line errors."""
     from PIL import Image
 
-    name = _name(picture)
+    name = _display_name(picture)
     try:
         if isinstance(picture, Image.Image):
             yield picture
             return
-        with Image.open(picture, formats=_kinds(picture)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,}")
+        with Image.open(picture, formats=_allowed_formats(picture)) as image:
+            if image.width * image.height > MAX_DECODED_PIXELS:
+                size = f"{image.width}x{image.height} pixels"
+                raise ValueError(f"{size}; at most {MAX_DECODED_PIXELS:,}")
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(f"{name}: no such file") from None
@@ -191,38 +186,39 @@ def _opened(picture: Any) -> Iterator[Any]:
     except (OSError, ValueError, io.UnsupportedOperation) as error:
         raise ValueError(f"{name}: {error}") from None
     except (struct.error, TypeError, LookupError, EOFError, ArithmeticError) as error:
-        raise ValueError(f"{name}: damaged ({error})") from None  # what spoilt bytes do to Pillow
+        raise ValueError(f"{name}: damaged ({error})") from None  # Pillow raises these, too
 
 
-def _kinds(picture: Any) -> tuple[str, ...]:
-    """What a file may be: HEIC, too, if its beginning says so, whatever its name."""
+def _allowed_formats(picture: Any) -> tuple[str, ...]:
+    """`FORMATS`, and HEIC if the first bytes say so, whatever the file name."""
     if isinstance(picture, str | Path):
         with open(picture, "rb") as file:
-            head = file.read(12)
+            header = file.read(12)
     elif hasattr(picture, "read"):
-        at = picture.tell()
-        head = picture.read(12)
-        picture.seek(at)
+        position = picture.tell()
+        header = picture.read(12)
+        picture.seek(position)
     else:
         kind = type(picture).__name__
         raise ValueError(f"got {kind}; expected a path, a file, an array or a Pillow image")
-    if head[4:8] != b"ftyp" or head[8:] not in HEIC_BRANDS:
-        return KINDS
+    if header[4:8] != b"ftyp" or header[8:] not in HEIC_BRANDS:
+        return FORMATS
     try:
         import pillow_heif
     except ModuleNotFoundError:
         raise ValueError("HEIC is read with pip install 'fashion-cnn[heic]'") from None
     pillow_heif.register_heif_opener()
-    return (*KINDS, "HEIF")
+    return (*FORMATS, "HEIF")
 
 
-def _eight_bits(image: Any) -> Any:
-    """16-bit grey, which Pillow would cut off at 255, as 8-bit grey; others as they are."""
+def _to_8_bit(image: Any) -> Any:
+    """16-bit grey, which Pillow would clip at 255, scaled to 8 bits; other images unchanged."""
     if not image.mode.startswith("I"):
         return image
     from PIL import Image
 
     grey = np.asarray(image).astype(np.uint32) >> 8
-    eight = Image.fromarray(grey.astype(np.uint8))
-    eight.info |= {key: image.info[key] for key in ("exif",) if key in image.info}
-    return eight
+    converted = Image.fromarray(grey.astype(np.uint8))
+    if "exif" in image.info:
+        converted.info["exif"] = image.info["exif"]
+    return converted

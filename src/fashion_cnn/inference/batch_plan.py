@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from fashion_cnn.data.pictures import ENDINGS
+from fashion_cnn.data.pictures import SUFFIXES
 from fashion_cnn.files import write_atomically
 from fashion_cnn.inference.batch_sources import (
     FILE,
@@ -169,4 +169,4 @@ def _list_address(address: str) -> Iterator[str]:
 
 
 def _is_source(name: str) -> bool:
-    return name[0] != "." and name.lower().endswith((*ENDINGS, ".parquet", *TAR_ENDINGS))
+    return name[0] != "." and name.lower().endswith((*SUFFIXES, ".parquet", *TAR_ENDINGS))

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from fashion_cnn.data.pictures import ENDINGS
+from fashion_cnn.data.pictures import SUFFIXES
 
 FILE, ROW_GROUP, TAR = "file", "rows", "tar"  # kinds of an item of a part
 ROWS_PER_READ = 16  # of a Parquet file
@@ -173,7 +173,7 @@ def _tar_pictures(name: str) -> Iterator[NamedPicture]:
     """The pictures in a tar file, in their order, read as a stream."""
     with _open_file(name) as raw, tarfile.open(fileobj=raw, mode="r|*") as archive:
         for member in archive:
-            if not member.isfile() or not member.name.lower().endswith(ENDINGS):
+            if not member.isfile() or not member.name.lower().endswith(SUFFIXES):
                 continue
             label = f"{name}#{member.name}"
             if member.size > MAX_PICTURE_BYTES:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.data.photo import EDGE, SIDE, PreparedImage, prepare_photo
+from fashion_cnn.data.photo import MAX_EDGE, SIDE, PreparedImage, prepare_photo
 from fashion_cnn.data.pictures import (
     Picture,
     fit_picture,
@@ -189,7 +189,7 @@ class Classifier:
         is_prepared = isinstance(picture, np.ndarray) and picture.shape in shapes
         preparation = None if is_prepared else self.card.get("preparation")
         if preparation == "photo":
-            return prepare_photo(read_rgba(picture, 4 * EDGE))
+            return prepare_photo(read_rgba(picture, 4 * MAX_EDGE))
         if preparation == "fit":
             photo = read_on_white(picture, 2 * max(height, width))
             return PreparedImage(photo, fit_picture(photo, (height, width), channels))

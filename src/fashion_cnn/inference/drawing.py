@@ -84,9 +84,11 @@ def draw_explanation(
 def explanation_steps(prepared: PreparedImage, occlusion: np.ndarray) -> list[tuple[str, Any]]:
     """Captions and PIL images of the steps from a picture to its occlusion map."""
     steps = [("photo", _to_image(prepared.photo))]
-    if prepared.likely is not None and prepared.mask is not None:
+    if prepared.garment_probability is not None and prepared.mask is not None:
         dimmed = prepared.photo * np.where(prepared.mask, 1.0, 0.15)[..., np.newaxis]
-        steps.append(("garment probability", _to_image(np.rint(255 * prepared.likely))))
+        steps.append(
+            ("garment probability", _to_image(np.rint(255 * prepared.garment_probability)))
+        )
         steps.append(("segmented garment", _to_image(np.rint(dimmed))))
     size = "x".join(map(str, prepared.pixels.shape[:2]))
     steps.append((f"network input, {size}", _to_image(prepared.pixels)))

@@ -105,12 +105,12 @@ async function occlusionMap(pixels, { height, width }, classIndex, probability) 
 
 /** Captions and images of the steps from the picture to the network's input. */
 function processingSteps(prepared, input, inputUrl) {
-  const { photo, likely, mask } = prepared;
+  const { photo, garmentProbability, mask } = prepared;
   const { height, width } = photo[0], [r, g, b] = photo.map((x) => x.data);
   const steps = [{ caption: "photo", url: toUrl(width, height, (i) => [r[i], g[i], b[i]]) }];
-  if (likely) {
+  if (garmentProbability) {
     const dimmed = (i) => [r, g, b].map((c) => c[i] * (mask.data[i] ? 1 : 0.15));
-    steps.push({ caption: "garment probability", url: toUrl(width, height, (i) => grey(255 * likely.data[i])) });
+    steps.push({ caption: "garment probability", url: toUrl(width, height, (i) => grey(255 * garmentProbability.data[i])) });
     steps.push({ caption: "segmented garment", url: toUrl(width, height, dimmed) });
   }
   return [...steps, { caption: `network input, ${input.height}x${input.width}`, url: inputUrl }];
