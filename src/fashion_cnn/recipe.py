@@ -127,11 +127,7 @@ def _check_options(model: str, options: Mapping[str, Any]) -> None:
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
-    """A recipe from the contents of a `recipe.json`.
-
-    Raises:
-        ValueError: an unknown key, a value of the wrong type, or one out of range.
-    """
+    """A recipe from the contents of a `recipe.json`; ValueError says what does not fit."""
     if not isinstance(values, Mapping) or "name" not in values:
         raise ValueError("expected an object with at least a name")
     try:
@@ -184,12 +180,7 @@ def fit_to_data(recipe: Recipe, data: Data) -> Recipe:
 
 
 def read_recipe(run: Run) -> Recipe:
-    """The recipe of a run.
-
-    Raises:
-        FileNotFoundError: there is no run.
-        ValueError: its `recipe.json` is damaged.
-    """
+    """The recipe of a run; raises FileNotFoundError without one, ValueError if damaged."""
     values = run.recipe_values()
     try:
         return recipe_from_dict(values)
@@ -209,11 +200,7 @@ def require_same_recipe(run: Run, started: Recipe, requested: Recipe) -> None:
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
-    """The recipe with fields or model options changed, each given as text (`--set KEY=VALUE`).
-
-    Raises:
-        ValueError: an unknown key, or a text that is not of the key's type.
-    """
+    """The recipe with fields or model options changed, each given as text (`--set KEY=VALUE`)."""
     values = dataclasses.asdict(recipe)
     model = settings.get("model", recipe.model)
     defaults = model_options(model)

@@ -9,16 +9,14 @@ from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.parallel.collectives import device_count, local_shard
 from fashion_cnn.recipe import Recipe
 
+# (inputs, targets) of some batches -> sum of the losses, number of correct predictions
+Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
 # indices of images, and their rows of noise -> the model's input
 InputTransform = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def training_index(recipe: Recipe, data: Data) -> np.ndarray:
-    """The training images of a recipe, int64 (n,).
-
-    Raises:
-        ValueError: a batch is larger than the data, or cannot be split into equal shards.
-    """
+    """The training images of a recipe, int64 (n,); refuses a batch size that does not fit."""
     hold_out = recipe.validation == "validation"
     index = data.train_index if hold_out else np.arange(len(data.train_labels))
     if recipe.batch_size > len(index):
@@ -38,15 +36,9 @@ def epoch_plan(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The order of an epoch's images, and each image's random numbers.
 
-    Args:
-        recipe: its seed and augmentations are used.
-        epoch: from 0.
-        index: the training images.
-        images: how many images there are, held-out ones included.
-
     Returns:
         The order, int64 (len(index),), and the noise, float32 in [0, 1),
-        (images, noise_columns(recipe.augment)), a row an image.
+        (images, noise_columns(recipe.augment)), a row an image, held-out ones included.
     """
     order = np.random.default_rng((recipe.seed, epoch, 0)).permutation(index)
     columns = noise_columns(recipe.augment)
@@ -65,18 +57,9 @@ def chunks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The images `index` in the order of an epoch, `size` at a time.
 
-    Args:
-        recipe: its seed and augmentations are used.
-        data: what it is trained on.
-        epoch: from 0.
-        index: the training images.
-        size: of a chunk.
-        transform: makes the model's input. Default: the augmented pixels.
-        targets: of all training images. Default: their labels.
-
     Yields:
-        The output of `transform`, or uint8 (n, height, width, channels), for this process's shard
-        of each batch; and int32 labels or the targets, for all of it.
+        The output of `transform`, or augmented uint8 (n, height, width, channels), for this
+        process's shard of each batch; and int32 labels or `targets`, for all of it.
     """
     images = channels_last(data.train_images)
     targets = data.train_labels if targets is None else targets

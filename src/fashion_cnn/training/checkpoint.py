@@ -43,13 +43,7 @@ def save_checkpoint(run: Run, model: Any, history: list[dict[str, float]]) -> Pa
 
 
 def newest_checkpoint(run: Run) -> dict[str, np.ndarray] | None:
-    """The arrays of the newest undamaged checkpoint; None when the run has none yet.
-
-    A damaged one is named in a warning, and the one before it is used.
-
-    Raises:
-        ValueError: all of them are damaged.
-    """
+    """The arrays of the newest undamaged checkpoint; None when the run has none yet."""
     content = _newest_content(run)
     return _arrays(content) if content else None
 
@@ -76,12 +70,7 @@ def _newest_content(run: Run) -> bytes:
 
 
 def completed_epochs(run: Run, recipe: Recipe) -> int:
-    """How many epochs the newest undamaged checkpoint of a run has completed.
-
-    Raises:
-        ValueError: the run was started with another recipe, or all checkpoints are damaged.
-        FileNotFoundError: there is no such run.
-    """
+    """How many epochs the newest undamaged checkpoint of a run has completed."""
     if not run.is_started:
         raise FileNotFoundError(f"{run}: nothing to resume here (no recipe.json)")
     require_same_recipe(run, read_recipe(run), recipe)
@@ -90,15 +79,9 @@ def completed_epochs(run: Run, recipe: Recipe) -> int:
 
 
 def load_checkpoint(run: Run | None, model: Any) -> list[dict[str, float]]:
-    """Restore the newest undamaged checkpoint into a compiled model.
+    """Restore the newest undamaged checkpoint into a compiled model; returns the history so far.
 
     Of several processes the first reads it and broadcasts it to the others, which have no run.
-
-    Returns:
-        The history so far; empty when the run never completed an epoch.
-
-    Raises:
-        ValueError: the run was started with another model, or all checkpoints are damaged.
     """
     content = broadcast_from_first(_newest_content(run) if run else b"")
     if not content:
@@ -129,13 +112,8 @@ def _shape_mismatch(
 def repair(run: Run) -> list[str]:
     """Delete damaged files of a run, so that it can be resumed from its newest good checkpoint.
 
-    `recipe.json` and `environment.json` are restored from the checkpoint.
-
-    Returns:
-        The names of the files that were damaged or missing.
-
-    Raises:
-        ValueError: all checkpoints are damaged.
+    `recipe.json` and `environment.json` are restored from it. Returns the names of the files that
+    were damaged or missing; raises ValueError if all checkpoints are damaged.
     """
     damaged = run.damaged_files()
     if not damaged:

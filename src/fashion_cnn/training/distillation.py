@@ -15,18 +15,9 @@ BLOCK = 1000  # images between two steps of the progress bar
 def training_targets(recipe: Recipe, data: Data) -> np.ndarray:
     """The target of each training image (knowledge distillation, arXiv:1503.02531).
 
-    Args:
-        recipe: its teacher, `distill_weight` and label smoothing are used.
-        data: must be what the teacher was trained on; the teacher's outputs are cached.
-
     Returns:
         Labels, integers (n,); with a teacher probabilities, float32 (n, classes): the mean of the
         teacher's and of the smoothed label, weighted by `distill_weight` and 1 - `distill_weight`.
-
-    Raises:
-        FileNotFoundError: there is no such teacher.
-        ValueError: it is not a model, takes other images, or may have been trained on images
-            that this recipe holds out.
     """
     if not recipe.teacher:
         return data.train_labels

@@ -43,17 +43,7 @@ def head_model(network: Any) -> Any:
 
 
 def extract_features(network: Any, data: Data, split: str, flipped: bool = False) -> np.ndarray:
-    """The output of the layer `features` for all images of a split, cached on disk.
-
-    Args:
-        network: with a layer `features`.
-        data: its images are used.
-        split: `train` (held-out images included) or `test`.
-        flipped: whether the images are flipped left to right first. Default: false.
-
-    Returns:
-        float32 (n, features).
-    """
+    """The output of the layer `features` for all images of `train` or `test`, float32, cached."""
     images = channels_last(data.train_images if split == "train" else data.test_images)
     backbone = _backbone(network)
 
@@ -80,19 +70,10 @@ def cached_outputs(
     block: int,
     description: str,
 ) -> np.ndarray:
-    """The outputs of a network for images, from the cache if they have been computed before.
+    """The outputs of a network for images, float32 (n, columns), computed once and cached on disk.
 
-    Args:
-        kind: the beginning of the file's name in the cache.
-        key: names the network and its settings; with the images it makes the cache's key.
-        images: uint8 (n, height, width, channels).
-        columns: of the outputs.
-        compute: outputs, (m, columns), of some images.
-        block: how many images are computed at a time.
-        description: text of the progress bar.
-
-    Returns:
-        float32 (n, columns).
+    `kind` begins the file's name; `key` names the network and its settings. `compute` is called
+    with `block` images at a time, under a progress bar with the `description`.
     """
     digest = hashlib.sha256(f"{key} {images.shape}".encode())
     digest.update(np.ascontiguousarray(images).data)

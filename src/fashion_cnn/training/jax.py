@@ -14,10 +14,9 @@ import numpy as np
 from fashion_cnn.data.augment import augment, noise_columns
 from fashion_cnn.parallel.collectives import is_distributed, local_shard, to_global_array
 from fashion_cnn.recipe import Recipe
+from fashion_cnn.training.batches import Steps
 
 MAX_DEVICE_BYTES = 4 << 30  # of images
-Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
-Epoch = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
 
 
 def compile_steps(model: Any, batch_size: int, class_weights: np.ndarray | None = None) -> Steps:
@@ -70,13 +69,8 @@ def compile_steps(model: Any, batch_size: int, class_weights: np.ndarray | None 
 def make_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, Any], Any]:
     """One training step as a pure function, for `jax.jit` and `jax.lax.scan`.
 
-    Args:
-        model: a compiled and built `keras.Model`; the state is an argument, not read from it.
-        class_weights: as for `compile_steps`.
-
-    Returns:
-        A function of (state, (images, targets)) that returns the next state, and the sum of the
-        losses with the number of correct predictions.
+    It takes (state, (images, targets)) and returns the next state, and the sum of the losses with
+    the number of correct predictions.
     """
     optimizer, classes = model.optimizer, model.output_shape[-1]
 
@@ -134,20 +128,12 @@ def compile_epoch(
     recipe: Recipe,
     count: int,
     class_weights: np.ndarray | None = None,
-) -> Epoch:
-    """Compile a whole epoch of a model.
-
-    Args:
-        model: a compiled `keras.Model`.
-        images: all of them, uint8 (n, height, width, channels); they are copied to the device.
-        targets: labels, integers (n,), or probabilities, float32 (n, classes).
-        recipe: its augmentations and batch size are used; the last step takes the remaining images.
-        count: how many images an epoch has.
-        class_weights: as for `compile_steps`.
+) -> Steps:
+    """Compile a whole epoch of `count` images; `images` and `targets` are all there are.
 
     Returns:
-        A function of `epoch_plan`'s order, int64 (count,), and noise, float32 (n, columns), that
-        trains and returns the sum of the losses and the number of correct predictions.
+        A function of `epoch_plan`'s order and noise that trains and returns the sum of the losses
+        and the number of correct predictions.
     """
     model.optimizer.build(model.trainable_variables)
     targets = targets.astype(np.int32) if targets.ndim == 1 else targets

@@ -56,13 +56,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 def training_copy(network: Any, precision: str = "float32") -> Any:
     """A copy of a network, with the same weights, that trains as fast as the backend can.
 
-    Args:
-        network: an uncompiled `keras.Model` of Keras's own layers, none of them a model itself.
-        precision: what all layers but the last compute in, `float32` or `bfloat16`; the weights
-            are float32 in both cases. Default: float32.
-
-    Returns:
-        An uncompiled `keras.Model`; its weights are those of `network`, in the same order.
+    All layers but the last compute in `precision`, `float32` or `bfloat16`; weights are float32.
+    The network consists of Keras's own layers, none of them a model itself.
     """
     policy = "mixed_bfloat16" if precision == "bfloat16" else precision
     last = network.layers[-1].name

@@ -12,12 +12,7 @@ from fashion_cnn.recipe import Recipe
 
 
 def make_optimizer(recipe: Recipe, steps: int) -> Any:
-    """The optimizer of a recipe, as the fastest implementation that the backend has.
-
-    Args:
-        recipe: its optimizer, rates and schedule are used.
-        steps: how many steps the training has in all.
-    """
+    """The optimizer of a recipe for so many steps, as the fastest implementation there is."""
     fused = keras.backend.backend() == "tensorflow"
     rate: Any = recipe.learning_rate
     if recipe.schedule == "triangle":

@@ -9,19 +9,7 @@ from fashion_cnn.keras_setup import keras
 
 
 def with_raw_pixels(model: Any, scale: str | None, data: Data) -> Any:
-    """Put the user's model behind an input of uint8 pixels, and check that it fits the data.
-
-    Args:
-        model: a `keras.Model` that ends in softmax.
-        scale: what the model expects, `"0..255"` or `"0..1"`.
-        data: what it will be trained on.
-
-    Returns:
-        A `keras.Model`, uint8 (n, height, width, channels) -> float32 (n, classes).
-
-    Raises:
-        ValueError: no scale, another output shape, or outputs that are not probabilities.
-    """
+    """Put the user's model behind an input of uint8 pixels, and check that it fits the data."""
     if scale not in ("0..255", "0..1"):
         raise ValueError(
             f"scale: got {scale!r}; expected '0..255' or '0..1', the pixels that your model takes "

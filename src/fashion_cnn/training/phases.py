@@ -26,37 +26,20 @@ from fashion_cnn.training.optimizers import make_optimizer
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs that train the same layers in the same way.
+    """Epochs that train the same layers in the same way."""
 
-    Attributes:
-        start: how many epochs come before it.
-        end: how many epochs are completed at its end.
-        trains_head: whether it trains only the head, on features; else the network, on pixels.
-        compile_model: makes the compiled model.
-        make_transform: makes what turns images into the model's input; None for augmented pixels.
-        make_validation: makes the validation inputs and labels; None to leave validation out.
-    """
-
-    start: int
-    end: int
-    trains_head: bool
+    start: int  # how many epochs come before it
+    end: int  # how many epochs are completed at its end
+    trains_head: bool  # only the head, on features; else the network, on pixels
     compile_model: Callable[[], Any]
-    make_transform: Callable[[], InputTransform] | None
-    make_validation: Callable[[], tuple[np.ndarray, np.ndarray]] | None
+    make_transform: Callable[[], InputTransform] | None  # None: augmented pixels
+    make_validation: Callable[[], tuple[np.ndarray, np.ndarray]] | None  # inputs and labels
 
 
 def make_phases(
     recipe: Recipe, data: Data, network: Any, index: np.ndarray, own_model: bool
 ) -> list[Phase]:
-    """The phases of a training: of the head if the recipe asks for it, and of the network.
-
-    Args:
-        recipe: its `head_epochs`, `epochs`, `validation` and rates are used.
-        data: what it is trained on.
-        network: the uncompiled network; for a model of the user's own it is trained itself.
-        index: the training images, int64 (n,).
-        own_model: whether the network is the user's own.
-    """
+    """The phases of a training: of the head if the recipe asks for it, and of the network."""
     head_epochs = count_head_epochs(recipe, network, own_model)
     steps_per_epoch = -(-len(index) // recipe.batch_size)
 

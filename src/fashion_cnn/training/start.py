@@ -18,16 +18,9 @@ from fashion_cnn.training.phases import available_precision, count_head_epochs
 def start_or_resume(
     run: Run, recipe: Recipe, data: Data, network: Any, own_model: bool, resume: bool
 ) -> int:
-    """Write `recipe.json` and `environment.json`, or check that a run can be resumed.
+    """Write `recipe.json` and `environment.json`, or check that the run can be resumed.
 
-    Returns:
-        How many epochs its newest checkpoint has completed.
-
-    Raises:
-        ValueError: the folder is in use, or the run was started with another recipe, other data,
-            other pretrained weights or another teacher.
-        FileNotFoundError: there is nothing to resume.
-        OSError: the disk is full.
+    Returns how many epochs its newest checkpoint has completed.
     """
     epochs = 0
     is_pretrained = count_head_epochs(recipe, network, own_model) > 0

@@ -11,37 +11,26 @@ from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.models.forward import BATCH, inference_batch_size
 from fashion_cnn.recipe import Recipe
-from fashion_cnn.training.batches import InputTransform, chunks, epoch_plan
+from fashion_cnn.training.batches import InputTransform, Steps, chunks, epoch_plan
 
-Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
 IMAGES_PER_CHUNK = 1024  # at most a second on 2 cores, so that Ctrl-C is noticed
 MIN_SPLIT_BATCH = 16  # half of a smaller batch has too few images for batch normalisation
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some batches of an epoch that are trained in one call.
+    """Some batches of an epoch that are trained in one call."""
 
-    Attributes:
-        images: how many images they have.
-        train: trains on them; returns the sum of the losses and the number of correct predictions.
-    """
-
-    images: int
-    train: Callable[[], tuple[float, int]]
+    images: int  # how many
+    train: Callable[[], tuple[float, int]]  # sum of the losses, number of correct predictions
 
 
 @dataclass(frozen=True)
 class Epochs:
-    """What trains the epochs of a phase.
+    """What trains the epochs of a phase."""
 
-    Attributes:
-        images: how many images an epoch has.
-        chunks: yields the chunks of an epoch, counted from 0.
-    """
-
-    images: int
-    chunks: Callable[[int], Iterator[Chunk]]
+    images: int  # in an epoch
+    chunks: Callable[[int], Iterator[Chunk]]  # of an epoch, counted from 0
 
 
 def compile_steps(
@@ -51,13 +40,7 @@ def compile_steps(
     class_weights: np.ndarray | None = None,
     soft_labels: bool = False,
 ) -> Steps:
-    """Compile the training steps of a model on the current backend.
-
-    See `training.tensorflow.compile_steps` for arguments and result.
-
-    Raises:
-        ValueError: the backend is neither TensorFlow nor JAX.
-    """
+    """Compile the training steps of a model on the current backend; see `training.tensorflow`."""
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax"):
         raise ValueError(f"KERAS_BACKEND: got {backend}; training expects tensorflow or jax")
@@ -79,19 +62,10 @@ def make_epochs(
     targets: np.ndarray,
     transform: InputTransform | None = None,
 ) -> Epochs:
-    """Compile what trains the epochs of a phase.
+    """Compile what trains the epochs of a phase on the images `index`.
 
-    Args:
-        recipe: its batch size, seed, augmentations and class weights are used.
-        data: what it is trained on.
-        index: the training images, int64 (n,).
-        model: a compiled `keras.Model`.
-        targets: labels or probabilities of all images of `data.train_images`.
-        transform: makes the model's input. Default: the augmented pixels.
-
-    Returns:
-        `Epochs`; one chunk is a whole epoch where a GPU holds all images, else at most about a
-        second's work.
+    `transform` makes the model's input; without one it is the augmented pixels. A chunk is a whole
+    epoch where a GPU holds all images, else at most about a second's work.
     """
     weights = recipe_class_weights(recipe, data, index)
     if keras.backend.backend() == "jax" and not transform:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fashion_cnn.training.batches import Steps
 from fashion_cnn.training.normalization import FusedBatchNormalization
-
-Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
 
 
 def compile_steps(
