@@ -19,7 +19,7 @@ from fashion_cnn.machine import environment
 from fashion_cnn.models import build_model
 from fashion_cnn.models.forward import BATCH, compile_forward, inference_batch_size
 from fashion_cnn.models.wrappers import flip_averaged, training_copy
-from fashion_cnn.parallel.collectives import broadcast_from_first, process_rank
+from fashion_cnn.parallel.collectives import broadcast_from_first, process_count
 from fashion_cnn.recipe import Recipe
 from fashion_cnn.recipes import find_recipe
 from fashion_cnn.run import STARTED, TRAINED, Run
@@ -268,7 +268,7 @@ def _open_run(
         source: dict[str, Any] = {"source": data.source, "location": data.location}
         source |= {"sha256": data.sha256, "class_names": data.class_names}
         about = {**environment(keras.backend.backend()), "own_model": own_model}
-        about["processes"] = process_rank()[1]
+        about["processes"] = process_count()
         about["precision"] = "float32" if own_model else available_precision(recipe)
         about |= {"backbone_sha256": pretrained, "teacher_sha256": teacher}
         run.write_environment({**about, "data": source})
