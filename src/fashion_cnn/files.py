@@ -174,3 +174,20 @@ def is_unused(folder: Path, ignored: Sequence[str] = ()) -> bool:
     """Whether a folder holds nothing but locks, temporary files and the `ignored` names."""
     names = (path.name for path in folder.iterdir())
     return all(name in (LOCK, *ignored) or name.startswith(TEMPORARY) for name in names)
+
+
+def require_unused(folder: Path) -> None:
+    """Raise ValueError if a path exists and is no unused folder."""
+    if folder.exists() and (folder.is_file() or not is_unused(folder)):
+        raise ValueError(f"{folder}: holds other files; give another folder")
+
+
+def require_same_task(folder: Path, recorded: dict[str, Any], requested: dict[str, Any]) -> None:
+    """Raise ValueError unless a folder was started with the settings that are requested now."""
+    for key, value in requested.items():
+        if recorded.get(key) != value:
+            got, expected = (json.dumps(x)[:100] for x in (value, recorded.get(key)))
+            raise ValueError(
+                f"{folder}: started with another {key}: got {got}; expected {expected}; give "
+                "another folder"
+            )

@@ -844,7 +844,8 @@ def tune(
 ) -> None:
     """Search for a better recipe, judged by accuracy on the validation images alone."""
     from fashion_cnn.data import load_data
-    from fashion_cnn.experiments.tune import default_space, importances, read_space
+    from fashion_cnn.experiments.search_space import default_space, read_space
+    from fashion_cnn.experiments.tune import importances
     from fashion_cnn.experiments.tune import tune as search
     from fashion_cnn.recipe import with_settings
     from fashion_cnn.recipes import command_with_data, find_recipe

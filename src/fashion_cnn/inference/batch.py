@@ -22,7 +22,7 @@ from fashion_cnn.inference.batch_plan import PLAN, read_plan, write_plan
 from fashion_cnn.inference.batch_sources import pictures_of
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.inference.output import predict_pictures
-from fashion_cnn.parallel.pool import ATTEMPTS, run_tasks, tasks
+from fashion_cnn.parallel.pool import ATTEMPTS, Task, open_pool, run_tasks
 
 BATCH = 64  # pictures at a time
 SHORT = 1000  # characters of the command line that are kept as they are
@@ -87,9 +87,9 @@ def predict_parts(
             again and again, or a file was out of reach.
     """
     failed, why, plan = 0, "", output / PLAN
-    with tasks(address) as (submit, room):
-        pieces = ((i, (part, classifier.content)) for i, part in read_plan(plan, todo))
-        for number, future in run_tasks(pieces, predict_part, submit, room):
+    with open_pool(address) as pool:
+        tasks = (Task(i, (part, classifier.content)) for i, part in read_plan(plan, todo))
+        for number, future in run_tasks(tasks, predict_part, pool):
             error = future.exception()
             if isinstance(error, BrokenExecutor | OSError):
                 failed, why = failed + 1, why or _why(error, plan, number)
