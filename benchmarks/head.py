@@ -198,16 +198,15 @@ def simulate(workers: int, pieces: Iterable[list[Stage]]) -> float:
 
 def search_costs(folder: Path) -> dict[str, object]:
     """What a search does for a trial, once it has seen many; medians, in ms."""
-    from fashion_cnn.scaling import tune
-
+    from fashion_cnn.experiments import search_space, tune
     from fashion_cnn.recipes import find_recipe
 
     recipe = find_recipe("sprint")
-    space = tune.default_space(recipe)
+    space = search_space.default_space(recipe)
     place = folder / "search"
     place.mkdir()
-    distributions = {key: tune._distribution(about) for key, about in space.items()}
-    study, found = tune._study(place, recipe), {}
+    distributions = {key: search_space.distribution(recipe, key, space[key]) for key in space}
+    study, found = tune.open_study(place, recipe), {}
     for n, trial in enumerate(past(study, distributions, TRIALS)):
         study.add_trial(trial)
         if n + 1 in SEEN:
@@ -238,8 +237,10 @@ def costs(tune, place: Path, recipe, space) -> dict[str, float]:
     """The head asks; a process opens the study, reports and judges; the head is told."""
     from optuna.trial import Trial, TrialState
 
+    from fashion_cnn.experiments.search_space import distribution
+
     times: dict[str, list[float]] = {what: [] for what in COSTS}
-    distributions = {key: tune._distribution(about) for key, about in space.items()}
+    distributions = {key: distribution(recipe, key, space[key]) for key in space}
 
     def timed(what: str, call: Callable):
         began = time.monotonic()
@@ -247,17 +248,17 @@ def costs(tune, place: Path, recipe, space) -> dict[str, float]:
         times[what].append(1e3 * (time.monotonic() - began))
         return result
 
-    head = tune._study(place, recipe)
+    head = tune.open_study(place, recipe)
     for _ in range(5):
         number = timed("ask", lambda: head.ask(distributions)).number
-        other = timed("open", lambda: tune._study(place, recipe))
+        other = timed("open", lambda: tune.open_study(place, recipe))
         trial = Trial(other, other.get_trials(deepcopy=False)[number]._trial_id)
         timed("report", lambda trial=trial: trial.report(0.5, 1))
         timed("judge", trial.should_prune)
 
         def tell(number=number) -> None:
             head.tell(number, 0.5, TrialState.COMPLETE)
-            tune._write(head, place, recipe, space)
+            tune.write_results(head, place, recipe, space)
 
         timed("tell", tell)
     return {what: round(statistics.median(values), 2) for what, values in times.items()}

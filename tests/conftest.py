@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import hypothesis
@@ -67,21 +67,27 @@ def fewer_images(first_images, monkeypatch):
     return shorten
 
 
-@pytest.fixture
-def tasks_here(monkeypatch):
-    """Seeds and trials are trained in this process, which has imported Keras, one by one."""
+class SerialPool:
+    """A pool without processes: `submit` calls the function."""
 
-    def submit(work, *arguments):
+    def capacity(self):
+        return 1
+
+    def submit(self, function, *arguments):
         future = Future()
-        future.set_result(work(*arguments))
+        future.set_result(function(*arguments))
         return future
 
-    @contextmanager
-    def tasks(*_, **__):
-        yield submit, lambda: 1
 
-    monkeypatch.setattr("fashion_cnn.experiments.seeds.tasks", tasks)
-    monkeypatch.setattr("fashion_cnn.experiments.tune.tasks", tasks)
+@pytest.fixture
+def serial_pool(monkeypatch):
+    """Seeds and trials are trained one by one in this process, which has imported Keras."""
+
+    def open_pool(*_, **__):
+        return nullcontext(SerialPool())
+
+    monkeypatch.setattr("fashion_cnn.experiments.seeds.open_pool", open_pool)
+    monkeypatch.setattr("fashion_cnn.experiments.tune.open_pool", open_pool)
 
 
 @pytest.fixture(scope="session")

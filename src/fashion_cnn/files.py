@@ -208,3 +208,20 @@ def read_checksums(folder: Path) -> dict[str, str]:
             raise ValueError(f"{path}: damaged ({name!r} is not a file of the folder)")
         checksums[name] = sha256
     return checksums
+
+
+def require_unused(folder: Path) -> None:
+    """Raise ValueError if a path exists and is no unused folder."""
+    if folder.exists() and (folder.is_file() or not is_unused(folder)):
+        raise ValueError(f"{folder}: holds other files; give another folder")
+
+
+def require_same_task(folder: Path, recorded: dict[str, Any], requested: dict[str, Any]) -> None:
+    """Raise ValueError unless a folder was started with the settings that are requested now."""
+    for key, value in requested.items():
+        if recorded.get(key) != value:
+            got, expected = (json.dumps(x)[:100] for x in (value, recorded.get(key)))
+            raise ValueError(
+                f"{folder}: started with another {key}: got {got}; expected {expected}; give "
+                "another folder"
+            )

@@ -1,12 +1,12 @@
-"""What more than one file of tests works on; made once for all workers."""
+"""Data that several files of tests use, made once for all workers."""
 
 import fcntl
 
 import numpy as np
 import pytest
 from command import QUICK_XLA, run_on_jax, write_data_npz
+from multi_process import IMAGES, STABLE
 from PIL import Image
-from scaling import IMAGES, STEADY
 
 from fashion_cnn.data import as_data
 
@@ -18,20 +18,20 @@ def made_once(tmp_path_factory):
     root = root if root.name.startswith("pytest-") else root.parent  # above the workers' folders
 
     def folder(name, make):
-        place = root / f"once-{name}"
+        path = root / f"once-{name}"
         with (root / f"once-{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (place / "made").exists():
-                place.mkdir()
-                make(place)
-                (place / "made").touch()
-        return place
+            if not (path / "made").exists():
+                path.mkdir()
+                make(path)
+                (path / "made").touch()
+        return path
 
     return folder
 
 
 @pytest.fixture
-def quickly_compiled(monkeypatch):
+def fast_compilation(monkeypatch):
     """Processes on JAX that a test starts compile quickly."""
     for name, flags in QUICK_XLA.items():
         monkeypatch.setenv(name, flags)
@@ -39,12 +39,12 @@ def quickly_compiled(monkeypatch):
 
 @pytest.fixture(scope="session")
 def data(real_data):
-    """What `STEADY` is trained on."""
+    """The images that `STABLE` is trained on."""
     x, y = real_data.train_images[:IMAGES], real_data.train_labels[:IMAGES]
     return as_data(((x, y), (real_data.test_images[:20], real_data.test_labels[:20])))
 
 
-ALONE = """
+TRAIN_IN_ONE_PROCESS = """
 import numpy as np
 from fashion_cnn import build_model, train
 from fashion_cnn.keras_setup import keras
@@ -59,23 +59,23 @@ np.savez("end.npz", *end)
 
 
 @pytest.fixture(scope="session")
-def alone(data, made_once):
-    """The weights before and after a training that nobody shared, on the same backend."""
+def one_process(data, made_once):
+    """The weights before and after a training by one process, on the same backend."""
 
     def make(folder):
-        (folder / "recipe.json").write_text(STEADY.to_json())
+        (folder / "recipe.json").write_text(STABLE.to_json())
         write_data_npz(folder / "data.npz", data)
-        run_on_jax(ALONE, cwd=folder)
+        run_on_jax(TRAIN_IN_ONE_PROCESS, cwd=folder)
 
-    folder = made_once("alone", make)
+    folder = made_once("one-process", make)
     start, end = (list(np.load(folder / f"{name}.npz").values()) for name in ("start", "end"))
     assert min(np.abs(a - b).max() for a, b in zip(start, end, strict=True)) > 5e-4
     return start, end
 
 
 @pytest.fixture(scope="session")
-def few(first_images, tmp_path_factory):
-    """A source of 600 images."""
+def few_images(first_images, tmp_path_factory):
+    """A source of 500 training and 100 test images."""
     path = tmp_path_factory.mktemp("few") / "few.npz"
     write_data_npz(path, first_images(train=500, test=100))
     return path

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import signal
 import subprocess
 import tarfile
 import time
@@ -14,14 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command import PROGRAM, die, fashion_cnn, fashion_cnn_process
-from scaling import assert_each_once
+from multi_process import assert_each_predicted_once
 
 from fashion_cnn.inference.batch import count_pictures, open_batch, predict_parts
 from fashion_cnn.inference.batch_plan import read_plan, write_plan
 from fashion_cnn.inference.batch_sources import read_pictures
 from fashion_cnn.inference.classifier import Classifier
-from fashion_cnn.parallel.cluster import free_port
-from fashion_cnn.parallel.pool import run_tasks, tasks
+from fashion_cnn.parallel.local import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +39,7 @@ def test_a_folder_is_predicted_on_all_cores_and_continued_after_a_kill(drawn, tm
     assert f"{len(finished)} of 9 parts are there already" in again.stderr
     assert again.stdout == f"4,200 pictures, 0 of which could not be read: {output}\n"
     assert finished.items() <= {x: x.stat().st_mtime_ns for x in output.glob("part-*")}.items()
-    assert_each_once(output, drawn)
+    assert_each_predicted_once(output, drawn)
     table = pq.read_table(output)
     names = json.loads(table.schema.metadata[b"class_names"])
     classifier = Classifier.load("textbook")
@@ -180,16 +178,6 @@ def test_a_plan_of_very_many_parts_is_read_by_their_numbers(tmp_path, monkeypatc
         for n, part in read_plan(tmp_path / "plan.parquet", [0, 2, 7])
     }
     assert names_by_part == {0: names[:2], 2: names[4:6], 7: names[14:]}
-
-
-def test_an_idle_process_that_dies_is_replaced():
-    process_ids = []
-    with tasks(None, 1) as (submit, capacity):
-        for _, future in run_tasks([(0, ()), (1, ())], os.getpid, submit, capacity):
-            process_ids.append(future.result())
-            os.kill(process_ids[-1], signal.SIGKILL)
-            time.sleep(0.5)  # until its pool knows
-    assert len(set(process_ids)) == 2
 
 
 def test_the_output_folder_must_not_hold_other_files(drawn, tmp_path):

@@ -81,7 +81,7 @@ def test_pip_lines_name_an_extra_that_exists():
 
 @pytest.mark.slow
 def test_fashion_cnn_commands_in_their_order(
-    tmp_path, real_data, first_images, fewer_images, tasks_here
+    tmp_path, real_data, first_images, fewer_images, serial_pool
 ):
     fewer_images(train=500, test=100)
     Image.fromarray(real_data.test_images[0]).save(tmp_path / "garment.png")

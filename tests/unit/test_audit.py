@@ -17,8 +17,8 @@ RECIPE = Recipe("textbook", epochs=6, batch_size=10)
 
 
 @pytest.fixture
-def spoilt(tiny_data):
-    """Six training labels and two test labels turned, one test picture also in train."""
+def flawed_data(tiny_data):
+    """Six wrong training labels, two wrong test labels, and one test image also in train."""
     train, test = tiny_data.train_labels.copy(), tiny_data.test_labels.copy()
     train[:60:10] = (train[:60:10] + 1) % 4
     test[:20:10] = (test[:20:10] + 1) % 4
@@ -32,46 +32,49 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_turned_labels_and_a_twin_are_found(spoilt, tmp_path):
-    said = []
-    found = audit(spoilt, RECIPE, tmp_path / "audit", 3, said.append)
-    assert len(said) == 3 * RECIPE.epochs + 1
-    listed = rows(tmp_path / "audit" / "suspects.csv")
-    train = {int(row["index"]) for row in listed if row["split"] == "train"}
-    assert train <= set(range(0, 60, 10)) and len(train) >= 4  # what it counts is an estimate
-    assert {int(row["index"]) for row in listed if row["split"] == "test"} <= {0, 10}
-    assert all(row["label"] != row["suggested"] for row in listed[:6])
-    (twin,) = rows(tmp_path / "audit" / "duplicates.csv")
-    assert (twin["test_index"], twin["train_index"], twin["distance"]) == ("5", "17", "0.0")
-    assert found == json.loads((tmp_path / "audit" / "audit.json").read_text())
-    assert found["suspects"]["train"] == len(train) and found["duplicates"] == 1
-    names = {path.name for path in draw_audit(tmp_path / "audit", spoilt)}
+def test_wrong_labels_and_a_duplicate_are_found(flawed_data, tmp_path):
+    labels = []
+    summary = audit(flawed_data, RECIPE, tmp_path / "audit", 3, labels.append)
+    assert len(labels) == 3 * RECIPE.epochs + 1
+    suspects = rows(tmp_path / "audit" / "suspects.csv")
+    train = {int(row["index"]) for row in suspects if row["split"] == "train"}
+    assert train <= set(range(0, 60, 10)) and len(train) >= 4  # how many it lists is an estimate
+    assert {int(row["index"]) for row in suspects if row["split"] == "test"} <= {0, 10}
+    assert all(row["label"] != row["suggested"] for row in suspects[:6])
+    (duplicate,) = rows(tmp_path / "audit" / "duplicates.csv")
+    pair = tuple(duplicate[key] for key in ("test_index", "train_index", "distance"))
+    assert pair == ("5", "17", "0.0")
+    assert summary == json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert summary["suspects"]["train"] == len(train) and summary["duplicates"] == 1
+    names = {path.name for path in draw_audit(tmp_path / "audit", flawed_data)}
     assert names - {"test_suspects.png"} == {"suspects.png", "duplicates.png"}
 
 
-def test_finished_folds_are_not_trained_again(spoilt, tmp_path, monkeypatch):
-    first = audit(spoilt, RECIPE, tmp_path, 2)
-    monkeypatch.setattr(audit_module, "_train_without", lambda *words: pytest.fail("trained again"))
-    assert audit(spoilt, RECIPE, tmp_path, 2) == first
-    taught = dataclasses.replace(RECIPE, teacher="thorough")  # who may know the labels
-    assert audit(spoilt, taught, tmp_path, 2) == first
+def test_finished_folds_are_not_trained_again(flawed_data, tmp_path, monkeypatch):
+    first = audit(flawed_data, RECIPE, tmp_path, 2)
+    monkeypatch.setattr(
+        audit_module, "_train_without_fold", lambda *words: pytest.fail("trained again")
+    )
+    assert audit(flawed_data, RECIPE, tmp_path, 2) == first
+    distilled = dataclasses.replace(RECIPE, teacher="thorough")  # which may know the labels
+    assert audit(flawed_data, distilled, tmp_path, 2) == first
     monkeypatch.undo()
     other = dataclasses.replace(RECIPE, seed=1)
-    assert audit(spoilt, other, tmp_path, 2)["seed"] == 1  # of other settings: they are
+    assert audit(flawed_data, other, tmp_path, 2)["seed"] == 1  # other settings: trained
 
 
-def test_no_network_judges_what_it_learnt_from(spoilt, tmp_path, monkeypatch):
-    judged = []
+def test_each_image_is_in_one_fold(flawed_data, tmp_path, monkeypatch):
+    predicted = []
 
-    def remember(data, fold, recipe, advance):
+    def train_without_fold(data, fold, recipe, advance):
         assert len(np.unique(data.train_labels[fold])) == 4
-        judged.extend(fold.tolist())
+        predicted.extend(fold.tolist())
         chance = np.full((len(data.train_labels), 4), 0.25, np.float32)
         return {"train": chance[: len(fold)], "test": chance[: len(data.test_labels)]}
 
-    monkeypatch.setattr(audit_module, "_train_without", remember)
-    audit_module.out_of_fold(spoilt, RECIPE, tmp_path, 4, lambda what: None)
-    assert sorted(judged) == list(range(180))
+    monkeypatch.setattr(audit_module, "_train_without_fold", train_without_fold)
+    audit_module.out_of_fold(flawed_data, RECIPE, tmp_path, 4, lambda label: None)
+    assert sorted(predicted) == list(range(180))
 
 
 def test_accuracy_without_suspects(tmp_path):
@@ -80,11 +83,11 @@ def test_accuracy_without_suspects(tmp_path):
     probabilities = np.eye(2)[[1, 0, 1, 0]]
     arrays = {"test_probabilities": probabilities, "test_labels": labels}
     Run(tmp_path).write_predictions(arrays)
-    found = accuracy_without_suspects(Run(tmp_path), tmp_path)
-    assert found == {"all": 0.5, "without": 0.5, "left_out": 2}
+    accuracies = accuracy_without_suspects(Run(tmp_path), tmp_path)
+    assert accuracies == {"all": 0.5, "without": 0.5, "left_out": 2}
 
 
-def test_too_many_folds_are_refused(spoilt, tmp_path):
+def test_too_many_folds_are_refused(flawed_data, tmp_path):
     with pytest.raises(ValueError, match=r"folds: got 99; expected 2\.\."):
-        audit(spoilt, RECIPE, tmp_path / "audit", 99)
+        audit(flawed_data, RECIPE, tmp_path / "audit", 99)
     assert not (tmp_path / "audit").exists()

@@ -21,7 +21,8 @@ def tune(
     cluster: opt.Cluster = None,
 ) -> None:
     """Search for a better recipe, judged by accuracy on the validation images alone."""
-    from fashion_cnn.experiments.tune import default_space, importances, read_space
+    from fashion_cnn.experiments.search_space import default_space, read_space
+    from fashion_cnn.experiments.tune import importances
     from fashion_cnn.experiments.tune import tune as search
     from fashion_cnn.pipeline import load_and_fit
     from fashion_cnn.recipes import command_with_data

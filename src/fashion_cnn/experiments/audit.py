@@ -1,10 +1,10 @@
-"""Data in; the images out whose labels are probably wrong, and those that are in it twice.
+"""Data in; the images out that are probably labelled wrong, and those that are in it twice.
 
-Every training image is judged by a network that did not learn from it; what a network is sure of
-against the label is a suspect (confident learning, arXiv:1911.00068, by cleanlab).
+Each training image is classified by a network that was not trained on it. Where that network is
+confident of another label, the image is a suspect (confident learning, arXiv:1911.00068, by
+cleanlab).
 """
 
-import csv
 import dataclasses
 import hashlib
 from collections.abc import Callable
@@ -17,13 +17,12 @@ import numpy as np
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.data.duplicates import near_duplicates
 from fashion_cnn.data.split import stratified
-from fashion_cnn.files import read_npz, write_csv, write_json, write_npz
+from fashion_cnn.files import read_csv, read_npz, write_csv, write_json, write_npz
 from fashion_cnn.recipe import Recipe
 from fashion_cnn.run import Run
 
-SPLITS = ("train", "test")
-SUSPECT = ("split", "index", "label", "suggested", "probability", "label_probability")
-PAIR = ("test_index", "train_index", "distance", "test_label", "train_label")
+SUSPECT_COLUMNS = ("split", "index", "label", "suggested", "probability", "label_probability")
+DUPLICATE_COLUMNS = ("test_index", "train_index", "distance", "test_label", "train_label")
 
 
 def audit(
@@ -31,58 +30,58 @@ def audit(
     recipe: Recipe,
     folder: Path,
     folds: int = 5,
-    advance: Callable[[str], Any] = lambda what: None,
+    advance: Callable[[str], Any] = lambda name: None,
 ) -> dict[str, Any]:
     """Find probable label errors, and images that are both in train and test.
 
-    Writes `suspects.csv`, `duplicates.csv`, `audit.json` and a `fold-<k>.npz` a fold, which a
-    second audit with the same settings reads instead of training again.
+    Writes `suspects.csv`, `duplicates.csv`, `audit.json` and a `fold-<k>-of-<folds>.npz` a fold,
+    which a second audit with the same settings reads instead of training again.
 
     Args:
-        data: what to look at.
+        data: the images and labels.
         recipe: a fast one; it is trained `folds` times on all training images but one fold.
         folder: where the files go.
         folds: at least 2.
-        advance: called with a word as each epoch begins, `folds` times the recipe's epochs, and
+        advance: called with a label as each epoch begins, `folds` times the recipe's epochs, and
             once more before the comparison.
 
     Returns:
-        What `audit.json` holds: `recipe`, `folds`, `accuracy` (of the networks on the images they
-        did not learn from: `train`, `test`), `suspects` (counts, `train` and `test`) and
+        What `audit.json` holds: `recipe`, `seed`, `folds`, `accuracy` (of the networks on images
+        that they were not trained on: `train`, `test`), `suspects` (counts, `train` and `test`) and
         `duplicates` (a count).
 
     Raises:
         ValueError: a class has fewer images than there are folds.
     """
-    import cleanlab  # noqa: F401 (if it is not there, say so before hours of training)
+    import cleanlab  # noqa: F401 (if it is not installed, fail before hours of training)
 
-    fewest = np.bincount(data.train_labels, minlength=len(data.class_names)).min()
-    if not 2 <= folds <= fewest:
+    smallest_class = np.bincount(data.train_labels, minlength=len(data.class_names)).min()
+    if not 2 <= folds <= smallest_class:
         raise ValueError(
-            f"folds: got {folds}; expected 2..{fewest}, the size of the smallest class"
+            f"folds: got {folds}; expected 2..{smallest_class}, the size of the smallest class"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    # a teacher, which may have learnt from every image, would tell the labels
+    # without a teacher, which may have been trained on the images of the fold
     recipe = dataclasses.replace(recipe, validation="none", teacher="")
-    answers = out_of_fold(data, recipe, folder, folds, advance)
+    probabilities = out_of_fold(data, recipe, folder, folds, advance)
     advance("comparing")
-    found = {split: _suspects(data, answers[split], split) for split in SPLITS}
-    pairs = near_duplicates(data.test_images, data.train_images)
-    rows = [row for split in SPLITS for row in _rows(data, answers[split], split, found[split])]
-    files = bool(data.train_files)  # then each image has a name
-    write_csv(folder / "suspects.csv", (*SUSPECT, *["file"] * files), rows)
-    rows = [_pair(data, *pair) for pair in zip(*pairs, strict=True)]
-    write_csv(folder / "duplicates.csv", (*PAIR, *["test_file", "train_file"] * files), rows)
-    accuracy = {
-        split: float((answers[split].argmax(1) == _labels(data, split)).mean()) for split in SPLITS
-    }
+    suspects, accuracy = [], {}
+    for split, labels in (("train", data.train_labels), ("test", data.test_labels)):
+        accuracy[split] = float((probabilities[split].argmax(1) == labels).mean())
+        suspects += _suspects(data, split, labels, probabilities[split])
+    duplicates = _duplicates(data)
+    has_files = bool(data.train_files)  # each image is a file
+    columns = (*SUSPECT_COLUMNS, *["file"] * has_files)
+    write_csv(folder / "suspects.csv", columns, suspects)
+    columns = (*DUPLICATE_COLUMNS, *["test_file", "train_file"] * has_files)
+    write_csv(folder / "duplicates.csv", columns, duplicates)
     summary = {
         "recipe": recipe.name,
         "seed": recipe.seed,
         "folds": folds,
         "accuracy": accuracy,
-        "suspects": {split: len(found[split]) for split in SPLITS},
-        "duplicates": len(pairs[0]),
+        "suspects": {split: sum(x["split"] == split for x in suspects) for split in accuracy},
+        "duplicates": len(duplicates),
     }
     write_json(folder / "audit.json", summary)
     return summary
@@ -91,118 +90,125 @@ def audit(
 def out_of_fold(
     data: Data, recipe: Recipe, folder: Path, folds: int, advance: Callable[[str], Any]
 ) -> dict[str, np.ndarray]:
-    """Probabilities of all images from networks that did not learn from them.
+    """Class probabilities of all images, by networks that were not trained on them.
 
     Returns:
-        `train` (n, classes), each row from the one network of its fold; `test` (m, classes), the
-        mean of all networks.
+        `train`: float32 (n, classes), each row by the network of its fold; `test`: float32
+        (m, classes), the mean of all networks.
     """
     classes = len(data.class_names)
     train = np.empty((len(data.train_labels), classes), np.float32)
     test = np.zeros((len(data.test_labels), classes), np.float32)
-    left, key = np.arange(len(data.train_labels)), hashlib.sha256(recipe.to_json().encode())
-    for part in (data.train_images, data.train_labels, data.test_images):
-        key.update(part.tobytes())
+    digest = hashlib.sha256(recipe.to_json().encode())
+    for array in (data.train_images, data.train_labels, data.test_images):
+        digest.update(array.tobytes())
+    key = digest.hexdigest()
+    remaining = np.arange(len(data.train_labels))
     for k in range(folds):
-        share = stratified(data.train_labels[left], round(len(left) / (folds - k)))
-        fold, left = left[share], np.delete(left, share)
-        name = f"fold-{k + 1}-of-{folds}.npz"
-        say = partial(advance, f"fold {k + 1} of {folds}")
-        arrays = _finished(folder / name, key.hexdigest())
-        if not arrays:
-            arrays = _train_without(data, fold, recipe, say)
-            write_npz(folder / name, {"key": np.array(key.hexdigest()), **arrays})
-        else:
+        chosen = stratified(data.train_labels[remaining], round(len(remaining) / (folds - k)))
+        fold, remaining = remaining[chosen], np.delete(remaining, chosen)
+        path, label = folder / f"fold-{k + 1}-of-{folds}.npz", f"fold {k + 1} of {folds}"
+        arrays = _read_fold(path, key)
+        if arrays:
             for _ in range(recipe.epochs):
-                say()
+                advance(label)
+        else:
+            arrays = _train_without_fold(data, fold, recipe, partial(advance, label))
+            write_npz(path, {"key": np.array(key), **arrays})
         train[fold] = arrays["train"]
         test += arrays["test"] / folds
     return {"train": train, "test": test}
 
 
-def _finished(path: Path, key: str) -> dict[str, np.ndarray]:
-    """The arrays of a fold trained before with the same settings; none if there are not."""
+def _read_fold(path: Path, key: str) -> dict[str, np.ndarray]:
+    """The probabilities of a fold that was trained with the same settings; else nothing."""
     try:
-        arrays = read_npz(path.parent / path.name)
+        arrays = read_npz(path)
     except (FileNotFoundError, ValueError):  # not there, or damaged
         return {}
     return arrays if str(arrays["key"]) == key else {}
 
 
-def _train_without(
+def _train_without_fold(
     data: Data, fold: np.ndarray, recipe: Recipe, advance: Callable[[], Any]
 ) -> dict[str, np.ndarray]:
+    """Train on the other folds; probabilities of the fold (`train`) and of the test images."""
     from fashion_cnn.evaluation import predict
     from fashion_cnn.keras_setup import keras
     from fashion_cnn.training.loop import train
 
     rest = np.delete(np.arange(len(data.train_labels)), fold)
-    part = dataclasses.replace(
+    other_folds = dataclasses.replace(
         data,
         train_images=data.train_images[rest],
         train_labels=data.train_labels[rest],
         held_out=None,
         train_files=(),
     )
-    each = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: advance())
-    model = train(recipe, part, callbacks=[each]).model
-    images = {"train": data.train_images[fold], "test": data.test_images}
-    return {split: predict(model, channels_last(images[split])) for split in SPLITS}
+    callback = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: advance())
+    model = train(recipe, other_folds, callbacks=[callback]).model
+    return {
+        "train": predict(model, channels_last(data.train_images[fold])),
+        "test": predict(model, channels_last(data.test_images)),
+    }
 
 
-def _labels(data: Data, split: str) -> np.ndarray:
-    return data.train_labels if split == "train" else data.test_labels
-
-
-def _suspects(data: Data, answers: np.ndarray, split: str) -> np.ndarray:
-    """Indices of the images whose labels are probably wrong, the likeliest first."""
+def _suspects(
+    data: Data, split: str, labels: np.ndarray, probabilities: np.ndarray
+) -> list[dict[str, Any]]:
+    """A row for each image that is probably labelled wrong, the most probable first."""
     from cleanlab.filter import find_label_issues
 
-    labels = _labels(data, split).astype(int)
-    if len(set(labels)) < 2:  # nothing that one could be taken for
-        return np.zeros(0, int)
-    # one process: the work is a second, and forking beside TensorFlow hangs
-    return find_label_issues(labels, answers, return_indices_ranked_by="self_confidence", n_jobs=1)
-
-
-def _rows(
-    data: Data, answers: np.ndarray, split: str, suspects: np.ndarray
-) -> list[dict[str, Any]]:
-    names, labels = data.class_names, _labels(data, split)
+    names, labels = data.class_names, labels.astype(int)
     files = data.train_files if split == "train" else data.test_files
+    if len(set(labels)) < 2:  # there is no other label
+        return []
+    # one process: the work takes a second, and a fork of a process with TensorFlow hangs
+    indices = find_label_issues(
+        labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
+    )
     rows = []
-    for i in suspects:
-        words = split, int(i), names[labels[i]], names[answers[i].argmax()]
-        shares = round(float(answers[i].max()), 4), round(float(answers[i, labels[i]]), 6)
-        rows.append(dict(zip(SUSPECT, (*words, *shares), strict=True)))
-        if files:
-            rows[-1]["file"] = files[i]
+    for i in indices:
+        row: dict[str, Any] = {"split": split, "index": int(i), "label": names[labels[i]]}
+        row["suggested"] = names[probabilities[i].argmax()]
+        row["probability"] = round(float(probabilities[i].max()), 4)
+        row["label_probability"] = round(float(probabilities[i, labels[i]]), 6)
+        rows.append(row | ({"file": files[i]} if files else {}))
     return rows
 
 
-def _pair(data: Data, test: int, train: int, distance: float) -> dict[str, Any]:
-    labels = data.class_names[data.test_labels[test]], data.class_names[data.train_labels[train]]
-    row = dict(zip(PAIR, (test, train, round(float(distance), 2), *labels), strict=True))
-    if data.train_files:
-        row |= {"test_file": data.test_files[test], "train_file": data.train_files[train]}
-    return row
+def _duplicates(data: Data) -> list[dict[str, Any]]:
+    """A row for each test image that is nearly the same as a training image."""
+    rows = []
+    pairs = near_duplicates(data.test_images, data.train_images)
+    for test, train, distance in zip(*pairs, strict=True):
+        row = {"test_index": test, "train_index": train, "distance": round(float(distance), 2)}
+        row["test_label"] = data.class_names[data.test_labels[test]]
+        row["train_label"] = data.class_names[data.train_labels[train]]
+        if data.train_files:
+            row |= {"test_file": data.test_files[test], "train_file": data.train_files[train]}
+        rows.append(row)
+    return rows
 
 
 def accuracy_without_suspects(run: Run, folder: Path) -> dict[str, Any]:
     """A run's test accuracy, with all test images and without the suspects of an audit.
 
-    The second is no result to be compared with others': it leaves out what is hardest, too.
+    The second must not be compared with other results: it leaves out the hardest images, too.
+
+    Args:
+        run: a measured run on the same data.
+        folder: of the audit.
 
     Returns:
         `all` and `without`, accuracies, and `left_out`, a count.
     """
-    with open(folder / "suspects.csv", encoding="utf-8", newline="") as file:
-        suspects = [int(x["index"]) for x in csv.DictReader(file) if x["split"] == "test"]
+    rows = read_csv(folder / "suspects.csv")
+    suspects = [int(row["index"]) for row in rows if row["split"] == "test"]
     arrays = run.predictions()
-    right = arrays["test_probabilities"].argmax(1) == arrays["test_labels"]
-    kept = np.delete(right, suspects)
+    correct = arrays["test_probabilities"].argmax(1) == arrays["test_labels"]
     return {
-        "all": float(right.mean()),
-        "without": float(kept.mean()),
+        "all": float(correct.mean()),
+        "without": float(np.delete(correct, suspects).mean()),
         "left_out": len(suspects),
     }

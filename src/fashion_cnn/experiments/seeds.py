@@ -1,4 +1,4 @@
-"""A recipe, trained with several seeds side by side: what it is worth, and the mean of them all."""
+"""A recipe, trained with several seeds side by side: its mean and spread, and an ensemble."""
 
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from fashion_cnn.experiments.runs import open_experiment, train_or_resume
+from fashion_cnn.experiments.experiment import open_experiment, read_experiment, train_or_resume
 from fashion_cnn.files import lock_folder, write_atomically, write_csv
-from fashion_cnn.parallel.pool import ATTEMPTS, Piece, run_tasks, tasks
+from fashion_cnn.parallel.pool import ATTEMPTS, Task, open_pool, run_tasks
 from fashion_cnn.recipe import Recipe
 from fashion_cnn.run import HISTORY_COLUMNS, Run
 
@@ -24,94 +24,94 @@ def train_seeds(
     folder: Path,
     address: str | None = None,
     jobs: int | None = None,
-    advance: Callable[[str], Any] = lambda what: None,
+    advance: Callable[[str], Any] = lambda name: None,
 ) -> list[dict[str, Any]]:
-    """Train with the recipe's seed and those that follow it; each once, whatever breaks off.
+    """Train with the recipe's seed and those that follow it; finished runs are kept.
 
     Args:
-        recipe: what they have in common.
+        recipe: what the runs have in common.
         source: of the data.
         seeds: how many.
         folder: for `seed-<n>`, a run folder each, and `seeds.csv`.
-        address: of a Ray cluster, whose machines see the folder by the same name.
-        jobs: trainings at a time; one a core without, of a cluster one a GPU if it has some.
-        advance: called with a word at the beginning, and after each training.
+        address: of a Ray cluster, whose machines see the folder by the same name. Default: this
+            machine.
+        jobs: trainings at a time. Default: one a core, or a GPU of a cluster that has some.
+        advance: called with a label at the beginning, and after each training.
 
     Returns:
-        `COLUMNS` of each, in order; `val_accuracy` is None without validation images.
+        A dictionary a seed, with the keys `COLUMNS`; `val_accuracy` is None without validation
+        images.
 
     Raises:
-        ValueError: the folder holds something else, or what `train` raises.
-        RuntimeError: the processes of one died again and again.
+        ValueError: the folder belongs to something else, or `train` raises it.
+        RuntimeError: the processes of a training died again and again.
     """
-    folder = folder.absolute()  # another process may be elsewhere
+    folder = folder.absolute()  # other machines have other working directories
     open_experiment(folder, recipe, {"source": source, "seeds": seeds})
-    chosen = [replace(recipe, seed=recipe.seed + i) for i in range(seeds)]
-    rows: dict[int, dict[str, Any]] = {}
-    with lock_folder(folder), tasks(address, jobs, long=True) as (submit, room):
-        pieces: list[Piece] = [(x.seed, (folder, x.seed, x.to_json(), source)) for x in chosen]
+    rows = []
+    with lock_folder(folder), open_pool(address, jobs, training=True) as pool:
+        tasks = [Task(recipe.seed + i, (folder, recipe.seed + i)) for i in range(seeds)]
         advance("seeds")
-        for seed, future in run_tasks(pieces, _train_one, submit, room):
+        for seed, future in run_tasks(tasks, _train_seed, pool):
             if isinstance(error := future.exception(), BrokenExecutor):
                 raise RuntimeError(f"seed {seed}: its process died {ATTEMPTS} times ({error})")
-            found = future.result()
-            rows[seed] = {"seed": seed, **{key: found.get(key) for key in COLUMNS[1:]}}
-            rows[seed]["val_accuracy"] = found.get("validation_accuracy")
-            advance(f"seed {seed}: {found['test_accuracy']:.2%}")
-        ordered = [rows[seed] for seed in sorted(rows)]
-        write_csv(folder / "seeds.csv", COLUMNS, ordered)
-    return ordered
+            metrics = future.result()
+            row = {key: metrics.get(key) for key in COLUMNS}
+            rows.append(row | {"seed": seed, "val_accuracy": metrics.get("validation_accuracy")})
+            advance(f"seed {seed}: {metrics['test_accuracy']:.2%}")
+        rows.sort(key=lambda row: row["seed"])
+        write_csv(folder / "seeds.csv", COLUMNS, rows)
+    return rows
 
 
-def _train_one(folder: Path, seed: int, recipe: str, source: str) -> dict[str, Any]:
-    """Train, measure and seal one run, in any process; its metrics."""
+def _train_seed(folder: Path, seed: int) -> dict[str, Any]:
+    """Train and measure one run, in any process; its metrics."""
+    recipe, settings = read_experiment(folder)
     run = Run(folder / f"seed-{seed}")
     if not run.folder.is_dir() or not run.is_finished:
         from fashion_cnn.evaluation import measure_run
 
-        measure_run(run, train_or_resume(recipe, source, run))
+        measure_run(run, train_or_resume(replace(recipe, seed=seed), settings["source"], run))
         run.write_checksums()
-    found: dict[str, Any] = run.metrics()
-    return found
+    return run.metrics()
 
 
 def make_ensemble(recipe: Recipe, seeds: int, folder: Path) -> dict[str, Any]:
-    """Make one network of all seeds', which answers with their mean, and measure it.
+    """Make a run of one model, whose probabilities are the mean of all seeds', and measure it.
 
     Args:
-        recipe: as for `train_seeds`, which has finished there.
-        seeds: how many.
-        folder: of the runs; `ensemble` in it will be one more, with `model.onnx`.
+        recipe: what `train_seeds` was called with.
+        seeds: how many it trained.
+        folder: where they are; the ensemble is `ensemble` in it.
 
     Returns:
-        Its metrics.
+        The metrics of the ensemble.
     """
     from fashion_cnn.evaluation import load_model, load_run_data, measure_run
     from fashion_cnn.export import export_run
     from fashion_cnn.models.wrappers import average_models
 
+    ensemble = Run(folder / ENSEMBLE)
+    if ensemble.folder.is_dir() and ensemble.is_finished:
+        return ensemble.metrics()
     runs = [Run(folder / f"seed-{recipe.seed + i}") for i in range(seeds)]
-    run, data = Run(folder / ENSEMBLE), load_run_data(runs[0])
-    if run.folder.is_dir() and run.is_finished:
-        found: dict[str, Any] = run.metrics()
-        return found
-    run.folder.mkdir(exist_ok=True)
-    about = runs[0].environment() | {"seeds": seeds}
-    run.write_environment(about)
-    run.write_recipe(recipe.to_json())
-    run.write_history(_mean_history([run.history() for run in runs]))
-    write_atomically(run.keras_path, average_models([load_model(run) for run in runs]).save)
-    metrics = measure_run(run, data)
-    export_run(run)
-    run.write_checksums()
+    ensemble.folder.mkdir(exist_ok=True)
+    ensemble.write_environment(runs[0].environment() | {"seeds": seeds})
+    ensemble.write_recipe(recipe.to_json())
+    ensemble.write_history(_mean_history([run.history() for run in runs]))
+    model = average_models([load_model(run) for run in runs])
+    write_atomically(ensemble.keras_path, model.save)
+    metrics = measure_run(ensemble, load_run_data(runs[0]))
+    export_run(ensemble)
+    ensemble.write_checksums()
     return metrics
 
 
 def _mean_history(histories: list[dict[str, list[float]]]) -> list[dict[str, float]]:
     """The mean of the curves; the seconds are those of all."""
-    columns = {
-        key: [fmean(row) for row in zip(*(x[key] for x in histories), strict=True)]
-        for key in HISTORY_COLUMNS
-    }
-    columns["seconds"] = [len(histories) * x for x in columns["seconds"]]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    rows = []
+    for epoch in range(len(histories[0]["epoch"])):
+        row = {key: fmean(x[key][epoch] for x in histories) for key in HISTORY_COLUMNS}
+        row["seconds"] *= len(histories)
+        rows.append(row)
+    return rows

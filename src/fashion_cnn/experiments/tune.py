@@ -1,313 +1,239 @@
-"""A recipe and what may change in it in; the best recipe out, by accuracy on validation images.
+"""A recipe and a search space in; the best recipe out, by accuracy on the validation images.
 
-Optuna proposes and stops trials; its journal is in the folder, so any machine that sees the folder
-can report, and the same command goes on after whatever happened.
+Optuna proposes trials and stops bad ones early. Its journal is a file of the search's folder, so
+any machine that sees the folder can report to it, and an interrupted search can be resumed.
 """
 
-import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fashion_cnn.experiments.runs import (
-    TASK,
-    open_experiment,
-    require_shared_folder,
-    train_or_resume,
+from fashion_cnn.experiments.experiment import open_experiment, read_experiment, train_or_resume
+from fashion_cnn.experiments.search_space import (
+    SearchSpace,
+    distribution,
+    own_values,
+    with_values,
 )
-from fashion_cnn.files import lock_folder, read_json, write_csv, write_text
-from fashion_cnn.models import model_options
-from fashion_cnn.parallel.pool import ATTEMPTS, Piece, run_tasks, tasks
-from fashion_cnn.recipe import Recipe, recipe_from_dict, with_settings
+from fashion_cnn.files import lock_folder, write_csv, write_text
+from fashion_cnn.parallel.pool import ATTEMPTS, Task, open_pool, run_tasks
+from fashion_cnn.recipe import Recipe
 from fashion_cnn.run import Run
 
 JOURNAL = "journal.log"
-STUDY = "tune"
-COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"  # Optuna's states of a trial
-DIED = f"its process died {ATTEMPTS} times"
+COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"  # Optuna's states of a trial, best first
 COLUMNS = ("trial", "state", "val_accuracy", "epochs_run", "seconds")
-REDUCTION = 3  # of trials, at each rung of ASHA
-RUNGS = 9  # the first rung is at this part of all epochs
-STARTUP = 8  # trials at random, before what they showed is used
-
-Space = dict[str, Any]
-
-
-def default_space(recipe: Recipe) -> Space:
-    """What is worth a search in any recipe: a factor of five and more round what it says."""
-    rate, decay, batch = recipe.learning_rate, recipe.weight_decay, recipe.batch_size
-    space: Space = {
-        "learning_rate": {"low": rate / 5, "high": rate * 5, "log": True},
-        "label_smoothing": {"low": 0.0, "high": 0.2},
-        "batch_size": [max(1, batch // 2), batch, batch * 2],
-    }
-    if decay:
-        space["weight_decay"] = {"low": decay / 10, "high": min(decay * 10, 0.5), "log": True}
-    return space
-
-
-def read_space(path: Path, recipe: Recipe) -> Space:
-    """What a search may change, from a JSON file.
-
-    Args:
-        path: of an object: fields of the recipe, or options of its model, each with a list of
-            choices, or with `{"low": …, "high": …}`, and `"log": true` or a `"step"` if it should.
-        recipe: whose they are.
-
-    Raises:
-        ValueError: it is not that; each end and each choice is tried on the recipe.
-    """
-    try:
-        space = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(space, dict) or not space:
-        raise ValueError(f'{path}: expected an object such as {{"dropout": [0.0, 0.3]}}')
-    for key, about in space.items():
-        try:
-            if key == "validation":
-                raise ValueError("a search is judged on images that are held out")
-            ends = about if isinstance(about, list) else [about["low"], about["high"]]
-            for value in ends:
-                _with(recipe, {key: value})
-            _distribution(recipe, key, about)
-        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: {key}: {json.dumps(about)}: expected a list of choices, or "
-                f'{{"low": …, "high": …}} ({" ".join(str(error).split())})'
-            ) from None
-    return space
+REDUCTION = 3  # of three trials, one passes a rung of successive halving
+RUNGS = 9  # the first rung is after this part of all epochs
+RANDOM_TRIALS = 8  # before the sampler uses the results
 
 
 def tune(
     recipe: Recipe,
     source: str,
-    space: Space,
+    space: SearchSpace,
     trials: int,
     folder: Path,
     address: str | None = None,
     jobs: int | None = None,
-    advance: Callable[[str], Any] = lambda what: None,
+    advance: Callable[[str], Any] = lambda name: None,
 ) -> list[dict[str, Any]]:
     """Search for a better recipe.
 
     Args:
-        recipe: where it begins; its first trial is the recipe itself if the space holds it.
+        recipe: the first trial has its values, as far as the space includes them.
         source: of the data.
         space: as `read_space` returns it.
-        trials: in all, those of an earlier call included.
-        folder: for `trial-<n>`, a run folder each, `trials.csv` and `best.json`. Where it has
-            trials of the same task, it goes on with them.
-        address: of a Ray cluster, whose machines see the folder by the same name.
-        jobs: trials at a time; one a core without, of a cluster one a GPU if it has some.
-        advance: called with a word at the beginning, and after each trial.
+        trials: how many in all, those of an earlier call included.
+        folder: for `trial-<n>`, a run folder each, `trials.csv` and `best.json`. A search that it
+            holds is resumed.
+        address: of a Ray cluster, whose machines see the folder by the same name. Default: this
+            machine.
+        jobs: trials at a time. Default: one a core, or a GPU of a cluster that has some.
+        advance: called with a label at the beginning, and after each trial.
 
     Returns:
-        A row a trial, the best first: `trial`, `state`, `val_accuracy`, `epochs_run`, `seconds`,
+        A dictionary a trial, best first: `trial`, `state`, `val_accuracy`, `epochs_run`, `seconds`,
         the values, `error`.
 
     Raises:
-        ValueError: the folder holds something else, or no trial came to its end.
-        OSError: a trial could not be written; it goes on when the same is called again.
+        ValueError: the folder belongs to something else, or no trial was completed.
+        OSError: a trial could not be written; the same call resumes it.
     """
     if recipe.validation != "validation":
         raise ValueError(
-            f"validation: got {recipe.validation}; a search is judged on images that are held out: "
+            f"validation: got {recipe.validation}; a search needs validation images: "
             "--validation validation"
         )
-    from optuna.trial import TrialState
-
-    folder = folder.absolute()  # another process may be elsewhere
+    folder = folder.absolute()  # other machines have other working directories
     open_experiment(folder, recipe, {"source": source, "space": space})
-    with lock_folder(folder), tasks(address, jobs, long=True) as (submit, room):
-        study = _study(folder, recipe)
-        found = study.get_trials(deepcopy=False)
-        if not found:
-            study.enqueue_trial(_beginning(recipe, space))
-        running = [trial for trial in found if trial.state.name == "RUNNING"]
-        for trial in [x for x in running if x.params.keys() != space.keys()]:
-            running.remove(trial)  # killed before all its values were there
-            study.tell(trial.number, state=TrialState.FAIL)
-        ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-        choices = {key: _distribution(recipe, key, about) for key, about in space.items()}
-
-        def pieces() -> Iterator[Piece]:
-            for trial in running:
-                yield trial.number, (folder, trial.number)
-            for _ in range(trials - len(running) - ended):
-                number = study.ask(choices).number
-                yield number, (folder, number)
-
-        for _ in range(ended + 1):
+    with lock_folder(folder), open_pool(address, jobs, training=True) as pool:
+        study = open_study(folder, recipe)
+        if not study.trials:
+            study.enqueue_trial(own_values(recipe, space))
+        unfinished = _resumable_trials(study, space)
+        finished = sum(trial.state.is_finished() for trial in study.trials)
+        for _ in range(finished + 1):
             advance("trials")
-        for number, future in run_tasks(pieces(), _try, submit, room):
-            if isinstance(error := future.exception(), BrokenExecutor):
-                state, value = FAIL, None
-                _trial(study, number).set_user_attr("error", f"{DIED} ({error})")
-            else:
-                state, value = future.result()
-            study.tell(number, value, TrialState[state])
-            rows = _write(study, folder, recipe, space)
-            advance(
-                f"best {rows[0]['val_accuracy']:.2%}" if rows[0]["state"] == COMPLETE else "trials"
-            )
-        rows = _write(study, folder, recipe, space)
+
+        def tasks() -> Iterator[Task]:
+            for number in unfinished:
+                yield Task(number, (folder, number))
+            distributions = {key: distribution(recipe, key, space[key]) for key in space}
+            for _ in range(trials - len(unfinished) - finished):
+                number = study.ask(distributions).number  # only when a process is free for it
+                yield Task(number, (folder, number))
+
+        for number, future in run_tasks(tasks(), _run_trial, pool):
+            _tell_result(study, number, future)
+            best = write_results(study, folder, recipe, space)[0]
+            complete = best["state"] == COMPLETE
+            advance(f"best {best['val_accuracy']:.2%}" if complete else "trials")
+        rows = write_results(study, folder, recipe, space)
     if rows[0]["state"] != COMPLETE:
         errors = {row["error"] for row in rows if row["error"]}
-        raise ValueError(f"{folder}: no trial came to its end ({', '.join(sorted(errors))})")
+        raise ValueError(f"{folder}: no trial was completed ({', '.join(sorted(errors))})")
     return rows
 
 
 def importances(folder: Path) -> tuple[dict[str, float], int]:
     """How much of the differences between trials each value explains (fANOVA), 1 in all.
 
-    All trials count, by their accuracy after the first epoch at which some were stopped; by that of
-    trials that came to their end alone, values that are always bad would never be seen.
+    All trials count, by their accuracy at the first rung. If only complete trials did, values that
+    are always bad would have no part in it.
 
     Returns:
-        Value -> its share, nothing where there are too few trials to say; and that epoch.
+        Key -> its share, empty if there are too few trials; and the epoch of the first rung.
     """
     import optuna
 
-    recipe = recipe_from_dict(read_json(folder / TASK)["recipe"])
-    study, first = _study(folder, recipe), _first_rung(recipe)
-    level = optuna.create_study(direction="maximize")
-    for trial in study.get_trials(deepcopy=False):
-        if first in (seen := trial.intermediate_values):
-            about = {"params": trial.params, "distributions": trial.distributions}
-            level.add_trial(optuna.create_trial(value=seen[first], **about))
+    recipe, _ = read_experiment(folder)
+    first_rung = _first_rung(recipe)
+    study = optuna.create_study(direction="maximize")
+    for trial in open_study(folder, recipe).get_trials(deepcopy=False):
+        if first_rung in trial.intermediate_values:
+            study.add_trial(
+                optuna.create_trial(
+                    value=trial.intermediate_values[first_rung],
+                    params=trial.params,
+                    distributions=trial.distributions,
+                )
+            )
     with suppress(ValueError, RuntimeError):
-        judge = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        return dict(optuna.importance.get_param_importances(level, evaluator=judge)), first
-    return {}, first
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        return dict(shares), first_rung
+    return {}, first_rung
+
+
+def open_study(folder: Path, recipe: Recipe) -> Any:
+    """The Optuna study of a search's folder; a new one if there is none."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name="tune",
+        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+        load_if_exists=True,
+        direction="maximize",
+        # asynchronous successive halving, arXiv:1810.05934
+        pruner=optuna.pruners.SuccessiveHalvingPruner(_first_rung(recipe), REDUCTION),
+    )
+    # a seed that changes when the search is resumed, or the first trials would be repeated
+    seed = recipe.seed + len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
+    return study
 
 
 def _first_rung(recipe: Recipe) -> int:
     return max(1, recipe.epochs // RUNGS)
 
 
-def _study(folder: Path, recipe: Recipe) -> Any:
-    """The study of a folder, begun if there is none."""
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+def _resumable_trials(study: Any, space: SearchSpace) -> list[int]:
+    """The trials that were interrupted; those interrupted before they had all values fail."""
+    from optuna.trial import TrialState
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-    study = optuna.create_study(
-        study_name=STUDY,
-        storage=storage,
-        load_if_exists=True,
-        direction="maximize",
-        # asynchronous successive halving, arXiv:1810.05934
-        pruner=optuna.pruners.SuccessiveHalvingPruner(_first_rung(recipe), REDUCTION),
-    )
-    # another seed each time it goes on, or the first trials' values would come again
-    seed = recipe.seed + len(study.get_trials(deepcopy=False))
-    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
-    return study
+    numbers = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.params.keys() == space.keys():
+            numbers.append(trial.number)
+        else:
+            study.tell(trial.number, state=TrialState.FAIL)
+    return numbers
 
 
-def _try(folder: Path, number: int) -> tuple[str, float | None]:
-    """Train for a trial, in any process: it reports to the journal, and is stopped by it.
-
-    Returns:
-        The trial's state, and what it is judged by if it came to its end.
-    """
-    from fashion_cnn.keras_setup import keras
-
-    require_shared_folder(folder)
-    task, run = read_json(folder / TASK), Run(folder / f"trial-{number}")
-    recipe = recipe_from_dict(task["recipe"])
-    study = _study(folder, recipe)
-    known = study.get_trials(deepcopy=False)[number]
-    trial = _trial(study, number)
-
-    class Judge(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            if epoch + 1 not in known.intermediate_values:  # of the time before it was broken off
-                trial.report(logs["val_accuracy"], epoch + 1)
-            if epoch + 1 < chosen.epochs and trial.should_prune():
-                self.model.stop_training = True
-
-    try:
-        chosen = _with(recipe, known.params)  # some values do not go together
-        train_or_resume(chosen.to_json(), task["source"], run, [Judge()])
-    except OSError:
-        raise  # of the machine, not of the trial
-    except Exception as error:  # such as a batch that no memory holds
-        trial.set_user_attr("error", " ".join(str(error).split())[:200])
-        return FAIL, None
-    finally:
-        trial.set_user_attr("seconds", round(run.train_seconds(), 3))
-    history = run.history()
-    if len(history["epoch"]) < chosen.epochs:
-        return PRUNED, None
-    return COMPLETE, history["val_accuracy"][-1]
-
-
-def _trial(study: Any, number: int) -> Any:
+def _live_trial(study: Any, number: int) -> Any:
+    """A trial that can report; `study.trials` holds frozen copies."""
     import optuna
 
     return optuna.trial.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
 
 
-def _distribution(recipe: Recipe, key: str, about: Any) -> Any:
-    """Optuna's, of choices, or of numbers of the type that the recipe has there."""
-    from optuna import distributions
+def _run_trial(folder: Path, number: int) -> tuple[str, float | None]:
+    """Train for a trial, in any process; its state, and its accuracy if it is complete."""
+    from fashion_cnn.keras_setup import keras
 
-    if isinstance(about, list):
-        return distributions.CategoricalDistribution(about)
-    numbers = [about.get(key, 1) for key in ("low", "high", "step")]
-    like = _values(recipe)[key]
-    if isinstance(like, bool) or not {type(x) for x in numbers} <= {int, float}:
-        raise TypeError("low, high and step are numbers")
-    whole = isinstance(like, int)
-    return (distributions.IntDistribution if whole else distributions.FloatDistribution)(**about)
+    start, settings = read_experiment(folder)
+    study, run = open_study(folder, start), Run(folder / f"trial-{number}")
+    frozen = study.get_trials(deepcopy=False)[number]
+    trial = _live_trial(study, number)
 
+    def report(epoch: int, logs: dict[str, float]) -> None:
+        if epoch + 1 not in frozen.intermediate_values:  # reported before it was interrupted
+            trial.report(logs["val_accuracy"], epoch + 1)
+        if epoch + 1 < recipe.epochs and trial.should_prune():
+            callback.model.stop_training = True
 
-def _with(recipe: Recipe, values: dict[str, Any]) -> Recipe:
-    texts = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in values.items()}
-    return with_settings(recipe, texts)
-
-
-def _values(recipe: Recipe) -> dict[str, Any]:
-    """What a search may change; options with their defaults, whose types are theirs."""
-    return asdict(recipe) | model_options(recipe.model)
-
-
-def _beginning(recipe: Recipe, space: Space) -> dict[str, Any]:
-    """The recipe's own values, as far as the space holds them."""
-    own = _values(recipe) | recipe.options
-    own = {k: ",".join(v) if isinstance(v, tuple) else v for k, v in own.items() if k in space}
-    return {
-        key: value
-        for key, value in own.items()
-        if (
-            value in about
-            if isinstance(about := space[key], list)
-            else about["low"] <= value <= about["high"]
-        )
-    }
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=report)
+    try:
+        recipe = with_values(start, frozen.params)  # fails if they do not go together
+        train_or_resume(recipe, settings["source"], run, [callback])
+    except OSError:
+        raise  # of the machine, not of the trial
+    except Exception as error:  # such as a batch that does not fit into memory
+        trial.set_user_attr("error", " ".join(str(error).split())[:200])
+        return FAIL, None
+    finally:
+        trial.set_user_attr("seconds", round(run.train_seconds(), 3))
+    history = run.history()
+    if len(history["epoch"]) < recipe.epochs:
+        return PRUNED, None
+    return COMPLETE, history["val_accuracy"][-1]
 
 
-def _write(study: Any, folder: Path, recipe: Recipe, space: Space) -> list[dict[str, Any]]:
-    """Write `trials.csv`, in the order of their ends, and `best.json`; the rows, the best first."""
+def _tell_result(study: Any, number: int, future: Future[Any]) -> None:
+    """Record the result of a trial in the study; one whose process died has failed."""
+    from optuna.trial import TrialState
+
+    if isinstance(error := future.exception(), BrokenExecutor):
+        message = f"its process died {ATTEMPTS} times ({error})"
+        _live_trial(study, number).set_user_attr("error", message)
+        study.tell(number, state=TrialState.FAIL)
+    else:
+        state, accuracy = future.result()
+        study.tell(number, accuracy, TrialState[state])
+
+
+def write_results(
+    study: Any, folder: Path, recipe: Recipe, space: SearchSpace
+) -> list[dict[str, Any]]:
+    """Write `trials.csv`, in the order in which trials ended, and `best.json`; rows as `tune`'s."""
     rows = []
-    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-    for trial in sorted(ended, key=lambda trial: trial.datetime_complete):
-        seen = trial.intermediate_values
-        row = {"trial": trial.number, "state": trial.state.name, "epochs_run": len(seen)}
-        row["val_accuracy"] = trial.value if trial.value is not None else seen.get(len(seen))
-        row["seconds"] = trial.user_attrs.get("seconds", 0.0)  # nothing, if its process died
+    finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    for trial in sorted(finished, key=lambda trial: trial.datetime_complete):
+        reported = trial.intermediate_values
+        row = {"trial": trial.number, "state": trial.state.name, "epochs_run": len(reported)}
+        accuracy = trial.value if trial.value is not None else reported.get(len(reported))
+        row |= {"val_accuracy": accuracy, "seconds": trial.user_attrs.get("seconds", 0.0)}
         rows.append({**row, "error": trial.user_attrs.get("error"), **trial.params})
     write_csv(folder / "trials.csv", (*COLUMNS, *space, "error"), rows)
     order = (COMPLETE, PRUNED, FAIL)
     rows.sort(key=lambda row: (order.index(row["state"]), -(row["val_accuracy"] or 0)))
     if rows and rows[0]["state"] == COMPLETE:
-        best = _with(recipe, {key: rows[0][key] for key in space})
+        best = with_values(recipe, {key: rows[0][key] for key in space})
         write_text(folder / "best.json", best.to_json())
     return rows

@@ -17,12 +17,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fashion_cnn.files import is_unused, lock_folder, write_atomically
+from fashion_cnn.files import (
+    lock_folder,
+    require_same_task,
+    require_unused,
+    write_atomically,
+)
 from fashion_cnn.inference.batch_plan import PLAN, read_plan, write_plan
 from fashion_cnn.inference.batch_sources import read_pictures
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.inference.predictions import PictureResult, predict_pictures
-from fashion_cnn.parallel.pool import ATTEMPTS, run_tasks, tasks
+from fashion_cnn.parallel.pool import ATTEMPTS, Task, open_pool, run_tasks
 
 BATCH = 64  # pictures
 MAX_INPUT_CHARACTERS = 1000  # of the command line's words; of longer ones the SHA-256 is stored
@@ -53,31 +58,20 @@ def open_batch(
     if len(text) >= MAX_INPUT_CHARACTERS:
         text = "SHA-256 " + hashlib.sha256(text.encode()).hexdigest()
     metadata = {"model": classifier.sha256, "input": text}
-    if output.exists() and not plan.exists() and (output.is_file() or not is_unused(output)):
-        raise ValueError(f"{output}: holds other files; give --output a new or empty folder")
+    if not plan.exists():
+        require_unused(output)
     output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
         if plan.exists():
-            _require_same_input(plan, metadata)
+            planned = pq.read_schema(plan).metadata or {}
+            recorded = {key.decode(): value.decode() for key, value in planned.items()}
+            require_same_task(output, recorded, metadata)
         else:
             write_plan(words, plan, metadata)
         with pq.ParquetFile(plan) as file:
             count = int(file.metadata.metadata[b"parts"])
         written = {path.name for path in output.iterdir()}
         yield [i for i in range(count) if _part_path(output, i).name not in written], count
-
-
-def _require_same_input(plan: Path, metadata: dict[str, str]) -> None:
-    import pyarrow.parquet as pq
-
-    planned = pq.read_schema(plan).metadata or {}
-    for key, value in metadata.items():
-        old = planned.get(key.encode(), b"").decode()
-        if old != value:
-            raise ValueError(
-                f"{plan.parent}: started with another {key}: got {value[:100]}; expected "
-                f"{old[:100]}; give --output a new folder"
-            )
 
 
 def predict_parts(
@@ -100,9 +94,9 @@ def predict_parts(
             file could not be reached.
     """
     failed, reason, plan = 0, "", output / PLAN
-    with tasks(address) as (submit, capacity):
-        work = ((number, (part, classifier.content)) for number, part in read_plan(plan, numbers))
-        for number, future in run_tasks(work, predict_part, submit, capacity):
+    with open_pool(address) as pool:
+        tasks = (Task(n, (part, classifier.content)) for n, part in read_plan(plan, numbers))
+        for number, future in run_tasks(tasks, predict_part, pool):
             error = future.exception()
             if isinstance(error, BrokenExecutor | OSError):
                 failed, reason = failed + 1, reason or _reason(error, plan, number)

@@ -1,140 +1,62 @@
-"""Where processes run: beside this one, or on the machines of a Ray cluster.
+"""A Ray cluster: the connection to it, and a pool of tasks on its machines."""
 
-Both places start processes together, give each its work, and end them; what becomes of the work is
-a `Future` a process. `BrokenExecutor` in it means that the process died.
-"""
-
-import multiprocessing
+import functools
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from fashion_cnn.console import silence_stderr
+from fashion_cnn.parallel.local import Function, free_port
 
-SETTLING = 20.0  # seconds in which a cluster notices that processes have ended
-STARTING = 120.0  # seconds in which a process starts
-LOOPBACK = "127.0.0.1"
-
-Work = Callable[..., Any]
-
-
-class Place(Protocol):
-    """What can run processes."""
-
-    def room(self, wanted: int) -> int:
-        """How many processes can run now; it waits a little for as many as are wanted."""
-
-    def open(self, processes: int) -> str:
-        """Start processes; the address of the first, with a free port, at which it can listen."""
-
-    def submit(self, work: Work, data: Any, *arguments: Any) -> list[Future[Any]]:
-        """Call `work(which, host, data, *arguments)` in each process; `host` is where it runs."""
-
-    def close(self) -> None:
-        """End the processes, whatever they do."""
-
-
-class Here:
-    """Processes of this machine; they end with this one, however it ends."""
-
-    def __init__(self) -> None:
-        self._processes: list[ProcessPoolExecutor] = []
-
-    def room(self, wanted: int) -> int:
-        """As many as are wanted: this machine may share its cores among them."""
-        return wanted
-
-    def open(self, processes: int) -> str:
-        """Start them: they import what they need when they get their work."""
-        context = multiprocessing.get_context("spawn")
-        self._processes = [
-            ProcessPoolExecutor(1, context, end_with_the_parent) for _ in range(processes)
-        ]
-        return f"{LOOPBACK}:{free_port(LOOPBACK)}"
-
-    def submit(self, work: Work, data: Any, *arguments: Any) -> list[Future[Any]]:
-        """What was loaded from a source is loaded by each of them, not sent."""
-        given = data if data.source == "arrays" else data.source
-        return [
-            process.submit(work, which, LOOPBACK, given, *arguments)
-            for which, process in enumerate(self._processes)
-        ]
-
-    def close(self) -> None:
-        """Kill them."""
-        end(self._processes)
-        self._processes = []
-
-
-def end(pools: list[ProcessPoolExecutor]) -> None:
-    """Kill the processes of pools, whatever they do."""
-    for pool in pools:
-        for process in list((pool._processes or {}).values()):
-            process.kill()
-        pool.shutdown()
-
-
-def end_with_the_parent() -> None:
-    """Leave Ctrl-C to the parent, and end when it has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def free_port(host: str) -> int:
-    """A port of an address of this machine at which nobody listens."""
-    with socket.socket() as one:
-        one.bind((host, 0))
-        return int(one.getsockname()[1])
+SETTLE_SECONDS = 20.0  # in which a cluster notices that processes have ended
+START_SECONDS = 120.0  # in which a process starts
+TASKS_PER_CORE = 2  # short tasks; one of them waits, so that no core is idle between two
 
 
 @contextmanager
 def cluster(address: str) -> Iterator[Any]:
-    """Ray, connected to a cluster.
+    """Connect to a Ray cluster.
 
     Args:
-        address: of its head, such as `10.0.0.1:6379`; `auto` is that of this machine's.
+        address: of its head, such as `10.0.0.1:6379`; `auto` is the cluster of this machine.
+
+    Yields:
+        The module `ray`.
 
     Raises:
         ModuleNotFoundError: Ray is not installed.
-        ValueError: there is no such cluster, or it does not let this process in.
+        ValueError: no cluster answers there, or it rejects the token.
     """
     host, _, port = address.rpartition(":")
-    at_sigterm = signal.getsignal(signal.SIGTERM)
+    sigterm_handler = signal.getsignal(signal.SIGTERM)
     if address != "auto" and not (host and "/" not in host and port.isdecimal()):
         raise ValueError(
             f"cluster: got {address!r}; expected HOST:PORT, or auto, on one of its machines"
         )
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it warns of its future
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # seconds to be let in
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # avoids a FutureWarning
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # seconds until it gives up
     import ray
 
     try:
         if host:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-        # where a machine dies, Ray tells standard output, and has no setting that stops it
+        # Ray prints dead nodes to standard output, and has no public setting against it
         ray._private.worker._worker_logs_enabled = False
         with silence_stderr():
             ray.init(address, log_to_driver=False, configure_logging=False)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, at_sigterm)  # Ray puts its own there
+            signal.signal(signal.SIGTERM, sigterm_handler)  # which Ray has replaced
     except (OSError, RuntimeError, ValueError) as error:
-        why = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"cluster {address}: {why}; expected one that was started by `ray start --head`, and "
-            "its token (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"
+            f"cluster {address}: {reason}; expected one that was started by `ray start --head`, "
+            "and its token (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)"
         ) from None
     try:
         yield ray
@@ -143,94 +65,105 @@ def cluster(address: str) -> Iterator[Any]:
             ray.shutdown()
 
 
-def kind_of(ray: Any) -> str:
-    """What trainings on a cluster are given one of: `GPU`, or `CPU` where there are none."""
-    return "GPU" if ray.cluster_resources().get("GPU") else "CPU"
+class RayPool:
+    """Runs tasks on a cluster, a core each; see `pool.Pool` for the methods.
 
+    Ray's own retries are off, because they would multiply those of `pool.run_tasks`.
 
-class OnCluster:
-    """Processes of a cluster, the first of them on this machine; a core each, and a GPU if any."""
+    Args:
+        ray: of `cluster`.
+        jobs: how many independent trainings run at a time. Default: as many as fit.
+        training: whether tasks are trainings: each gets a GPU where the cluster has some.
 
-    def __init__(self, ray: Any) -> None:
-        self._ray, self._actors = ray, list[Any]()
-        self._kind = kind_of(ray)
+    Raises:
+        ValueError: the cluster has no cores.
+    """
 
-    def room(self, wanted: int) -> int:
-        """How many cores, or GPUs, are free."""
-        end = time.monotonic() + SETTLING
+    def __init__(self, ray: Any, jobs: int | None, training: bool) -> None:
+        self._ray, self._jobs, self._training = ray, jobs, training
+        self._resource = "GPU" if training and ray.cluster_resources().get("GPU") else "CPU"
+        if not ray.cluster_resources().get(self._resource):
+            raise ValueError("cluster: has no CPU; start a node with --num-cpus")
+        options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0}
+        options["num_gpus"] = int(self._resource == "GPU")
+        if training and (backend := os.environ.get("KERAS_BACKEND")):
+            options["runtime_env"] = {"env_vars": {"KERAS_BACKEND": backend}}
+        self._options, self._remote = options, functools.cache(ray.remote(**options))
+        self._put = functools.cache(ray.put)  # sends a model to each machine once
+        self._running: set[Any] = set()
+
+    def capacity(self) -> int:
+        """All cores or GPUs, also of machines that have joined since; more for short tasks."""
+        total = int(self._ray.cluster_resources().get(self._resource, 1))
+        return min(self._jobs or total, total) if self._training else TASKS_PER_CORE * total
+
+    def wait_for_slots(self, requested: int) -> int:
+        """How many cores or GPUs are free."""
+        deadline = time.monotonic() + SETTLE_SECONDS
         while True:
-            there = int(self._ray.cluster_resources().get(self._kind, 0))
-            free = int(self._ray.available_resources().get(self._kind, 0))
-            if free >= min(wanted, there) or time.monotonic() > end:
+            total = int(self._ray.cluster_resources().get(self._resource, 0))
+            free = int(self._ray.available_resources().get(self._resource, 0))
+            if free >= min(requested, total) or time.monotonic() > deadline:
                 return free
             time.sleep(0.2)
 
-    def open(self, processes: int) -> str:
-        """Start them, spread over the machines.
+    def submit(self, function: Function, *arguments: Any) -> Future[Any]:
+        """Start a Ray task; bytes go through the object store."""
+        values = [self._put(x) if isinstance(x, bytes) else x for x in arguments]
+        return self._track(self._remote(function).remote(*values))
+
+    def submit_group(self, function: Function, size: int, *arguments: Any) -> list[Future[Any]]:
+        """Start Ray tasks in new processes, spread over the machines.
 
         Raises:
-            ValueError: none can start on this machine.
+            ValueError: this machine has no free core or GPU for rank 0.
         """
         from ray.exceptions import GetTimeoutError, RayError
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        here = On(self._ray.get_runtime_context().get_node_id(), soft=False)
-        needs = {"num_cpus": 1, "num_gpus": int(self._kind == "GPU")}
-        kind = self._ray.remote(**needs)(_Process)
-        places = [here, *["SPREAD"] * (processes - 1)]
-        self._actors = [kind.options(scheduling_strategy=place).remote() for place in places]
+        node = self._ray.get_runtime_context().get_node_id()
+        this_machine = NodeAffinitySchedulingStrategy(node, soft=False)
+        get_address = self._remote(self._ray.util.get_node_ip_address)
+        probe = get_address.options(scheduling_strategy=this_machine).remote()
         try:
-            return str(self._ray.get(self._actors[0].address.remote(), timeout=STARTING))
+            host = self._ray.get(probe, timeout=START_SECONDS)
         except (GetTimeoutError, RayError) as error:
+            self._ray.cancel(probe, force=True)
             raise ValueError(
-                f"cluster: no {self._kind} of this machine is free for it, and the first process "
+                f"cluster: no {self._resource} of this machine is free, and the first process "
                 f"runs here ({' '.join(str(error).split())[:100]}); start its node with some "
                 "(ray start --num-cpus), or give the command on another machine"
             ) from None
-
-    def submit(self, work: Work, data: Any, *arguments: Any) -> list[Future[Any]]:
-        """Data goes by Ray's object store, once to each machine."""
-        shared = self._ray.put(data)
+        values = [self._ray.put(x) for x in arguments]
+        # after one call the process ends: JAX joins a group only once in a process
+        remote = self._ray.remote(**self._options, max_calls=1)(function)
+        strategies = [this_machine, *["SPREAD"] * (size - 1)]
+        address = f"{host}:{free_port(host)}"
         return [
-            translated(actor.do.remote(work, which, shared, *arguments).future())
-            for which, actor in enumerate(self._actors)
+            self._track(remote.options(scheduling_strategy=strategy).remote(rank, address, *values))
+            for rank, strategy in enumerate(strategies)
         ]
 
-    def close(self) -> None:
-        """Kill them."""
-        for actor in self._actors:
-            self._ray.kill(actor)
-        self._actors = []
+    def kill(self) -> None:
+        """Kill the processes, and cancel the tasks that wait for one."""
+        for reference in list(self._running):
+            self._ray.cancel(reference, force=True)
 
+    def _track(self, reference: Any) -> Future[Any]:
+        """A future that raises what the task raised, or `BrokenExecutor` if its process died."""
+        from ray.exceptions import RayError, RayTaskError
 
-class _Process:
-    """An actor."""
+        future: Future[Any] = Future()
 
-    def address(self) -> str:
-        import ray
+        def finish(ray_future: Future[Any]) -> None:
+            self._running.discard(reference)
+            try:
+                future.set_result(ray_future.result())
+            except RayTaskError as error:
+                future.set_exception(error.cause)
+            except RayError as error:
+                future.set_exception(BrokenExecutor(str(error)))
 
-        host = ray.util.get_node_ip_address()
-        return f"{host}:{free_port(host)}"
-
-    def do(self, work: Work, which: int, *arguments: Any) -> Any:
-        import ray
-
-        return work(which, ray.util.get_node_ip_address(), *arguments)
-
-
-def translated(asked: Future[Any]) -> Future[Any]:
-    """Ray's future as one that says `BrokenExecutor` where the process died."""
-    from ray.exceptions import RayError, RayTaskError
-
-    told: Future[Any] = Future()
-
-    def tell(done: Future[Any]) -> None:
-        error = done.exception()
-        if isinstance(error, RayTaskError):
-            error = error.cause
-        elif isinstance(error, RayError):
-            error = BrokenExecutor(str(error))
-        told.set_exception(error) if error else told.set_result(done.result())
-
-    asked.add_done_callback(tell)
-    return told
+        self._running.add(reference)
+        reference.future().add_done_callback(finish)
+        return future

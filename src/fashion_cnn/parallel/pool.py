@@ -1,125 +1,103 @@
-"""Independent pieces of work, on all cores of this machine or of a cluster."""
+"""Tasks in; their results out, from processes on this machine or on a Ray cluster."""
 
-import functools
-import multiprocessing
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from fashion_cnn.machine import cores
-from fashion_cnn.parallel.cluster import cluster, end, end_with_the_parent, kind_of, translated
+from fashion_cnn.parallel.cluster import RayPool, cluster
+from fashion_cnn.parallel.local import Function, LocalPool
 
-AHEAD = 2  # short pieces for each core of a cluster, one of which waits there
-ATTEMPTS = 3  # of a piece whose process died
-
-Submit = Callable[..., Future[Any]]
-Room = Callable[[], int]
-Piece = tuple[Any, tuple[Any, ...]]  # its name, and what its work is given
+ATTEMPTS = 3  # of a task whose process dies
 
 
-def tasks(
-    address: str | None, jobs: int | None = None, long: bool = False
-) -> AbstractContextManager[tuple[Submit, Room]]:
-    """Where work can be done: the cluster at an address, or here.
+class Pool(Protocol):
+    """Processes that run tasks."""
+
+    def capacity(self) -> int:
+        """How many independent tasks should be submitted at a time."""
+
+    def submit(self, function: Function, *arguments: Any) -> Future[Any]:
+        """Call `function(*arguments)` in a process; `BrokenExecutor` means that it died."""
+
+    def wait_for_slots(self, requested: int) -> int:
+        """Wait a little until `requested` processes can start at once; how many can."""
+
+    def submit_group(self, function: Function, size: int, *arguments: Any) -> list[Future[Any]]:
+        """Call `function(rank, address, *arguments)` in `size` new processes that work together.
+
+        Rank 0 runs on this machine; `address` is HOST:PORT of it, where nobody listens yet.
+        """
+
+    def kill(self) -> None:
+        """End all processes, whatever they do; the pool can be used again."""
+
+
+@contextmanager
+def open_pool(
+    address: str | None, jobs: int | None = None, training: bool = False
+) -> Iterator[Pool]:
+    """Make a pool, whose processes are killed at the end.
 
     Args:
-        address: of a Ray cluster.
-        jobs: how many pieces are on their way at most; as many as there are cores without.
-        long: pieces are trainings: on a cluster with GPUs each gets one, and none waits there.
+        address: of a Ray cluster. Default: processes on this machine.
+        jobs: how many tasks run at a time. Default: one a core, or a GPU, of the cluster or here.
+        training: whether the tasks are trainings: on a cluster with GPUs each gets one.
 
-    Yields:
-        `submit(work, *arguments)`, a `Future` with `BrokenExecutor` where the process died; and
-        `room()`, how many pieces should be on their way.
+    Raises:
+        ModuleNotFoundError, ValueError: as `cluster` does, or the cluster has no cores.
     """
-    return _on_cluster(address, jobs, long) if address else _here(jobs or cores())
+    with ExitStack() as stack:
+        if address:
+            pool: Pool = RayPool(stack.enter_context(cluster(address)), jobs, training)
+        else:
+            pool = LocalPool(jobs or cores())
+        stack.callback(pool.kill)
+        yield pool
+
+
+@dataclass(frozen=True)
+class Task:
+    """A unit of work for `run_tasks`.
+
+    Attributes:
+        name: which task it is.
+        arguments: what the function is called with.
+    """
+
+    name: Any
+    arguments: tuple[Any, ...] = ()
 
 
 def run_tasks(
-    pieces: Iterable[Piece], work: Callable[..., Any], submit: Submit, room: Room
+    tasks: Iterable[Task], function: Function, pool: Pool
 ) -> Iterator[tuple[Any, Future[Any]]]:
-    """Do pieces of work side by side; one whose process died is done again, up to `ATTEMPTS` times.
+    """Run independent tasks side by side.
 
     Args:
-        pieces: each is taken when there is room for it.
-        work: called with what a piece is given.
-        submit: of `tasks`.
-        room: of `tasks`.
+        tasks: each is taken when there is a process for it.
+        function: called with a task's arguments, up to `ATTEMPTS` times if its process dies.
+        pool: where they run.
 
     Yields:
-        Each piece's name and its future, which is done.
+        Each task's name and its future, which is done.
     """
-    todo, again = iter(pieces), list[tuple[Piece, int]]()
-    waiting: dict[Future[Any], tuple[Piece, int]] = {}
+    remaining = iter(tasks)
+    retries: list[tuple[Task, int]] = []
+    running: dict[Future[Any], tuple[Task, int]] = {}
     while True:
-        while len(waiting) < room():
-            piece, tries = again.pop() if again else (next(todo, None), 1)
-            if piece is None:
+        while len(running) < pool.capacity():
+            task, attempt = retries.pop() if retries else (next(remaining, None), 1)
+            if task is None:
                 break
-            waiting[submit(work, *piece[1])] = piece, tries
-        if not waiting:
+            running[pool.submit(function, *task.arguments)] = task, attempt
+        if not running:
             return
-        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-            piece, tries = waiting.pop(future)
-            if isinstance(future.exception(), BrokenExecutor) and tries < ATTEMPTS:
-                again.append((piece, tries + 1))
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            task, attempt = running.pop(future)
+            if isinstance(future.exception(), BrokenExecutor) and attempt < ATTEMPTS:
+                retries.append((task, attempt + 1))
             else:
-                yield piece[0], future
-
-
-@contextmanager
-def _here(jobs: int) -> Iterator[tuple[Submit, Room]]:
-    """Each process is a pool of its own, so that one that dies takes no others along."""
-    context = multiprocessing.get_context("spawn")
-    threads = str(max(1, cores() // jobs))
-
-    def start() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, context, _begin, (threads,))
-
-    pools = [start() for _ in range(jobs)]
-    last: list[Future[Any] | None] = [None] * len(pools)
-
-    def submit(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        at = next(i for i, future in enumerate(last) if future is None or future.done())
-        try:
-            last[at] = future = pools[at].submit(work, *arguments)
-        except BrokenExecutor:  # it died with its last piece, or since
-            pools[at].shutdown()
-            pools[at] = start()
-            last[at] = future = pools[at].submit(work, *arguments)
-        return future
-
-    try:
-        yield submit, lambda: len(pools)
-    finally:
-        end(pools)
-
-
-def _begin(threads: str) -> None:
-    os.environ["OMP_NUM_THREADS"] = threads  # as Ray does; `cores` heeds it
-    end_with_the_parent()
-
-
-@contextmanager
-def _on_cluster(address: str, jobs: int | None, long: bool) -> Iterator[tuple[Submit, Room]]:
-    """Ray's tasks, which `run_tasks` starts again elsewhere when a machine dies."""
-    with cluster(address) as ray:
-        kind = kind_of(ray) if long else "CPU"
-        if not ray.cluster_resources().get(kind):
-            raise ValueError(f"cluster {address}: has no {kind}; start a node with --num-cpus")
-        needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(kind == "GPU"), "max_retries": 0}
-        if long and (backend := os.environ.get("KERAS_BACKEND")):
-            needs["runtime_env"] = {"env_vars": {"KERAS_BACKEND": backend}}
-        remote = functools.cache(ray.remote(**needs))
-        put = functools.cache(ray.put)  # a model goes to each machine once
-
-        def submit(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-            given = [put(x) if isinstance(x, bytes) else x for x in arguments]
-            return translated(remote(work).remote(*given).future())
-
-        def room() -> int:
-            there = int(ray.cluster_resources().get(kind, 1))  # a machine may come again
-            return min(jobs or there, there) if long else AHEAD * there
-
-        yield submit, room
+                yield task.name, future

@@ -6,7 +6,7 @@ from typing import Any
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.machine import environment
-from fashion_cnn.parallel.collectives import process_rank
+from fashion_cnn.parallel.collectives import process_count
 from fashion_cnn.recipe import Recipe
 from fashion_cnn.run import STARTED, Run
 from fashion_cnn.training.checkpoint import KEEP, completed_epochs
@@ -49,7 +49,7 @@ def _write_start(run: Run, recipe: Recipe, data: Data, network: Any, facts: dict
         {
             **environment(keras.backend.backend()),
             **facts,
-            "processes": process_rank()[1],
+            "processes": process_count(),
             "precision": "float32" if facts["own_model"] else available_precision(recipe),
             "data": source,
         }

@@ -1,4 +1,4 @@
-"""What the tests of several processes and machines share."""
+"""Recipes, callbacks and checks for the tests of several processes and machines."""
 
 import csv
 from contextlib import suppress
@@ -9,9 +9,9 @@ from rounding import SAME, apart
 from fashion_cnn.evaluation import load_model
 from fashion_cnn.recipe import Recipe
 
-# A small network, and steps that do not amplify rounding (docs/decisions/0009).
-STEADY = Recipe(
-    "steady",
+# A small network and small steps, which do not amplify rounding (docs/decisions/0009).
+STABLE = Recipe(
+    "stable",
     model="compact",
     options={"stem": 2, "width": 2, "blocks": 1, "hidden": 4, "dropout": 0.3},
     optimizer="sgd",
@@ -23,27 +23,27 @@ STEADY = Recipe(
 )
 IMAGES = 49 * 36 + 17  # 50 steps an epoch; the last batch cannot be shared
 
-# What searches train on the fixture `few`.
+# For experiments on the fixture `few_images`.
 SMALL = {"stem": 4, "width": 4, "blocks": 1, "hidden": 8}
 QUICK = Recipe("quick", model="compact", options=SMALL, epochs=3, batch_size=32)
-SPACE = {"learning_rate": {"low": 0.001, "high": 0.01, "log": True}, "dropout": [0.0, 0.2]}
+SEARCH_SPACE = {"learning_rate": {"low": 0.001, "high": 0.01, "log": True}, "dropout": [0.0, 0.2]}
 
 
 def weights(run):
     return load_model(run).get_weights()
 
 
-def assert_same(run, alone):
-    """A run's weights are those of the training that nobody shared, but for rounding."""
-    start, end = alone
+def assert_same_weights(run, one_process):
+    """A run's weights are those of a training by one process, up to rounding."""
+    start, end = one_process
     assert apart(weights(run), end, start) < SAME
 
 
-class AfterAnEpoch:
-    """A callback that does something once, after the first epoch, and counts epochs."""
+class AfterFirstEpoch:
+    """A callback that calls `action` once, after the first epoch, and lists finished epochs."""
 
-    def __init__(self, do):
-        self.do, self.ends = do, []
+    def __init__(self, action):
+        self.action, self.finished = action, []
 
     def set_params(self, params):
         pass
@@ -55,10 +55,10 @@ class AfterAnEpoch:
         pass
 
     def on_epoch_end(self, epoch, logs):
-        self.ends.append(epoch)
-        if self.do:
-            self.do, do = None, self.do
-            do()
+        self.finished.append(epoch)
+        if self.action:
+            self.action, action = None, self.action
+            action()
 
 
 def read_csv(path):
@@ -67,7 +67,7 @@ def read_csv(path):
     return []
 
 
-def assert_each_once(output, drawn):
+def assert_each_predicted_once(output, drawn):
     rows = pq.read_table(output).to_pylist()
     paths = [row["path"] for row in rows]
     assert paths == sorted(map(str, drawn.rglob("*.png")))
