@@ -4,7 +4,7 @@ import csv
 from contextlib import suppress
 
 import pyarrow.parquet as pq
-from rounding import SAME, apart
+from rounding import ROUNDING, relative_difference
 
 from fashion_cnn.evaluation import load_model
 from fashion_cnn.recipe import Recipe
@@ -36,7 +36,7 @@ def weights(run):
 def assert_same_weights(run, one_process):
     """A run's weights are those of a training by one process, up to rounding."""
     start, end = one_process
-    assert apart(weights(run), end, start) < SAME
+    assert relative_difference(weights(run), end, start) < ROUNDING
 
 
 class AfterFirstEpoch:
@@ -67,8 +67,8 @@ def read_csv(path):
     return []
 
 
-def assert_each_predicted_once(output, drawn):
+def assert_each_predicted_once(output, picture_folder):
     rows = pq.read_table(output).to_pylist()
     paths = [row["path"] for row in rows]
-    assert paths == sorted(map(str, drawn.rglob("*.png")))
+    assert paths == sorted(map(str, picture_folder.rglob("*.png")))
     assert all(row["label"] and row["error"] is None for row in rows)

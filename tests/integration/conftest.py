@@ -12,8 +12,8 @@ from fashion_cnn.data import as_data
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory):
-    """`made_once("name", make)`: a folder that `make(folder)` fills, once for all workers."""
+def make_once(tmp_path_factory):
+    """`make_once("name", make)`: a folder that `make(folder)` fills, once for all workers."""
     root = tmp_path_factory.getbasetemp()
     root = root if root.name.startswith("pytest-") else root.parent  # above the workers' folders
 
@@ -59,7 +59,7 @@ np.savez("end.npz", *end)
 
 
 @pytest.fixture(scope="session")
-def one_process(data, made_once):
+def one_process(data, make_once):
     """The weights before and after a training by one process, on the same backend."""
 
     def make(folder):
@@ -67,7 +67,7 @@ def one_process(data, made_once):
         write_data_npz(folder / "data.npz", data)
         run_on_jax(TRAIN_IN_ONE_PROCESS, cwd=folder)
 
-    folder = made_once("one-process", make)
+    folder = make_once("one-process", make)
     start, end = (list(np.load(folder / f"{name}.npz").values()) for name in ("start", "end"))
     assert min(np.abs(a - b).max() for a, b in zip(start, end, strict=True)) > 5e-4
     return start, end
@@ -82,13 +82,13 @@ def few_images(first_images, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def drawn(made_once, real_data):
+def picture_folder(make_once, real_data):
     """4,200 pictures in folders, named in their order."""
 
     def make(root):
         for i in range(4200):
-            folder = root / "drawn" / f"{i // 1000}"
+            folder = root / "picture_folder" / f"{i // 1000}"
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(real_data.test_images[i]).save(folder / f"{i:05d}.png")
 
-    return made_once("pictures", make) / "drawn"
+    return make_once("pictures", make) / "picture_folder"

@@ -24,9 +24,11 @@ from fashion_cnn.parallel.local import free_port
 pytestmark = pytest.mark.slow
 
 
-def test_a_folder_is_predicted_on_all_cores_and_continued_after_a_kill(drawn, tmp_path, real_data):
+def test_a_folder_is_predicted_on_all_cores_and_continued_after_a_kill(
+    picture_folder, tmp_path, real_data
+):
     output = tmp_path / "out.parquet"
-    call = [PROGRAM, "predict", str(drawn), "--model", "textbook", "--output", str(output)]
+    call = [PROGRAM, "predict", str(picture_folder), "--model", "textbook", "--output", str(output)]
     with subprocess.Popen(call, stderr=subprocess.DEVNULL) as process:
         for _ in range(600):
             if list(output.glob("part-*")):
@@ -39,20 +41,20 @@ def test_a_folder_is_predicted_on_all_cores_and_continued_after_a_kill(drawn, tm
     assert f"{len(finished)} of 9 parts are there already" in again.stderr
     assert again.stdout == f"4,200 pictures, 0 of which could not be read: {output}\n"
     assert finished.items() <= {x: x.stat().st_mtime_ns for x in output.glob("part-*")}.items()
-    assert_each_predicted_once(output, drawn)
+    assert_each_predicted_once(output, picture_folder)
     table = pq.read_table(output)
     names = json.loads(table.schema.metadata[b"class_names"])
     classifier = Classifier.load("textbook")
     expected = classifier.probabilities(real_data.test_images[:4200, ..., np.newaxis])
     np.testing.assert_allclose(table["probabilities"].to_pylist(), expected, atol=1e-5)
     assert table["label"].to_pylist() == [names[k] for k in expected.argmax(1)]
-    words = ("predict", drawn, "--model", "standard", "--output", output)
+    words = ("predict", picture_folder, "--model", "standard", "--output", output)
     refused = fashion_cnn(*words, status=1)
     assert f"{output}: started with another model" in refused.stderr
 
 
-def test_parquet_tar_and_addresses_are_read_and_errors_are_rows(drawn, tmp_path):
-    paths = sorted(drawn.rglob("*.png"))[:6]
+def test_parquet_tar_and_addresses_are_read_and_errors_are_rows(picture_folder, tmp_path):
+    paths = sorted(picture_folder.rglob("*.png"))[:6]
     contents, names = [path.read_bytes() for path in paths], [path.name for path in paths]
     folder = tmp_path / "in"
     folder.mkdir()
@@ -84,7 +86,12 @@ def test_parquet_tar_and_addresses_are_read_and_errors_are_rows(drawn, tmp_path)
     undecodable = os.fsdecode(os.fsencode(folder) + b"/\xff.png")
     Path(undecodable).write_bytes(contents[0])
     output = folder / "results"  # which is not read
-    words = [folder, f"{special.as_uri()}/", drawn / "0" / "0000[12].png", tmp_path / "gone.png"]
+    words = [
+        folder,
+        f"{special.as_uri()}/",
+        picture_folder / "0" / "0000[12].png",
+        tmp_path / "gone.png",
+    ]
     call = [PROGRAM, "predict", "-", "--model", "textbook", "--output", output]
     stdin = "\n".join(map(str, words))
     options = {"capture_output": True, "text": True, "timeout": 300}
@@ -112,10 +119,10 @@ def test_parquet_tar_and_addresses_are_read_and_errors_are_rows(drawn, tmp_path)
         assert (row["label"] is None) == (row["error"] is not None)
 
 
-def test_a_part_whose_process_dies_is_retried_and_then_named(drawn, tmp_path, monkeypatch):
+def test_a_part_whose_process_dies_is_retried_and_then_named(picture_folder, tmp_path, monkeypatch):
     classifier, output = Classifier.load("textbook"), tmp_path / "out.parquet"
     finished = []
-    with open_batch([str(drawn / "0")], classifier, output) as (todo, parts):
+    with open_batch([str(picture_folder / "0")], classifier, output) as (todo, parts):
         for part in predict_parts(todo, classifier, output):
             finished.append(part)
             if len(finished) == 1:
@@ -133,11 +140,13 @@ def test_a_part_whose_process_dies_is_retried_and_then_named(drawn, tmp_path, mo
         list(predict_parts([0], classifier, output))
 
 
-def test_an_unreachable_file_is_retried_by_the_same_command(drawn, tmp_path):
+def test_an_unreachable_file_is_retried_by_the_same_command(picture_folder, tmp_path):
     folder, output, away = tmp_path / "in", tmp_path / "out", tmp_path / "away"
     folder.mkdir()
-    (folder / "1.png").write_bytes((drawn / "0" / "00001.png").read_bytes())
-    pq.write_table(pa.table({"path": [str(drawn / "0" / "00002.png")]}), folder / "2.parquet")
+    (folder / "1.png").write_bytes((picture_folder / "0" / "00001.png").read_bytes())
+    pq.write_table(
+        pa.table({"path": [str(picture_folder / "0" / "00002.png")]}), folder / "2.parquet"
+    )
     classifier = Classifier.load("textbook")
     with open_batch([str(folder)], classifier, output) as (todo, _):
         assert todo == [0, 1]
@@ -180,9 +189,9 @@ def test_a_plan_of_very_many_parts_is_read_by_their_numbers(tmp_path, monkeypatc
     assert names_by_part == {0: names[:2], 2: names[4:6], 7: names[14:]}
 
 
-def test_the_output_folder_must_not_hold_other_files(drawn, tmp_path):
+def test_the_output_folder_must_not_hold_other_files(picture_folder, tmp_path):
     (tmp_path / "mine").write_text("x")
-    process = fashion_cnn("predict", drawn, "--output", tmp_path, status=1)
+    process = fashion_cnn("predict", picture_folder, "--output", tmp_path, status=1)
     assert f"{tmp_path}: holds other files" in process.stderr
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -192,15 +201,15 @@ def test_the_output_folder_must_not_hold_other_files(drawn, tmp_path):
         (("--cluster", "auto"), "--cluster needs --output"),
         (("--output", empty, "--format", "csv"), "--output: goes without"),
     ):
-        process = fashion_cnn("predict", drawn, *words, status=2)
+        process = fashion_cnn("predict", picture_folder, *words, status=2)
         assert message in process.stderr
 
 
-def test_ray_is_not_needed_without_a_cluster(drawn, tmp_path):
+def test_ray_is_not_needed_without_a_cluster(picture_folder, tmp_path):
     (tmp_path / "ray.py").write_text("raise ModuleNotFoundError('No ray', name='ray')")
     without = {"PYTHONPATH": str(tmp_path)}
     output = tmp_path / "out.parquet"
-    call = ("predict", drawn / "4", "--model", "textbook", "--output", output)
+    call = ("predict", picture_folder / "4", "--model", "textbook", "--output", output)
     process = fashion_cnn_process(*call, **without)
     assert process.stdout.startswith("200 pictures, 0 of which")
     call = (*call[:-1], tmp_path / "other", "--cluster", "auto")

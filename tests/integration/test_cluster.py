@@ -92,11 +92,13 @@ def test_a_cluster_that_loses_a_machine_trains_to_the_end(
     assert capfd.readouterr().out == ""  # it is for results
 
 
-def test_a_cluster_that_loses_a_machine_predicts_each_picture_once(drawn, machines, tmp_path):
+def test_a_cluster_that_loses_a_machine_predicts_each_picture_once(
+    picture_folder, machines, tmp_path
+):
     address, kill = machines
     classifier, output = Classifier.load("textbook"), tmp_path / "out.parquet"
     finished = []
-    with open_batch([str(drawn)], classifier, output) as (todo, parts):
+    with open_batch([str(picture_folder)], classifier, output) as (todo, parts):
         assert len(todo) == parts == 9
         for part in predict_parts(todo, classifier, output, address):
             finished.append(part)
@@ -104,7 +106,7 @@ def test_a_cluster_that_loses_a_machine_predicts_each_picture_once(drawn, machin
                 kill()
     assert sorted(finished) == todo
     assert count_pictures(output, parts) == (4200, 0)
-    assert_each_predicted_once(output, drawn)
+    assert_each_predicted_once(output, picture_folder)
 
 
 def test_a_cluster_that_loses_a_machine_runs_each_trial_once(few_images, machines, tmp_path):
@@ -124,8 +126,8 @@ def test_a_cluster_that_loses_a_machine_runs_each_trial_once(few_images, machine
     assert {row["state"] for row in rows} <= {"COMPLETE", "PRUNED"}
 
 
-def test_paths_are_absolute_on_a_cluster(drawn, few_images, machines, tmp_path):
-    (tmp_path / "photos").symlink_to(drawn / "4")
+def test_paths_are_absolute_on_a_cluster(picture_folder, few_images, machines, tmp_path):
+    (tmp_path / "photos").symlink_to(picture_folder / "4")
     (tmp_path / "quick.json").write_text(replace(QUICK, epochs=1).to_json())
     (tmp_path / "few.npz").symlink_to(few_images)
     calls = (
@@ -143,11 +145,11 @@ def test_paths_are_absolute_on_a_cluster(drawn, few_images, machines, tmp_path):
     assert environment["backend"] == "jax"  # as here
 
 
-def test_a_cluster_serves_the_same_predictions_and_errors(machines, drawn, tmp_path):
+def test_a_cluster_serves_the_same_predictions_and_errors(machines, picture_folder, tmp_path):
     (tmp_path / "token").write_text("of-the-service")
     port, log = free_port("127.0.0.1"), tmp_path / "log"
     call = ["serve", "textbook", "--cluster", machines[0], "--port", str(port), "--token-file"]
-    photo = next(drawn.rglob("*.png")).read_bytes()
+    photo = next(picture_folder.rglob("*.png")).read_bytes()
 
     def post(body, **headers):
         headers |= {"Authorization": "Bearer of-the-service"} if not headers else {}
@@ -197,8 +199,8 @@ def test_a_cluster_serves_the_same_predictions_and_errors(machines, drawn, tmp_p
         post(photo)
 
 
-def test_a_cluster_refuses_a_wrong_token(drawn, machines, tmp_path):
-    call = ("predict", drawn, "--output", tmp_path / "no", "--cluster", machines[0])
+def test_a_cluster_refuses_a_wrong_token(picture_folder, machines, tmp_path):
+    call = ("predict", picture_folder, "--output", tmp_path / "no", "--cluster", machines[0])
     for token in ({"RAY_AUTH_TOKEN": "x" * 40}, {"RAY_AUTH_MODE": "disabled"}):
         refused = fashion_cnn_process(*call, status=1, **token)
         assert f"fashion-cnn: cluster {machines[0]}: " in refused.stderr

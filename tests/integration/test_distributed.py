@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from command import fashion_cnn
 from multi_process import STABLE, AfterFirstEpoch, assert_same_weights, weights
-from rounding import SAME, apart
+from rounding import ROUNDING, relative_difference
 
 from fashion_cnn.data import as_data
 from fashion_cnn.evaluation import measure_run
@@ -80,8 +80,10 @@ def test_a_teacher_teaches_several_processes_alike(data, one_process, tmp_path, 
         train_distributed(chosen, fewer, Run(tmp_path / name), processes)
         ends.append(weights(tmp_path / name))
     start = one_process[0]
-    assert apart(ends[1], ends[0], start) < SAME
-    assert apart(ends[2], ends[0], start) > 10 * SAME  # the teacher does make a difference
+    assert relative_difference(ends[1], ends[0], start) < ROUNDING
+    assert (
+        relative_difference(ends[2], ends[0], start) > 10 * ROUNDING
+    )  # the teacher does make a difference
 
 
 def test_a_process_that_is_killed_is_replaced(data, one_process, tmp_path):

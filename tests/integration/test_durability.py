@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import PROGRAM, write_data_npz
-from unbroken import at_file_operations, finish
+from interruptible_run import at_file_operations, finish
 
 from fashion_cnn import RECIPES, train
 from fashion_cnn.data import as_data
@@ -54,7 +54,7 @@ def place(tmp_path_factory):
 
 
 def start(place, name, run, fatal=0):
-    call = [sys.executable, f"{TESTS}/unbroken.py", f"{name}.json", str(run), str(fatal)]
+    call = [sys.executable, f"{TESTS}/interruptible_run.py", f"{name}.json", str(run), str(fatal)]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(call, cwd=place, **pipes)
 
@@ -76,7 +76,7 @@ def digest(run):
 
 
 @pytest.fixture(scope="module")
-def unbroken(place):
+def uninterrupted(place):
     """Recipe -> the digest of a run never broken off, and its number of file operations."""
     found = {}
 
@@ -108,7 +108,7 @@ def kill_after(place, name, run, seconds):
     return process.returncode == -signal.SIGKILL
 
 
-def resumed_is_unbroken(place, name, run, expected):
+def resumed_is_uninterrupted(place, name, run, expected):
     finish(place / f"{name}.json", place / "data.npz", run)
     assert digest(run) == expected
     assert not list(run.rglob(".*"))  # neither a lock nor what was half written
@@ -116,37 +116,37 @@ def resumed_is_unbroken(place, name, run, expected):
     shutil.rmtree(run)
 
 
-def sweep(place, unbroken, names, kills, seed):
+def sweep(place, uninterrupted, names, kills, seed):
     """Every other kill within a file operation, the others at any time; the kills that hit."""
     rng, hits = random.Random(seed), 0  # noqa: S311 (no secret)
     for i in range(kills):
         name = names[i % len(names)]
-        expected, operations = unbroken(name)
+        expected, operations = uninterrupted(name)
         run = place / f"{name}-{i}"
         if i % 2 == 0:
             kill_at_operation(place, name, run, rng.randint(1, operations))
             hits += 1
         else:
             hits += kill_after(place, name, run, rng.uniform(0, 3))
-        resumed_is_unbroken(place, name, run, expected)
+        resumed_is_uninterrupted(place, name, run, expected)
     return hits
 
 
-def test_three_kills_lose_nothing(place, unbroken):
-    assert sweep(place, unbroken, ["textbook-plus", "standard"], 3, seed=0) >= 2
+def test_three_kills_lose_nothing(place, uninterrupted):
+    assert sweep(place, uninterrupted, ["textbook-plus", "standard"], 3, seed=0) >= 2
 
 
 @pytest.mark.durability
-def test_a_sweep_of_kills_loses_nothing(place, unbroken, capsys):
-    kills = sweep(place, unbroken, list(SMALL), 48, seed=1)
+def test_a_sweep_of_kills_loses_nothing(place, uninterrupted, capsys):
+    kills = sweep(place, uninterrupted, list(SMALL), 48, seed=1)
     with capsys.disabled():
         print(f"\n{kills} kills, each run resumed to the same bits")
     assert kills >= 40
 
 
 @pytest.fixture(scope="module")
-def finished(place, unbroken):
-    unbroken("standard")
+def finished(place, uninterrupted):
+    uninterrupted("standard")
     return place / "standard-whole"
 
 
@@ -220,13 +220,13 @@ def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path):
 @pytest.mark.parametrize(
     "name", ["model.keras", "recipe.json", "history.csv", "checkpoints/epoch-00003.npz"]
 )
-def test_a_finished_run_is_mended(place, finished, tmp_path, unbroken, name):
+def test_a_finished_run_is_repaired(place, finished, tmp_path, uninterrupted, name):
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     (run / name).write_bytes(b"?")
     assert repair(Run(run)) == [name]
     finish(place / "standard.json", place / "data.npz", run)
-    assert digest(run) == unbroken("standard")[0]
+    assert digest(run) == uninterrupted("standard")[0]
     assert not Run(run).damaged_files()
 
 
@@ -242,14 +242,14 @@ train("textbook-plus.json", "data.npz", sys.argv[1], callbacks=[Fill()])
 """
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(place, unbroken):
+def test_a_full_disk_leaves_the_checkpoint_before(place, uninterrupted):
     call = [sys.executable, "-c", FULL, "full"]
     done = subprocess.run(call, cwd=place, capture_output=True, text=True, timeout=300)
     assert "epoch-00002.npz: could not be written (File too large)" in done.stderr
     run = place / "full"
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["epoch-00001.npz"]
     assert not list(run.rglob(".*"))
-    resumed_is_unbroken(place, "textbook-plus", run, unbroken("textbook-plus")[0])
+    resumed_is_uninterrupted(place, "textbook-plus", run, uninterrupted("textbook-plus")[0])
 
 
 def test_no_space_is_said_before_training(place, tmp_path, monkeypatch):

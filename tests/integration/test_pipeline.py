@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from command import fashion_cnn
 from PIL import Image
-from rounding import are_clear
+from rounding import are_beyond_rounding
 
 from fashion_cnn import Classifier
 from fashion_cnn.evaluation.calibration import apply_temperature
@@ -91,7 +91,7 @@ def test_results_are_on_standard_output(trained):
     assert lines[-2:] == ["Run: runs/textbook-1", "Report: runs/textbook-1/report.html"]
 
 
-def test_the_run_folder_is_whole(trained, data):
+def test_the_run_folder_is_complete(trained, data):
     folder, _ = trained
     run = folder / "runs" / "textbook-1"
     assert {p.name for p in run.iterdir()} == FILES | {"checkpoints", "svg"}
@@ -148,7 +148,7 @@ def test_predict_on_a_file(trained, data):
     classifier = Classifier.load(folder / "runs/textbook-1")
     found = classifier.probabilities(data.test_images[..., np.newaxis])
     np.testing.assert_allclose(found, expected, atol=1e-4)  # all 2,000
-    clear = are_clear(expected)
+    clear = are_beyond_rounding(expected)
     assert (found.argmax(1) == expected.argmax(1))[clear].all()
     assert clear.mean() > 0.99
 
@@ -200,7 +200,7 @@ def test_a_run_resumed_from_the_command_line_says_it_is_done(trained):
     assert "started with another recipe" in other.stderr
 
 
-def test_a_run_broken_off_is_resumed_to_the_same_end(trained):
+def test_an_interrupted_run_is_resumed_to_the_same_result(trained):
     folder, _ = trained
     run = folder / "runs" / "textbook-1"
     broken = folder / "runs" / "broken"

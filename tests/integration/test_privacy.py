@@ -49,7 +49,7 @@ def test_predict_train_and_serve_leave_only_the_projects_files(home, tmp_path, s
     assert foreign == set()
 
 
-def test_child_processes_are_told_too(home):
+def test_telemetry_is_off_in_child_processes(home):
     code = "import os, fashion_cnn; os.execvp('printenv', ['printenv', 'ORT_DISABLE_TELEMETRY'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (os.environ["ORT_DISABLE_TELEMETRY"], done.stdout) == ("0", "1\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import jax_environment, run_on_jax, write_data_npz
-from rounding import SAME
+from rounding import ROUNDING
 
 from fashion_cnn.run import Run
 
@@ -26,7 +26,7 @@ from fashion_cnn.recipes import RECIPES
 from fashion_cnn.training import batches, jax, loop, phases
 from fashion_cnn.training.normalization import training_copy
 from fashion_cnn.training.optimizers import make_optimizer
-from rounding import apart
+from rounding import relative_difference
 data = load_data("data.npz")
 recipe = dataclasses.replace(
     RECIPES["sprint"], augment=("flip", "shift", "erase"), label_smoothing=0.1, epochs=3,
@@ -73,14 +73,14 @@ def both(recipe, run):
     trained = train(recipe, data, run)
     ours = [[row["loss"], row["accuracy"]] for row in trained.history]
     start, end, curve = fit(recipe, recipe.seed)
-    return ours, curve, apart(trained.model.get_weights(), end, start)
+    return ours, curve, relative_difference(trained.model.get_weights(), end, start)
 
 
 results = [both(recipe, "run")]
 start, end, _ = fit(recipe, recipe.seed)
 other_start, other_end, _ = fit(recipe, recipe.seed + 1)
 moved = [a + (b - c) for a, b, c in zip(start, other_end, other_start, strict=True)]
-other_seed = apart(moved, end, start)
+other_seed = relative_difference(moved, end, start)
 phases.bfloat16_is_fast = lambda: True
 half = train(dataclasses.replace(recipe, precision="bfloat16"), data)
 assert made[-1][0].layers[2].compute_dtype == "bfloat16"
@@ -108,14 +108,14 @@ def test_an_epoch_on_the_device_is_fits_epoch(on_jax):
     results, half, other_seed = on_jax(FIT)
     for ours, fitted, distance in results:  # by labels, and by what a teacher might say
         assert len(ours) == 3
-        np.testing.assert_allclose(ours, fitted, rtol=SAME)
-        assert distance < SAME
+        np.testing.assert_allclose(ours, fitted, rtol=ROUNDING)
+        assert distance < ROUNDING
         assert ours[-1][0] < ours[0][0] - 0.1  # it learns
-    assert other_seed > 100 * SAME
+    assert other_seed > 100 * ROUNDING
     np.testing.assert_allclose(half, [loss for loss, _ in results[0][0]], rtol=0.1)  # in bfloat16
 
 
-def test_the_benchmark_goes_on_where_its_time_was_over(real_data, tmp_path):
+def test_the_benchmark_resumes_after_its_time_limit(real_data, tmp_path):
     """On a processor it shows that it runs; the figures are a GPU's."""
     if not importlib.util.find_spec("jax"):
         pytest.skip("needs JAX")

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from rounding import are_clear
+from rounding import are_beyond_rounding
 
 from fashion_cnn import Classifier
 from fashion_cnn.inference import classifier
@@ -23,7 +23,7 @@ def test_a_preset_is_as_accurate_as_its_card_says(name, real_data):
     classifier, card = Classifier.load(name), presets()[name]
     probabilities = classifier.probabilities(real_data.test_images[..., np.newaxis])
     accuracy = (probabilities.argmax(1) == real_data.test_labels).mean()
-    undecided = (~are_clear(probabilities)).mean()
+    undecided = (~are_beyond_rounding(probabilities)).mean()
     assert abs(accuracy - card["test"]["accuracy"]) <= undecided + 1e-9
     assert undecided < 0.001
     low, high = card["test"]["accuracy_interval"]

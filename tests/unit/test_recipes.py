@@ -80,7 +80,7 @@ def test_a_broken_recipe_file_is_named(tmp_path, text):
         find_recipe(str(path))
 
 
-def test_unknown_names_are_answered_with_the_known():
+def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"did you mean textbook\? expected textbook, "):
         find_recipe("textbok")
     with pytest.raises(ValueError, match="got 'xyzzy'; expected textbook, textbook-padded"):

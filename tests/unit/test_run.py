@@ -51,7 +51,7 @@ def test_sums_that_were_cut_short_are_damaged(tmp_path):
         assert Run(tmp_path).damaged_files() == ["SHA256SUMS"]
 
 
-def test_a_file_changed_or_gone_is_named(tmp_path):
+def test_a_changed_or_missing_file_is_named(tmp_path):
     for name in ("a.txt", "b.txt", "c.txt"):
         write_text(tmp_path / name, name)
     Run(tmp_path).write_checksums()

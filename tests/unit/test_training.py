@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from command import run_on_jax, write_data_npz
-from rounding import SAME, apart
+from rounding import ROUNDING, relative_difference
 
 from fashion_cnn import RECIPES, predict, train
 from fashion_cnn.data import as_data
@@ -60,7 +60,7 @@ class Stop(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("recipe", [PLUS, SPRINT], ids=["plus", "sprint"])
-def test_a_run_broken_off_and_resumed_is_the_run_never_broken(recipe, tiny_data, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(recipe, tiny_data, tmp_path):
     whole = train(recipe, tiny_data, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tiny_data, tmp_path / "broken", callbacks=[Stop(2)])
@@ -185,7 +185,7 @@ def test_steps_do_what_fit_does(tiny_data):
     fitted = model.fit(images, np.eye(4)[labels], **options, verbose=0)
     for figure in ("loss", "accuracy", "val_loss", "val_accuracy"):
         assert ours.history[0][figure] == pytest.approx(fitted.history[figure][0], rel=1e-4)
-    assert apart(ours.model.get_weights(), model.get_weights(), start) < SAME
+    assert relative_difference(ours.model.get_weights(), model.get_weights(), start) < ROUNDING
 
 
 JAX = """
@@ -243,7 +243,8 @@ np.savez(f"{keras.backend.backend()}.npz", np.array(sums), *start, *model.get_we
 def smooth_network():
     """Convolution and normalisation, and no unit that rounding could switch on a step earlier.
 
-    Two backends end 1e-6 to 4e-6 of the way apart (six seeds); with ReLU and pooling up to 5e-2.
+    Two backends differ by 1e-6 to 4e-6 of the change (six seeds), with ReLU and pooling by up to
+    5e-2.
     """
     layers = keras.layers
     x = pixels = keras.Input((28, 28, 1), dtype="uint8")
@@ -275,11 +276,11 @@ def test_steps_on_jax_are_tensorflows(tiny_data, tmp_path, monkeypatch):
     (sums, *ours), (other_sums, *theirs) = (
         list(np.load(f"{backend}.npz").values()) for backend in ("tensorflow", "jax")
     )
-    np.testing.assert_allclose(sums, other_sums, rtol=SAME)
+    np.testing.assert_allclose(sums, other_sums, rtol=ROUNDING)
     half = len(ours) // 2
     for one, other in zip(ours[:half], theirs[:half], strict=True):
         np.testing.assert_array_equal(one, other)
-    assert apart(ours[half:], theirs[half:], ours[:half]) < SAME
+    assert relative_difference(ours[half:], theirs[half:], ours[:half]) < ROUNDING
     moved = [np.abs(a - b).max() for a, b in zip(ours[half:], ours[:half], strict=True)]
     assert min(moved) > 1e-3
 
@@ -297,7 +298,7 @@ def test_both_halves_of_a_batch_are_the_batch(tiny_data):
         found.append((sums, [np.asarray(v) for v in model.trainable_variables]))
     (sums, ours), (whole_sums, whole) = found
     assert sums == pytest.approx(whole_sums, rel=1e-5)
-    assert apart(ours, whole, start) < SAME
+    assert relative_difference(ours, whole, start) < ROUNDING
 
 
 @pytest.mark.parametrize("halves", [True, False])
@@ -359,7 +360,7 @@ def test_forward_is_the_model_for_any_number_of_images(tiny_data):
         np.testing.assert_allclose(forward(images[:n]), model(images[:n]), rtol=1e-4, atol=1e-6)
 
 
-def test_callbacks_are_heard_and_can_stop(tiny_data):
+def test_callbacks_are_called_and_can_stop(tiny_data):
     class Listen(keras.callbacks.Callback):
         heard: ClassVar = []
 
@@ -444,7 +445,7 @@ def test_weight_decay_spares_biases_and_normalisations(tiny_data):
 
 
 @pytest.mark.slow
-def test_compact_learns_in_bfloat16_and_without_validation(tiny_data, run_folder):
+def test_compact_trains_in_bfloat16_and_without_validation(tiny_data, run_folder):
     recipe = dataclasses.replace(SPRINT, validation="none", epochs=8, flip_average=False)
     trained = train(recipe, tiny_data, run_folder)
     assert trained.history[-1]["accuracy"] > 0.95

@@ -176,11 +176,11 @@ def test_two_phases_and_what_is_frozen_does_not_move(weights, tmp_path):
     assert (answers.argmax(1) == colours().test_labels).mean() > 0.6
 
 
-def test_a_run_broken_off_in_every_phase_is_resumed_to_the_same_bits(weights, tmp_path):
+def test_a_run_interrupted_in_every_phase_is_resumed_to_the_same_bits(weights, tmp_path):
     """In the head's epochs, at their end, and in those of the whole network."""
     options = {**TINY.options, "weights": str(weights), "dropout": 0.3}
     recipe, data = replace(TINY, options=options, augment=("zoom", "flip")), colours()
-    unbroken = train(recipe, data)
+    uninterrupted = train(recipe, data)
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -191,9 +191,9 @@ def test_a_run_broken_off_in_every_phase_is_resumed_to_the_same_bits(weights, tm
         with pytest.raises(KeyboardInterrupt):
             train(recipe, data, tmp_path / "run", callbacks=[Stop()], resume=done > 0)
     resumed = train(recipe, data, tmp_path / "run", resume=True)
-    for a, b in zip(unbroken.model.get_weights(), resumed.model.get_weights(), strict=True):
+    for a, b in zip(uninterrupted.model.get_weights(), resumed.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    figures = [[(r["loss"], r["val_loss"]) for r in x.history] for x in (unbroken, resumed)]
+    figures = [[(r["loss"], r["val_loss"]) for r in x.history] for x in (uninterrupted, resumed)]
     assert figures[0] == figures[1]
 
 
@@ -225,7 +225,7 @@ def test_features_are_computed_once(weights, monkeypatch):
         features.extract_features(model, other, "train")
 
 
-def test_from_scratch_everything_learns_at_one_rate():
+def test_from_scratch_all_layers_train_at_one_rate():
     trained = train(TINY, colours())
     assert all(layer.trainable for layer in trained.model.layers)
     assert max(row["learning_rate"] for row in trained.history) > 0.001

@@ -47,7 +47,7 @@ def misled(data):
 
 
 @pytest.mark.slow
-def test_what_is_learnt_is_what_the_teacher_says(tiny_data, tmp_path, taught_by, cache):
+def test_the_student_predicts_what_the_teacher_predicts(tiny_data, tmp_path, taught_by, cache):
     recipe = dataclasses.replace(
         SHORT, teacher=taught_by, distill_weight=1.0, epochs=12
     )  # 9 of 9 seeds
@@ -64,7 +64,7 @@ def test_what_is_learnt_is_what_the_teacher_says(tiny_data, tmp_path, taught_by,
     assert evaluate(alone.model, tiny_data.test_images, tiny_data.test_labels)["accuracy"] < 0.1
 
 
-def test_targets_are_the_weighted_mean_and_asked_for_once(tiny_data, taught_by, cache, monkeypatch):
+def test_targets_are_the_weighted_mean_and_computed_once(tiny_data, taught_by, cache, monkeypatch):
     recipe = dataclasses.replace(SHORT, teacher=taught_by, distill_weight=0.25, label_smoothing=0.1)
     targets = training_targets(recipe, tiny_data)
     truth = 0.9 * np.eye(4)[tiny_data.train_labels] + 0.025  # smoothed; what is said is not
@@ -77,7 +77,7 @@ def test_targets_are_the_weighted_mean_and_asked_for_once(tiny_data, taught_by, 
     assert training_targets(SHORT, tiny_data) is tiny_data.train_labels
 
 
-def test_the_loss_smooths_no_answers_of_a_teacher(tiny_data, taught_by, cache):
+def test_the_loss_does_not_smooth_the_outputs_of_a_teacher(tiny_data, taught_by, cache):
     recipe = dataclasses.replace(SHORT, epochs=1, teacher=taught_by, distill_weight=1.0)
     plain, smoothed = (
         train(dataclasses.replace(recipe, label_smoothing=s), tiny_data).history for s in (0.0, 0.3)
@@ -117,7 +117,7 @@ def test_who_cannot_teach_is_refused_before_anything(tiny_data, real_data, tmp_p
 
 
 @pytest.mark.slow
-def test_who_has_learnt_from_the_held_out_images_does_not_teach(tiny_data, tmp_path, cache):
+def test_a_teacher_trained_on_held_out_images_is_refused(tiny_data, tmp_path, cache):
     all_of_it = dataclasses.replace(SHORT, validation="none")
     recipe = dataclasses.replace(
         SHORT, teacher=make_teacher(all_of_it, tiny_data, tmp_path / "teacher")
@@ -128,7 +128,7 @@ def test_who_has_learnt_from_the_held_out_images_does_not_teach(tiny_data, tmp_p
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_its_teacher_and_with_no_other(tiny_data, taught_by, tmp_path, cache):
+def test_a_run_is_resumed_with_its_teacher_only(tiny_data, taught_by, tmp_path, cache):
     shutil.copytree(taught_by, tmp_path / "teacher")
     recipe = dataclasses.replace(SHORT, teacher=str(tmp_path / "teacher"))
     whole = train(recipe, tiny_data, tmp_path / "whole")

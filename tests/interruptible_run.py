@@ -1,7 +1,7 @@
 """A whole run, which can be told to die at any of its file operations.
 
-`python unbroken.py RECIPE RUN N` trains the recipe file on data.npz, or goes on with the run, and
-kills itself at the Nth point before or after a file operation; 0 lets it live.
+`python interruptible_run.py RECIPE RUN N` trains the recipe file on data.npz, or resumes the run,
+and kills itself at the Nth point before or after a file operation; 0 lets it live.
 """
 
 import itertools
