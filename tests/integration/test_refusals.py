@@ -125,24 +125,33 @@ USAGE = [
     (["train", "--set", "blocks=9"], "blocks, convolutions: got 9"),
     (["train", "--set", "augment=flop"], "augment: got 'flop'; expected flip"),
     *(
-        (["train", "--epochs", n], f"epochs: got {n}; expected 1..")
+        (["train", "--epochs", n], f"epochs: got {n}; expected a value ")
         for n in ("0", "-1", "1000000000")
     ),
     (["train", "--epochs", "ten"], "epochs: got 'ten'; expected a whole number"),
     *(
-        (["train", "--learning-rate", x], f"learning_rate: got {x}; expected more than 0")
+        (["train", "--learning-rate", x], f"learning_rate: got {x}; expected a ")
         for x in ("nan", "inf", "-0.1")
     ),
     (["train", "--learning-rate", "abc"], "learning_rate: got 'abc'; expected a number"),
-    (["train", "--batch-size", "0"], "batch_size: got 0; expected at least 1"),
+    (
+        ["train", "--batch-size", "0"],
+        "batch_size: got 0; expected a value greater than or equal to 1",
+    ),
     (["train", "--validation", "both"], "--validation"),
     (["train", "--resume"], "--resume needs --run DIR"),
-    (["train", "--resume", "--run", "nowhere"], "with a RECIPE it would be started"),
-    (used_folder, "run: not empty; give --resume to go on with it, or another"),
+    (
+        ["train", "--resume", "--run", "nowhere"],
+        "nowhere: no run to resume; give a RECIPE to start one",
+    ),
+    (used_folder, "run: not empty; give --resume to continue it, or another"),
     (with_recipe(""), "recipe.json: not a recipe"),
     (with_recipe("[" * 100_000), "recipe.json: not a recipe"),
     (with_recipe(json.dumps(RECIPE | {"depth": 3})), "unknown key 'depth'"),
-    (with_recipe(json.dumps(RECIPE | {"epochs": "3"})), "epochs: got '3'; expected a whole number"),
+    (
+        with_recipe(json.dumps(RECIPE | {"epochs": "3"})),
+        "epochs: got '3'; expected a valid integer",
+    ),
     (with_recipe(json.dumps(RECIPE | {"options": {"depth": 1}})), "depth: not an option"),
 ]
 FAILURES = [

@@ -499,8 +499,8 @@ def test_a_model_that_cannot_be_right_is_refused(tiny_data, arguments, message):
     [
         (lambda x, y: (x / 255, y), "expected raw pixels, uint8"),
         (lambda x, y: (x[0], y), "expected raw pixels, uint8"),
-        (lambda x, y: (x, y[:-1]), "one whole number an image"),
-        (lambda x, y: (x, y.astype(float)), "one whole number an image"),
+        (lambda x, y: (x, y[:-1]), "one integer per image"),
+        (lambda x, y: (x, y.astype(float)), "one integer per image"),
         (lambda x, y: (x[:11], y[:11]), "got 11; expected at least 12"),
     ],
 )
@@ -511,7 +511,7 @@ def test_arrays_that_do_not_fit_are_refused(tiny_data, change, message):
 
 
 def test_what_is_no_data_is_refused():
-    with pytest.raises(ValueError, match=r"expected what load_data returns, or arrays"):
+    with pytest.raises(ValueError, match=r"expected the result of load_data, or arrays"):
         as_data(np.zeros(3))
 
 
