@@ -166,7 +166,7 @@ def read_again(run, name):
     if name == "SHA256SUMS":
         Run(run).recipe_values()
     elif name.endswith(".json"):
-        read_json(run, name)
+        read_json(run / name)
     elif name == "history.csv":
         Run(run).history()
     elif name == "model.keras":

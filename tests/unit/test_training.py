@@ -101,6 +101,11 @@ def test_resuming_on_other_data_is_refused(tiny_data, run_folder):
         train(SHORT, ((255 - x, y), (x, y)), run_folder, resume=True)
 
 
+def test_keras_shows_its_own_progress_on_request(tiny_data, capsys):
+    train(SHORT, tiny_data, verbose=2)
+    assert "Epoch 2/2" in capsys.readouterr().out
+
+
 def test_a_recipe_given_by_name_is_fitted_to_few_images(tiny_data, run_folder):
     train_part = tiny_data.train_images[:60], tiny_data.train_labels[:60]
     few = as_data((train_part, (tiny_data.test_images, tiny_data.test_labels)))

@@ -99,9 +99,8 @@ def train(
     network = _build_network(recipe, data, model, scale)
     index = training_index(recipe, data)
     phases = make_phases(recipe, data, network, index, own_model)
-    callback_list = keras.callbacks.CallbackList(
-        list(callbacks), add_progbar=verbose > 0, verbose=verbose
-    )
+    params = {"verbose": verbose, "epochs": recipe.epochs, "steps": None}
+    callback_list = keras.callbacks.CallbackList(list(callbacks), False, verbose > 0, **params)
     if run and resume and not run.folder.is_dir():
         raise FileNotFoundError(f"{run}: nothing to resume here (no such folder)")
     if run:
