@@ -1,15 +1,16 @@
-"""Accuracy against time: every recipe beside the textbook's script in plain Keras.
+"""Claim: recipes reach the textbook's accuracy in a tenth of plain Keras's time, or far exceed it.
 
     python benchmarks/frontier.py [--seeds 5] [--recipes textbook,sprint,quick,standard,thorough]
 
-For each seed the plain script and the recipes run in turns, each in a process of its own, so that
-they meet the same weather. A finished run is a row in `frontier.csv`; finished rows are skipped, so
-it can be stopped and started (the long recipes go on where they were). The time is that of the
-whole training from the call on: building, tracing and compiling counted, and what is validated on
-the way; imports, loading the data and the test are not. Of the long recipes it is that of all
-epochs. S is the time of the plain script's `fit` in the same turn; as in the textbook it trains on
-all 60,000 images and validates on the test set. Prints the README's tables, and writes
-`docs/images/frontier.png` and what `fashion-cnn recipes` shows.
+For each seed the plain Keras script and the recipes run one after the other, each in its own
+process, so that all of them meet the same load on the machine. A finished run is a row of
+`frontier.csv`; finished rows are skipped, and interrupted long recipes are resumed. The time
+includes building, compiling and validation, but not imports, loading the data and the test; of the
+long recipes it is that of all epochs. The plain script trains on all 60,000 images and validates on
+the test set, as the textbook does. Prints the README's tables, and writes
+`docs/images/frontier.png` and the figures that `fashion-cnn recipes` shows.
+Seeds: 5; `thorough` 3, `marathon` 2. Machine: 2 CPU cores. Duration: 70 minutes; `marathon`, only
+if it is named, 2 hours more.
 """
 
 import argparse
@@ -25,14 +26,14 @@ import sys
 import time
 from pathlib import Path
 
-from _rows import finished_rows, keep
+import _results as results
 
 HERE = Path(__file__).parent
 ROWS = HERE / "frontier.csv"
 MEASURED = HERE.parent / "src" / "fashion_cnn" / "measured.json"
-PICTURE = HERE.parent / "docs" / "images" / "frontier.png"
+PLOT = HERE.parent / "docs" / "images" / "frontier.png"
 PLAIN = "plain Keras"
-# recipe -> (test accuracy at least, time at most in S, seeds at least)
+# recipe -> (least test accuracy, greatest time relative to plain Keras, least number of seeds)
 TARGETS = {
     "sprint": (0.912, 0.10, 5),
     "quick": (0.928, 0.25, 5),
@@ -40,123 +41,127 @@ TARGETS = {
     "thorough": (0.950, 12.0, 3),
     "marathon": (0.953, None, 2),
 }
-LONG = ("thorough", "marathon")  # these can be broken off and go on
+LONG = ("thorough", "marathon")  # these have a run folder, so that they can be resumed
 RUNS = HERE.parent / "runs" / "frontier"
 
 
-def one_run(name: str, seed: int) -> dict[str, float]:
-    """Train in this process and measure on the test images, once."""
-    from fashion_cnn import RECIPES, evaluate, load_data
-    from fashion_cnn.training.loop import train
+def train_and_test(name: str, seed: int) -> dict[str, float]:
+    """Train a recipe in this process and measure it once on the test images."""
+    from fashion_cnn import RECIPES, evaluate, load_data, train
+    from fashion_cnn.run import Run
 
     data = load_data()
     recipe = dataclasses.replace(RECIPES[name], seed=seed)
-    began = time.perf_counter()
+    start = time.perf_counter()
     if name in LONG:
-        run = RUNS / f"{name}-{seed}"
-        begun = (run / "recipe.json").exists()
-        if not begun:
+        run = Run(RUNS / f"{name}-{seed}")
+        if not run.is_started:
             shutil.rmtree(run, ignore_errors=True)
-        trained = train(recipe, data, run, resume=begun)
+        trained = train(recipe, data, run, resume=run.is_started)
         seconds = trained.seconds
     else:
         trained = train(recipe, data)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
     accuracy = evaluate(trained.model, data.test_images, data.test_labels)["accuracy"]
-    return {"test_accuracy": round(accuracy, 4), "seconds": round(seconds, 2)}
+    return {"test_accuracy": accuracy, "seconds": seconds}
 
 
-def in_a_process(name: str, seed: int) -> dict[str, float]:
-    """A run of `name`, the plain script among them, as a child process."""
-    words = [str(HERE / "plain_keras.py")]
+def run_process(name: str, seed: int) -> dict[str, float]:
+    """Train a recipe, or the plain script, in a child process."""
+    arguments = [str(HERE / "plain_keras.py")]
     if name != PLAIN:
-        words = [__file__, "--one", name, "--seed", str(seed)]
+        arguments = [__file__, "--one", name, "--seed", str(seed)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    call = [sys.executable, *words]
+    call = [sys.executable, *arguments]
     done = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    found = json.loads(done.stdout.splitlines()[-1])
-    seconds = round(found.get("fit_seconds", found.get("seconds")), 2)
-    return {"test_accuracy": round(found["test_accuracy"], 4), "seconds": seconds}
+    result = json.loads(done.stdout.splitlines()[-1])
+    return {
+        "test_accuracy": round(result["test_accuracy"], 4),
+        "seconds": round(result["seconds"], 2),
+    }
+
+
+def machine_columns() -> dict[str, object]:
+    from fashion_cnn.machine import environment
+
+    machine = environment("tensorflow")
+    versions = f"Python {platform.python_version()}"
+    for name in ("keras", "tensorflow-cpu", "tensorflow"):
+        if name in machine["versions"]:
+            versions += f", {name} {machine['versions'][name]}"
+    return {"processor": machine["processor"], "cores": machine["cores"], "versions": versions}
 
 
 def measure(recipes: list[str], seeds: int) -> None:
-    """Run what has no row yet. Each round of a seed begins with the plain script."""
-    from fashion_cnn.machine import environment
-
-    about = environment("tensorflow")
-    versions = f"Python {platform.python_version()}"
-    for name in ("keras", "tensorflow-cpu", "tensorflow"):
-        if name in about["versions"]:
-            versions += f", {name} {about['versions'][name]}"
-    machine = {"processor": about["processor"], "cores": about["cores"], "versions": versions}
+    """Run what has no row yet. The plain script is the first of each seed."""
+    machine = machine_columns()
     for seed in range(seeds):
-        done = {row["recipe"] for row in finished_rows(ROWS) if row["seed"] == str(seed)}
-        wanted = [name for name in recipes if name not in done and seed < most_seeds(name, seeds)]
-        if not wanted:
+        missing = [
+            name
+            for name in recipes
+            if not results.is_finished(ROWS, recipe=name, seed=seed)
+            and (name not in LONG or seed < TARGETS[name][2])  # long recipes: no more seeds
+        ]
+        if not missing:
             continue
-        plain = in_a_process(PLAIN, seed)
-        for name in ([] if PLAIN in done else [PLAIN]) + wanted:
-            found = plain if name == PLAIN else in_a_process(name, seed)
-            ratio = round(found["seconds"] / plain["seconds"], 4)
-            times = {"plain_seconds": plain["seconds"], "ratio": ratio}
-            keep(ROWS, {"recipe": name, "seed": seed, **found, **times, **machine})
+        plain = run_process(PLAIN, seed)
+        if not results.is_finished(ROWS, recipe=PLAIN, seed=seed):
+            missing = [PLAIN, *missing]
+        for name in missing:
+            result = plain if name == PLAIN else run_process(name, seed)
+            ratio = round(result["seconds"] / plain["seconds"], 4)
+            times = {"plain_keras_seconds": plain["seconds"], "ratio": ratio}
+            results.append_row(ROWS, {"recipe": name, "seed": seed, **result, **times, **machine})
             shutil.rmtree(RUNS / f"{name}-{seed}", ignore_errors=True)
 
 
-def most_seeds(name: str, seeds: int) -> int:
-    """Long recipes run no more often than they must."""
-    return min(seeds, TARGETS[name][2]) if name in LONG else seeds
-
-
-def summary(rows: list[dict[str, str]]) -> dict[str, dict[str, float]]:
-    """recipe -> n, and mean and standard deviation of accuracy (%), seconds and ratio."""
+def summarize(rows: list[results.Row]) -> dict[str, dict[str, float]]:
+    """Return recipe -> n, and mean and standard deviation of accuracy (%), seconds and ratio."""
     from fashion_cnn import RECIPES
 
-    found = {}
+    summary = {}
     for name in (PLAIN, *RECIPES):
-        mine = [row for row in rows if row["recipe"] == name]
-        if not mine:
+        runs = results.select(rows, recipe=name)
+        if not runs:
             continue
-        found[name] = {"n": len(mine)}
+        summary[name] = {"n": len(runs)}
         for column, scale in (("test_accuracy", 100), ("seconds", 1), ("ratio", 1)):
-            values = [scale * float(row[column]) for row in mine]
+            values = results.numbers(runs, column, scale)
             sd = statistics.stdev(values) if len(values) > 1 else float("nan")
-            found[name] |= {column: round(statistics.mean(values), 6), f"{column}_sd": sd}
-    return found
+            summary[name] |= {column: round(statistics.mean(values), 6), f"{column}_sd": sd}
+    return summary
 
 
-def table(found: dict[str, dict[str, float]]) -> str:
-    """The README's table, each recipe beside what is wanted of it."""
-    lines = [
-        "| recipe | test accuracy, % | wanted | time, S | wanted | seconds | n |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, row in found.items():
-        least, most, _ = TARGETS.get(name, (None, None, 0))
-        time_ = f"{row['ratio']:.3f} ± {row['ratio_sd']:.3f}" if name != PLAIN else "1"
-        lines.append(
-            f"| {name} | {row['test_accuracy']:.2f} ± {row['test_accuracy_sd']:.2f} "
-            f"| {f'{100 * least:.1f}' if least else ''} | {time_} | {most or ''} "
-            f"| {row['seconds']:.1f} | {row['n']} |"
-        )
-    return "\n".join(lines)
+def table(rows: list[results.Row]) -> str:
+    """Return the README's table: each recipe next to its targets."""
+    header = ["recipe", "test accuracy, %", "target", "time relative to plain Keras", "target"]
+    lines = []
+    for name, means in summarize(rows).items():
+        runs = results.select(rows, recipe=name)
+        least_accuracy, most_time, _ = TARGETS.get(name, (None, None, 0))
+        accuracy = results.mean_sd(runs, "test_accuracy", 100)
+        targets = f"{100 * least_accuracy:.1f}" if least_accuracy else "", most_time or ""
+        ratio = results.mean_sd(runs, "ratio", decimals=3) if name != PLAIN else "1"
+        seconds = f"{means['seconds']:.1f}"
+        lines.append([name, accuracy, targets[0], ratio, targets[1], seconds, len(runs)])
+    return results.markdown_table([*header, "seconds", "n"], lines)
 
 
-def write_measured(found: dict[str, dict[str, float]], rows: list[dict[str, str]]) -> None:
-    """Put the figures where `fashion-cnn recipes` finds them."""
+def write_measured(summary: dict[str, dict[str, float]], rows: list[results.Row]) -> None:
+    """Write the figures that `fashion-cnn recipes` shows."""
     last = rows[-1]
     machine = f"{last['cores']} cores of {last['processor']}, {last['versions']}"
     figures = {
         name: {key: round(value, 4) for key, value in row.items() if not math.isnan(value)}
-        for name, row in found.items()
+        for name, row in summary.items()
         if name != PLAIN
     }
     text = json.dumps({"machine": machine, "recipes": figures}, indent=2) + "\n"
     MEASURED.write_text(text, encoding="utf-8")
 
 
-def flops(model) -> int:
-    """Floating-point operations of convolutions and dense layers for one image."""
+def count_flops(model) -> int:
+    """Return the floating-point operations of all convolutions and dense layers for one image."""
     total = 0
     for layer in model.layers:
         if hasattr(layer, "kernel"):
@@ -166,42 +171,28 @@ def flops(model) -> int:
 
 
 def inference_table(recipes: list[str]) -> str:
-    """Parameters, arithmetic and time of each recipe's network, untrained."""
+    """Return parameters, arithmetic and time of each recipe's untrained network."""
     from fashion_cnn import RECIPES, build_model, load_data
     from fashion_cnn.models.forward import compile_forward
     from fashion_cnn.models.wrappers import flip_averaged
 
     images = load_data().test_images[..., None]
-    lines = [
-        "| recipe | parameters | MFLOP an image | ms for one image | images/s in bulk |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    header = ["recipe", "parameters", "MFLOP per image", "ms for one image"]
+    lines = []
     for name in recipes:
         recipe = RECIPES[name]
         network = build_model(recipe.model, options=recipe.options)
-        arithmetic = flops(network) * (2 if recipe.flip_average else 1) / 1e6
+        mflop = count_flops(network) * (2 if recipe.flip_average else 1) / 1e6
         forward = compile_forward(flip_averaged(network) if recipe.flip_average else network)
-        one = median_seconds(lambda: forward(images[:1]), 200)  # noqa: B023 (called at once)
-        bulk = median_seconds(lambda: forward(images), 7)  # noqa: B023
-        lines.append(
-            f"| {name} | {network.count_params():,} | {arithmetic:.1f} | {1000 * one:.2f} "
-            f"| {len(images) / bulk:,.0f} |"
-        )
-    return "\n".join(lines)
+        one = results.median_seconds(lambda: forward(images[:1]), 200)  # noqa: B023 (called now)
+        batch = results.median_seconds(lambda: forward(images), 7)  # noqa: B023
+        figures = [f"{network.count_params():,}", f"{mflop:.1f}", f"{1e3 * one:.2f}"]
+        lines.append([name, *figures, f"{len(images) / batch:,.0f}"])
+    return results.markdown_table([*header, "images per second in batches"], lines)
 
 
-def median_seconds(call, times: int) -> float:
-    call()  # traced
-    seconds = []
-    for _ in range(times):
-        began = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
-
-
-def draw(rows: list[dict[str, str]], found: dict[str, dict[str, float]]) -> None:
-    """Accuracy against time, a dot a run, a cross of error bars a recipe."""
+def plot(rows: list[results.Row], summary: dict[str, dict[str, float]]) -> None:
+    """Plot accuracy against time: a dot for each run, error bars for each recipe."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -210,34 +201,28 @@ def draw(rows: list[dict[str, str]], found: dict[str, dict[str, float]]) -> None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.8), layout="constrained")
         axis = figure.subplots()
-        for name, row in found.items():
+        for name, row in summary.items():
             colour = ORANGE if name == PLAIN else BLUE
-            mine = [r for r in rows if r["recipe"] == name]
-            seconds = [float(r["seconds"]) for r in mine]
-            accuracy = [100 * float(r["test_accuracy"]) for r in mine]
-            axis.scatter(seconds, accuracy, s=14, color=colour, alpha=0.35, linewidths=0)
-            axis.errorbar(
-                row["seconds"],
-                row["test_accuracy"],
-                xerr=row["seconds_sd"],
-                yerr=row["test_accuracy_sd"],
-                fmt="o",
-                color=colour,
-                capsize=3,
-            )
-            left = name == "textbook"  # to the right of it stands plain Keras
-            at, to = ((-8, -14), "right") if left else ((8, -14), "left")
-            place = {"textcoords": "offset points", "xytext": at, "ha": to, "color": colour}
-            axis.annotate(name, (row["seconds"], row["test_accuracy"]), weight="bold", **place)
+            runs = results.select(rows, recipe=name)
+            accuracies = results.numbers(runs, "test_accuracy", 100)
+            dots = {"s": 14, "alpha": 0.35, "linewidths": 0}
+            axis.scatter(results.numbers(runs, "seconds"), accuracies, color=colour, **dots)
+            mean = row["seconds"], row["test_accuracy"]
+            spread = {"xerr": row["seconds_sd"], "yerr": row["test_accuracy_sd"]}
+            axis.errorbar(*mean, **spread, fmt="o", color=colour, capsize=3)
+            is_left = name == "textbook"  # plain Keras is to the right of it
+            offset, alignment = ((-8, -14), "right") if is_left else ((8, -14), "left")
+            position = {"textcoords": "offset points", "xytext": offset, "ha": alignment}
+            axis.annotate(name, mean, weight="bold", color=colour, **position)
         axis.set_xscale("log")
-        every = [float(r["seconds"]) for r in rows]
-        axis.set_xlim(min(every) / 1.5, max(every) * 2.5)
+        seconds = results.numbers(rows, "seconds")
+        axis.set_xlim(min(seconds) / 1.5, max(seconds) * 2.5)
         axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         axis.set_xlabel(f"Seconds of training on {rows[-1]['cores']} cores")
         axis.set_ylabel("Test accuracy, %")
         axis.set_title("Accuracy against time")
-        PICTURE.parent.mkdir(exist_ok=True)
-        figure.savefig(PICTURE)
+        PLOT.parent.mkdir(exist_ok=True)
+        figure.savefig(PLOT)
 
 
 def main() -> None:
@@ -250,18 +235,18 @@ def main() -> None:
     from fashion_cnn import RECIPES
 
     if arguments.one:
-        print(json.dumps(one_run(arguments.one, arguments.seed)))
+        print(json.dumps(train_and_test(arguments.one, arguments.seed)))
         return
     recipes = arguments.recipes.split(",")
     for name in recipes:
         if name not in RECIPES:
             parser.error(f"--recipes: got {name!r}; expected {', '.join(RECIPES)}")
     measure(recipes, arguments.seeds)
-    rows = finished_rows(ROWS)
-    found = summary(rows)
-    write_measured(found, rows)
-    draw(rows, found)
-    print(table(found), inference_table([name for name in found if name != PLAIN]), sep="\n\n")
+    rows = results.read_rows(ROWS)
+    summary = summarize(rows)
+    write_measured(summary, rows)
+    plot(rows, summary)
+    print(table(rows), inference_table([name for name in summary if name != PLAIN]), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""What several processes and machines give: training by two, and 100,000 pictures with a death.
+"""Claim: two processes train as one does; 100,000 images survive the loss of a machine.
 
-    python benchmarks/scale.py [--pictures 100000] [--only train|predict]
+    python benchmarks/scale.py [--images 100000] [--only train|predict]
 
-Trains `sprint` with one process and with two. Answers generated photos (96x96, JPEG) by `photo`:
-on all cores of this machine, and by a Ray cluster of two one-core machines (processes of this one)
-of which one is ended half-way. One row each into `scale.csv`; finished rows are skipped.
+Trains `sprint` with one process and with two. Predicts generated photos (96x96, JPEG) by `photo`:
+on all cores of this machine, and on a Ray cluster of two machines with one core each (processes of
+this machine) of which one is removed half-way. Each is a row of `scale.csv`; finished rows are
+skipped. Prints the last two tables of docs/scale.md.
+Seeds: one run each. Machine: 2 CPU cores. Duration: 30 minutes.
 """
 
 import argparse
@@ -14,83 +16,88 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-import pyarrow.parquet as pq
-from _rows import finished_rows, keep
+import _results as results
 
 ROWS = Path(__file__).with_suffix(".csv")
 PROGRAM = str(Path(sys.executable).with_name("fashion-cnn"))
-SIDE = 96
-GRAIN = 12  # of 256: 0.2 to 0.3 bytes a pixel at quality 80; real ones of this size: 0.23
-COLUMNS = ("seconds", "test_accuracy", "val_accuracy", "rows", "different", "errors", "a_second")
-COLUMNS += ("peak_mb",)
-CLOSED = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 40, "RAY_USAGE_STATS_ENABLED": "0"}
+SIZE = (96, 96)
+NOISE = 12  # sd, of 255: 0.2 to 0.3 bytes a pixel at quality 80; real photos of this size: 0.23
+COLUMNS = ("seconds", "test_accuracy", "val_accuracy", "rows", "distinct_paths", "errors")
+COLUMNS += ("images_per_second", "peak_mb")
+RAY_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "t" * 40,
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=100_000)
-    parser.add_argument("--folder", type=Path, help="where they are, or will be and stay")
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--folder", type=Path, help="images that exist, or are generated and kept")
     parser.add_argument("--only", choices=("train", "predict"))
     arguments = parser.parse_args()
-    done = {(row["what"], row["how"], int(row["count"])) for row in finished_rows(ROWS)}
 
-    def once(what: str, how: str, count: int, measure) -> None:
-        if arguments.only in (None, what) and (what, how, count) not in done:
-            found = measure()
-            row = {"what": what, "how": how, "count": count}
-            keep(ROWS, row | {column: found.get(column, "") for column in COLUMNS})
+    def measure(command: str, setup: str, count: int, call: Callable) -> None:
+        key = {"command": command, "setup": setup, "count": count}
+        if arguments.only in (None, command) and not results.is_finished(ROWS, **key):
+            result = call()
+            results.append_row(ROWS, key | {column: result.get(column, "") for column in COLUMNS})
 
     with tempfile.TemporaryDirectory() as folder:
         for processes in (1, 2):
             run = Path(folder) / f"{processes}"
-            once("train", f"--processes {processes}", 1, lambda n=processes, run=run: train(n, run))
-        count = arguments.pictures
+            setup = f"--processes {processes}"
+            measure("train", setup, 1, lambda n=processes, run=run: train(n, run))
+        count = arguments.images
         if arguments.only != "train":
-            pictures = draw(arguments.folder or Path(folder) / "pictures", count)
-            once("predict", "cluster, one dies", count, lambda: predict_on_two(pictures, count))
-            once("predict", "all cores", count, lambda: predict(pictures, count))
-    print("\n\n".join(tables(finished_rows(ROWS))))
+            images = generate_photos(arguments.folder or Path(folder) / "images", count)
+            lost = "cluster, one machine lost"
+            measure("predict", lost, count, lambda: predict_on_cluster(images, count))
+            measure("predict", "all cores", count, lambda: predict(images, count))
+    print("\n\n".join(tables(results.read_rows(ROWS))))
 
 
-def tables(rows: list[dict[str, str]]) -> list[str]:
-    """The tables of docs/scale.md: trainings, and predictions."""
-    found: dict[str, list[list[str]]] = {
-        "train": [["`sprint` by", "validation accuracy after each epoch, %", "test accuracy, %"]],
-        "predict": [["by", "rows", "different", "unreadable", "pictures a second"]],
-    }
-    found["train"][0] += ["seconds of the command"]
-    found["predict"][0] += ["seconds of the command", "memory of all processes, MB"]
-    for lines in found.values():
-        lines.append(["---"] * len(lines[0]))
-    for row in rows:
-        line = [row["how"]]
-        if row["what"] == "train":
-            line += [", ".join(f"{100 * float(x):.2f}" for x in row["val_accuracy"].split())]
-            line += [f"{100 * float(row['test_accuracy']):.2f}", row["seconds"]]
-        else:
-            line += [f"{int(row[key]):,}" for key in ("rows", "different", "errors")]
-            line += [row["a_second"], row["seconds"], f"{int(row['peak_mb']):,}"]
-        found[row["what"]].append(line)
-    return ["\n".join(f"| {' | '.join(line)} |" for line in lines) for lines in found.values()]
+def tables(rows: list[results.Row]) -> list[str]:
+    """Return the tables of docs/scale.md about commands: training, and prediction."""
+    header = ["`sprint` trained with", "validation accuracy after each epoch, %"]
+    header += ["test accuracy, %", "seconds of the command"]
+    trainings = []
+    for row in results.select(rows, command="train"):
+        curve = ", ".join(f"{100 * float(x):.2f}" for x in row["val_accuracy"].split())
+        accuracy = f"{100 * float(row['test_accuracy']):.2f}"
+        trainings.append([row["setup"], curve, accuracy, row["seconds"]])
+    predictions = []
+    for row in results.select(rows, command="predict"):
+        counts = [f"{int(row[key]):,}" for key in ("rows", "distinct_paths", "errors")]
+        memory = f"{int(row['peak_mb']):,}"
+        speed = [row["images_per_second"], row["seconds"], memory]
+        predictions.append([row["setup"], *counts, *speed])
+    columns = ["predicted on", "rows", "distinct paths", "unreadable", "images per second"]
+    columns += ["seconds of the command", "peak memory of all processes, MB"]
+    return [results.markdown_table(header, trainings), results.markdown_table(columns, predictions)]
 
 
 def train(processes: int, run: Path) -> dict[str, object]:
-    """Train by so many processes, and read what came out."""
+    """Train with this number of processes and return the run's figures."""
     from fashion_cnn.run import Run
 
     call = [PROGRAM, "train", "sprint", "--processes", str(processes), "--no-report"]
-    began = time.monotonic()
+    start = time.monotonic()
     subprocess.run([*call, "--run", str(run)], check=True, stderr=subprocess.DEVNULL)
-    seconds, history = time.monotonic() - began, Run(run).history()
-    accuracy = {"test_accuracy": Run(run).metrics()["test_accuracy"]}
-    curve = " ".join(f"{x:.4f}" for x in history["val_accuracy"])
-    return {"seconds": round(seconds, 1), **accuracy, "val_accuracy": curve}
+    return {
+        "seconds": round(time.monotonic() - start, 1),
+        "test_accuracy": Run(run).metrics()["test_accuracy"],
+        "val_accuracy": " ".join(f"{x:.4f}" for x in Run(run).history()["val_accuracy"]),
+    }
 
 
-def draw(folder: Path, count: int, size: tuple[int, int] = (SIDE, SIDE)) -> Path:
-    """Photos of the test images' garments on white, as grainy, and so as large, as photos are."""
+def generate_photos(folder: Path, count: int, size: tuple[int, int] = SIZE) -> Path:
+    """Write test images on white with noise, so that the files are as large as real photos."""
     import numpy as np
     from PIL import Image
 
@@ -98,95 +105,84 @@ def draw(folder: Path, count: int, size: tuple[int, int] = (SIDE, SIDE)) -> Path
 
     images = load_data().test_images
     for i in range(len(list(folder.glob("*/*.jpg"))), count):
-        place = folder / f"{i // 1000:03d}" / f"{i:06d}.jpg"
-        place.parent.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{i // 1000:03d}" / f"{i:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
         garment = np.asarray(Image.fromarray(255 - images[i % len(images)]).resize(size))
-        grain = np.random.default_rng(i).standard_normal(garment.shape, np.float32)
-        photo = np.clip(garment + GRAIN * grain, 0, 255).astype(np.uint8)
-        Image.fromarray(photo).convert("RGB").save(place, quality=80)
+        noise = np.random.default_rng(i).standard_normal(garment.shape, np.float32)
+        photo = np.clip(garment + NOISE * noise, 0, 255).astype(np.uint8)
+        Image.fromarray(photo).convert("RGB").save(path, quality=80)
     return folder
 
 
 def predict(
-    pictures: Path, count: int, words: tuple[str, ...] = (), half_way=lambda: None, root: int = 0
+    images: Path,
+    count: int,
+    options: tuple[str, ...] = (),
+    at_half: Callable[[], object] = lambda: None,
+    cluster_process: int = 0,
 ) -> dict[str, object]:
-    """Predict all of them and count the rows; calls `half_way` when half of the parts exist."""
+    """Predict all images and count the rows; call `at_half` when half of the parts exist."""
+    import pyarrow.parquet as pq
+
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "answers"
-        call = [PROGRAM, "predict", str(pictures), "--output", str(output), *words]
-        began = time.monotonic()
+        output = Path(folder) / "predictions"
+        call = [PROGRAM, "predict", str(images), "--output", str(output), *options]
+        start = time.monotonic()
         with subprocess.Popen(call, stderr=subprocess.DEVNULL) as process:
             peak, ended = [0], threading.Event()
-            roots = [process.pid, *([root] if root else [])]
-            threading.Thread(target=watch, args=(roots, peak, ended), daemon=True).start()
+            watched = (cluster_process or process.pid, peak, ended)
+            threading.Thread(target=watch_memory, args=watched, daemon=True).start()
             half = -(-count // 1000)
             while process.poll() is None:
                 if half and len(list(output.glob("part-*"))) >= half:
                     half = 0
-                    half_way()
+                    at_half()
                 time.sleep(0.2)
             ended.set()
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - start
         if process.returncode:
-            raise SystemExit(f"{' '.join(call)}: failed")
+            raise SystemExit(f"{' '.join(call)}: exit status {process.returncode}")
         paths = pq.read_table(output, columns=["path"])["path"].to_pylist()
         errors = pq.read_table(output, columns=["error"])["error"].drop_null()
     return {
         "seconds": round(seconds, 1),
         "rows": len(paths),
-        "different": len(set(paths)),
+        "distinct_paths": len(set(paths)),
         "errors": len(errors),
-        "a_second": round(len(paths) / seconds, 1),
+        "images_per_second": round(len(paths) / seconds, 1),
         "peak_mb": round(peak[0] / 1e6),
     }
 
 
-def predict_on_two(pictures: Path, count: int) -> dict[str, object]:
-    """The same by a cluster, whose second machine ends half-way."""
-    os.environ |= CLOSED
+def predict_on_cluster(images: Path, count: int) -> dict[str, object]:
+    """Predict on a cluster of two machines of which the second is removed half-way."""
+    os.environ |= RAY_ENVIRONMENT
     from ray.cluster_utils import Cluster
 
     size = {"num_cpus": 1, "object_store_memory": 200_000_000}
     cluster = Cluster(initialize_head=True, head_node_args={**size, "include_dashboard": False})
-    other = cluster.add_node(**size)
+    node = cluster.add_node(**size)
+
+    def remove_node() -> None:
+        cluster.remove_node(node, allow_graceful=False)
+
     try:
-        words = ("--cluster", cluster.address)
-        return predict(
-            pictures,
-            count,
-            words,
-            lambda: cluster.remove_node(other, allow_graceful=False),
-            os.getpid(),
-        )
+        return predict(images, count, ("--cluster", cluster.address), remove_node, os.getpid())
     finally:
         cluster.shutdown()
 
 
-def watch(roots: list[int], peak: list[int], ended: threading.Event) -> None:
-    """The most memory (proportional set size) of processes and all below them, in bytes."""
+def watch_memory(root: int, peak: list[int], ended: threading.Event) -> None:
+    """Record the peak memory (proportional set size, bytes) of a process and its descendants."""
+    import psutil
+
     while not ended.wait(1):
-        below = {}
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                parent = int(status.read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError):
-                continue
-            below.setdefault(parent, []).append(int(status.parent.name))
-        todo, found = list(roots), set()
-        while todo:
-            one = todo.pop()
-            if one not in found:
-                found.add(one)
-                todo += below.get(one, [])
-        peak[0] = max(peak[0], sum(map(share, found)))
-
-
-def share(process: int) -> int:
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(x.split()[1]) for x in lines if x.startswith("Pss:")), 0)
+        total = 0
+        with suppress(psutil.Error):
+            for process in (psutil.Process(root), *psutil.Process(root).children(recursive=True)):
+                with suppress(psutil.Error):
+                    total += process.memory_full_info().pss
+        peak[0] = max(peak[0], total)
 
 
 if __name__ == "__main__":

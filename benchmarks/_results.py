@@ -1,0 +1,98 @@
+"""Benchmark results: finished runs as rows of a CSV file, statistics, and Markdown tables."""
+
+import csv
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+Row = dict[str, str]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of a CSV file. A missing file has none."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def append_row(path: Path, row: Mapping[str, object]) -> None:
+    """Append a row, with a header if it is the first, and print it to standard error."""
+    rows = read_rows(path)
+    columns = list(rows[0]) if rows else list(row)
+    if columns != list(row):
+        raise ValueError(f"{path}: got the columns {list(row)}; expected {columns}; move it away")
+    with open(path, "a" if rows else "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        if not rows:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row, file=sys.stderr, flush=True)
+
+
+def select(rows: Iterable[Row], **values: object) -> list[Row]:
+    """Return the rows that have these values, which are compared as text."""
+    return [row for row in rows if all(row[name] == str(x) for name, x in values.items())]
+
+
+def is_finished(path: Path, **values: object) -> bool:
+    """Return whether a row with these values exists, so that its run can be skipped."""
+    return bool(select(read_rows(path), **values))
+
+
+def run_missing(
+    path: Path, keys: Iterable[dict[str, object]], run: Callable[..., dict[str, object]]
+) -> list[Row]:
+    """Append a row for each key that has none: the key and what `run(**key)` returns."""
+    for key in keys:
+        if not is_finished(path, **key):
+            append_row(path, key | run(**key))
+    return read_rows(path)
+
+
+def numbers(rows: Iterable[Row], column: str, scale: float = 1.0) -> list[float]:
+    """Return the numbers of a column, each times `scale`."""
+    return [scale * float(row[column]) for row in rows]
+
+
+def mean_sd(rows: Iterable[Row], column: str, scale: float = 1.0, decimals: int = 2) -> str:
+    """Format the mean and, of two rows or more, the sample standard deviation of a column."""
+    values = numbers(rows, column, scale)
+    mean = f"{round(statistics.mean(values), 6):.{decimals}f}"  # 95.575 is 95.58
+    return f"{mean} ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else mean
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Format rows of cells as a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def time_call(call: Callable[[], object]) -> float:
+    """Return the seconds of a call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def median_seconds(call: Callable[[], object], repeats: int) -> float:
+    """Return the median seconds of a call after one call to warm up."""
+    call()
+    return statistics.median(time_call(call) for _ in range(repeats))
+
+
+def run_command(call: Sequence[str], environment: Mapping[str, str]) -> tuple[float, int]:
+    """Run a command without its output; return its seconds and its peak memory in bytes."""
+    start = time.perf_counter()
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(call, env=environment, stdout=silent, stderr=silent) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        raise SystemExit(f"{' '.join(call)}: exit status {process.returncode}")
+    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
