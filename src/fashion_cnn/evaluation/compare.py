@@ -55,7 +55,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p-value of McNemar's exact test: how many images only one classifies correctly."""
+    """Two-sided p-value of McNemar's exact test; counts of images only that one gets right."""
     from scipy.stats import binomtest
 
     discordant = only_first + only_second

@@ -17,7 +17,7 @@ def compact(
     """A 2x2 convolution, blocks that pool before they normalize, and one hidden dense layer.
 
     Batch normalization costs a quarter after the pooling (Keller Jordan's airbench,
-    arXiv:2404.00498). The hidden layer adds much accuracy for little (docs/experiments.md).
+    arXiv:2404.00498). The hidden layer adds accuracy at little cost (docs/experiments.md).
     """
     from fashion_cnn.keras_setup import keras
     from fashion_cnn.models.layers import convolve, head, require_rate, require_shape, scaled_input

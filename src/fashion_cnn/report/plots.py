@@ -88,8 +88,8 @@ def per_class(results: RunResults) -> Figure:
     ax.barh(names, recall, color=BLUE, label="Recall")
     markers = {"marker": "D", "color": ORANGE, "edgecolor": "white", "s": 55, "zorder": 3}
     ax.scatter(precision, names, label="Precision", **markers)
-    for y, share in enumerate(recall):
-        x, color = (0.01, "white") if share > 0.15 else (share + 0.01, "black")  # in or after it
+    for y, share in enumerate(recall):  # the number is in the bar, or after a short one
+        x, color = (0.01, "white") if share > 0.15 else (share + 0.01, "black")
         ax.text(x, y, f"{share:.1%}", fontsize=10, va="center", color=color)
     ax.set(title="Recall and precision of each class", xlim=(0, 1.02))
     ax.xaxis.set_major_formatter(PERCENT)
