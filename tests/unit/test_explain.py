@@ -81,7 +81,7 @@ def test_the_model_is_not_changed(striped_patches):
     model = flip_averaged(build_model("textbook", (28, 28, 1), 2))
     images = striped_patches[0][:5, ..., np.newaxis]
     before = np.asarray(model(images))
-    gradcam(model, images)
+    gradcam(model, images, np.zeros(5, int))
     embeddings(model, images)
     np.testing.assert_array_equal(np.asarray(model(images)), before)
 
@@ -96,15 +96,17 @@ def test_gradcam_does_not_vanish_at_a_probability_of_one(striped_patches, end):
     x = layers.Flatten()(x)
     x = layers.Dense(2, activation, bias_initializer=lambda *_, **__: bias((2,)))(x)
     model = keras.Model(pixels, x if end == "dense" else layers.Softmax()(x))
-    assert predict(model, striped_patches[0][:50]).max(1).min() > 1 - 1e-6
-    assert (gradcam(model, striped_patches[0][:50]).max((1, 2)) == 1).all()
+    images = striped_patches[0][:50]
+    probabilities = predict(model, images)
+    assert probabilities.max(1).min() > 1 - 1e-6
+    assert (gradcam(model, images, probabilities.argmax(1)).max((1, 2)) == 1).all()
 
 
 def test_gradcam_refuses_a_network_without_feature_maps():
     pixels = keras.Input((28, 28, 1), dtype="uint8")
     flat = keras.layers.Dense(2, "softmax")(keras.layers.Flatten()(pixels))
     with pytest.raises(ValueError, match="no activated feature map"):
-        gradcam(keras.Model(pixels, flat), np.zeros((2, 28, 28), np.uint8))
+        gradcam(keras.Model(pixels, flat), np.zeros((2, 28, 28), np.uint8), np.zeros(2, int))
 
 
 @pytest.mark.parametrize("wrap", [lambda model: model, flip_averaged])

@@ -21,12 +21,7 @@ GRADCAM_PER_CLASS = 8  # test images of each class with a Grad-CAM heat map
 
 
 def load_model(run: Run | Path | str) -> Any:
-    """The `keras.Model` of a run folder.
-
-    Raises:
-        FileNotFoundError: there is no finished run.
-        ValueError: its model is damaged.
-    """
+    """The `keras.Model` of a run; FileNotFoundError without one, ValueError if it is damaged."""
     path = Run(Path(run)).verified_path("model.keras")
     if not path.is_file():
         raise FileNotFoundError(f"{run}: has no model.keras; expected the folder of a finished run")
@@ -34,12 +29,7 @@ def load_model(run: Run | Path | str) -> Any:
 
 
 def load_run_data(run: Run) -> Data:
-    """Load the data that a run was trained on, and check that it has not changed.
-
-    Raises:
-        FileNotFoundError: there is no run, or its data is missing.
-        ValueError: the data has changed since.
-    """
+    """Load the data that a run was trained on; ValueError if it has changed since."""
     source = run.data_source()
     data = load_data(source["source"], read_recipe(run).image_size)
     if data.sha256 != source["sha256"]:
@@ -86,7 +76,7 @@ def evaluate(
         class_names: for the per-class metrics. Default: the class indices.
 
     Returns:
-        `accuracy`, `loss`, `examples`, `per_class`, `confusion_matrix` and more; see `metrics.py`.
+        `accuracy`, `loss`, `per_class` and more; docs/metrics.md explains each.
     """
     return classification_metrics(predict(model, images), labels, class_names)
 
@@ -104,19 +94,17 @@ def measure_run(run: Run, data: Data) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     for split in splits:
         images, labels = data.split(split)
-        arrays[f"{split}_probabilities"] = predict(model, images)
-        arrays[f"{split}_labels"] = labels
+        arrays |= {f"{split}_probabilities": predict(model, images), f"{split}_labels": labels}
     temperature = threshold = None
     if has_validation:
         probabilities, labels = arrays["validation_probabilities"], arrays["validation_labels"]
         temperature = fit_temperature(probabilities, labels)
         threshold = fit_threshold(apply_temperature(probabilities, temperature), labels)
-    held_out = len(data.validation_index) if has_validation else 0
     metrics: dict[str, Any] = {
         "recipe": recipe.name,
         "seed": recipe.seed,
         "parameters": model.count_params(),
-        "train_examples": len(data.train_labels) - held_out,
+        "train_examples": len(data.train_index if has_validation else data.train_labels),
         "train_seconds": round(sum(run.history()["seconds"]), 3),
         "temperature": temperature,
         "threshold": threshold,
@@ -131,10 +119,7 @@ def measure_run(run: Run, data: Data) -> dict[str, Any]:
 
 
 def evaluate_run(run: Run, split: str = "test") -> dict[str, Any]:
-    """Load the model of a run and evaluate it again on a split of its data.
-
-    Returns:
-        The same keys, `test_…` or `validation_…`, as in `metrics.json`.
+    """Evaluate the model of a run again on a split of its data, as in `metrics.json`.
 
     Raises:
         FileNotFoundError: no finished run, or its data is missing.
@@ -152,17 +137,12 @@ def evaluate_run(run: Run, split: str = "test") -> dict[str, Any]:
 
 
 def explain_run(run: Run, data: Data, advance: Callable[[str], Any] = lambda step: None) -> None:
-    """Explain the model of an evaluated run: write `robustness.json` and `explanations.npz`.
+    """Explain the model of a measured run: write `robustness.json` and `explanations.npz`.
 
-    `robustness.json` holds the result of `robustness.robustness` on test images. `explanations.npz`
-    holds `map_index` (indices of up to 2,000 test images) and `map` (n, 2), their embeddings in two
-    dimensions; and, on TensorFlow, `gradcam_index` and `gradcam` uint8 (n, height, width), heat
-    maps for the predicted class of the first test images of each class.
-
-    Args:
-        run: a run folder with a model and `predictions.npz`.
-        data: what it was trained on.
-        advance: called with the name of each of the ten steps as it begins.
+    The second holds `map_index` (indices of up to 2,000 test images) and `map` (n, 2), their
+    embeddings in two dimensions; on TensorFlow also `gradcam_index` and `gradcam` uint8 (n, height,
+    width), heat maps for the predicted class of the first test images of each class. `advance` is
+    called with the name of each of the ten steps as it begins.
     """
     from fashion_cnn.evaluation.explain import embedding_map, embeddings, gradcam
     from fashion_cnn.evaluation.robustness import robustness

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-BINS = 15
 SURE = 0.99  # accuracy required of the predictions that are reported as sure
 _TINY = np.finfo(np.float32).tiny
 
@@ -21,14 +20,9 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def reliability(
-    probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 15
 ) -> dict[str, np.ndarray]:
     """Predictions grouped into `bins` equally wide bins of their confidence.
-
-    Args:
-        probabilities: float (n, classes).
-        labels: integers (n,).
-        bins: number of bins.
 
     Returns:
         `count`, `confidence` (mean probability of the predicted class) and `accuracy`, each
@@ -44,9 +38,9 @@ def reliability(
     return {"count": count, "confidence": mean_confidence, "accuracy": accuracy}
 
 
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Expected calibration error (arXiv:1706.04599), 0..1: mean |confidence - accuracy|."""
-    table = reliability(probabilities, labels, bins)
+    table = reliability(probabilities, labels)
     gaps = np.abs(table["confidence"] - table["accuracy"])
     return float(np.nansum(gaps * table["count"]) / len(labels))
 
@@ -54,15 +48,9 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Temperature scaling (arXiv:1706.04599) of probabilities; predicted classes stay the same.
 
-    Equals softmax(logits / temperature) for a network that ends in a softmax. It needs no logits,
-    so it also applies to an average of several networks.
-
-    Args:
-        probabilities: float (n, classes).
-        temperature: above 0; above 1 lowers the confidence.
-
-    Returns:
-        float32 (n, classes); each row adds up to 1.
+    Equals softmax(logits / temperature) for a network that ends in a softmax, but needs no logits,
+    so it also applies to an average of several networks. A temperature above 1 lowers the
+    confidence. Float (n, classes) -> float32 (n, classes).
     """
     logits = np.log(np.maximum(probabilities, _TINY), dtype=np.float64) / temperature
     powers = np.exp(logits - logits.max(1, keepdims=True))
@@ -70,10 +58,9 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the lowest log loss on these images (arXiv:1706.04599).
+    """The temperature, 0.05..20, with the lowest log loss on these images (arXiv:1706.04599).
 
-    Returns:
-        0.05..20; 1 if all predictions are correct or all are wrong, which has no minimum.
+    1 if all predictions are correct or all are wrong, which has no minimum.
     """
     if len(set(probabilities.argmax(1) == labels)) == 1:
         return 1.0
@@ -87,15 +74,9 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_threshold(probabilities: np.ndarray, labels: np.ndarray, accuracy: float = SURE) -> float:
-    """The lowest confidence threshold above which predictions reach a given accuracy.
+    """The lowest confidence, 0..1, at or above which predictions have this accuracy; 1 if none.
 
-    Args:
-        probabilities: float (n, classes), with the temperature applied.
-        labels: integers (n,).
-        accuracy: 0..1, required of the predictions at or above the threshold.
-
-    Returns:
-        0..1; 1 if no threshold reaches the accuracy.
+    The temperature is already applied to `probabilities`.
     """
     confidence = probabilities.max(1)
     order = np.argsort(-confidence, kind="stable")

@@ -4,8 +4,6 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from fashion_cnn.run import Run
 
 COLUMNS = (
@@ -19,10 +17,7 @@ COLUMNS = (
 
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
-    """Compare runs that were evaluated on the same test images.
-
-    Args:
-        runs: at least two run folders.
+    """Compare at least two runs that were evaluated on the same test images.
 
     Returns:
         `runs`: path -> `COLUMNS`; `pairs`: for each pair of runs `runs` (two paths), `difference`
@@ -39,7 +34,8 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
         table[str(run)] = {key: metrics.get(key) for key in COLUMNS}
         arrays = run.predictions()
         correct[run] = arrays["test_probabilities"].argmax(1) == arrays["test_labels"]
-        test_data[run] = _test_data(run, arrays["test_labels"])
+        checksums = {k: v for k, v in run.data_source()["sha256"].items() if "train" not in k}
+        test_data[run] = checksums, arrays["test_labels"].tobytes()
         if test_data[run] != test_data[runs[0]]:
             raise ValueError(f"{runs[0]} and {run}: tested on different images; nothing to compare")
     pairs = []
@@ -59,19 +55,8 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p-value of McNemar's exact test, for two classifiers on the same images.
-
-    Args:
-        only_first: number of images that only the first classifies correctly.
-        only_second: number of images that only the second classifies correctly.
-    """
+    """Two-sided p-value of McNemar's exact test; counts of images only that one gets right."""
     from scipy.stats import binomtest
 
     discordant = only_first + only_second
     return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
-
-
-def _test_data(run: Run, labels: np.ndarray) -> tuple[dict[str, str], bytes]:
-    """What identifies the test images of a run: checksums and labels."""
-    checksums = run.data_source()["sha256"]
-    return {k: v for k, v in checksums.items() if "train" not in k}, labels.tobytes()

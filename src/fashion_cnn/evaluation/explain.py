@@ -19,44 +19,26 @@ LARGE = 64 * 64 * 3  # values in an image from which on batches are smaller
 MIN_MAP_EDGE = 5  # pixels; coarser feature maps locate too little
 
 
-def gradcam(model: Any, images: np.ndarray, classes: np.ndarray | None = None) -> np.ndarray:
-    """Heat maps of the evidence for a class in each image (Grad-CAM, arXiv:1610.02391).
+def gradcam(model: Any, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Heat maps float32 (n, height, width), 0..1, of the evidence for `classes` in images uint8.
 
-    Gradients are not averaged over positions (HiResCAM, arXiv:2011.08891). For a network with
-    global average pooling the two are equal. In one that flattens, every position has weights of
-    its own: there the average was negative for most images, and so Grad-CAM's heat map empty.
-
-    Explains the class's logit minus the mean of all logits, because softmax depends on nothing
-    else: a network may encode evidence for a class in the logits of the other classes.
-
-    Uses the last activated feature map of at least 5x5 pixels.
-
-    Args:
-        model: a `keras.Model` that takes raw pixels and ends in softmax.
-        images: uint8 (n, height, width[, channels]).
-        classes: integers (n,), the class to explain for each image. Default: the predicted ones.
-
-    Returns:
-        float32 (n, height, width), 0..1; 1 at the strongest evidence for the class.
-
-    Raises:
-        ValueError: the network has no activated feature map, or the backend is not TensorFlow.
+    Grad-CAM (arXiv:1610.02391), but gradients are not averaged over positions (HiResCAM,
+    arXiv:2011.08891): in a network that flattens, every position has weights of its own, and the
+    average was negative for most images, so the heat map empty. With global average pooling the two
+    are equal. Uses the last activated feature map of at least 5x5 pixels. Explains the class's
+    logit minus the mean of all logits, because softmax depends on nothing else: a network may
+    encode evidence for a class in the logits of the others.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(f"Grad-CAM: needs KERAS_BACKEND=tensorflow, not {keras.backend.backend()}")
     images = channels_last(images)
     layer, size = _feature_map_layer(model), _batch_size(images)
     heat = []
     for start in range(0, len(images), size):
         batch = slice(start, start + size)
-        targets = None if classes is None else classes[batch]
-        heat.append(_gradcam_batch(model, layer, images[batch], targets))
+        heat.append(_gradcam_batch(model, layer, images[batch], classes[batch]))
     return np.concatenate(heat)
 
 
-def _gradcam_batch(
-    model: Any, layer: Any, images: np.ndarray, classes: np.ndarray | None
-) -> np.ndarray:
+def _gradcam_batch(model: Any, layer: Any, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
     import tensorflow as tf
 
     feature_maps: list[Any] = []
@@ -70,8 +52,7 @@ def _gradcam_batch(
         with _without_softmax(model), _forward_hook(layer, watch_output):
             logits = model(images, training=False)
         logits -= tf.reduce_mean(logits, 1, keepdims=True)
-        targets = tf.argmax(logits, 1) if classes is None else classes
-        target_logits = tf.gather(logits, tf.cast(targets, tf.int32), axis=1, batch_dims=1)
+        target_logits = tf.gather(logits, tf.cast(classes, tf.int32), axis=1, batch_dims=1)
     feature_map = feature_maps[0]  # of an average over flips: the one of the original image
     gradient = tape.gradient(target_logits, feature_map)
     heat = tf.nn.relu(tf.reduce_sum(gradient * feature_map, -1, keepdims=True))
@@ -116,9 +97,7 @@ def embedding_map(vectors: np.ndarray) -> np.ndarray:
 
 def _batch_size(images: np.ndarray) -> int:
     """Images per batch: fewer large ones, because eager execution keeps every layer's output."""
-    if images[0].size <= LARGE:
-        return BATCH
-    return min(BATCH, max(1, inference_batch_size(channels_last(images).shape[1:]) // 4))
+    return BATCH if images[0].size <= LARGE else inference_batch_size(images.shape[1:]) // 4
 
 
 def _flat_layers(model: Any) -> Iterator[Any]:
@@ -132,21 +111,20 @@ def _flat_layers(model: Any) -> Iterator[Any]:
 
 def _feature_map_layer(model: Any) -> Any:
     """The last layer whose output is an activated feature map, if possible not a coarse one."""
-    candidates = []
-    for layer in _flat_layers(model):
-        shape = getattr(layer.output, "shape", ())
-        if len(shape) == 4 and min(shape[1:3]) > 1 and _is_activated(layer):
-            candidates.append(layer)
+    candidates = [layer for layer in _flat_layers(model) if _is_feature_map(layer)]
     if not candidates:
         raise ValueError(f"Grad-CAM: {model.name} has no activated feature map")
     fine = [layer for layer in candidates if min(layer.output.shape[1:3]) >= MIN_MAP_EDGE]
     return (fine or candidates)[-1]
 
 
-def _is_activated(layer: Any) -> bool:
-    if isinstance(layer, keras.layers.ReLU | keras.layers.Activation):
-        return True
-    return getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear
+def _is_feature_map(layer: Any) -> bool:
+    """Whether the layer's output is activated, and has more than one row and column."""
+    shape, linear = getattr(layer.output, "shape", ()), keras.activations.linear
+    if len(shape) != 4 or min(shape[1:3]) == 1:
+        return False
+    is_activation = isinstance(layer, keras.layers.ReLU | keras.layers.Activation)
+    return is_activation or getattr(layer, "activation", linear) is not linear
 
 
 def _forward_hook(layer: Any, hook: Callable[[Any, Any], Any]) -> AbstractContextManager[None]:
@@ -163,18 +141,13 @@ def _forward_hook(layer: Any, hook: Callable[[Any, Any], Any]) -> AbstractContex
 
 def _without_softmax(model: Any) -> AbstractContextManager[None]:
     """Make the model return logits, whose gradient does not vanish at a probability of 1."""
-    softmax = keras.activations.softmax
-    layers = [
-        layer
-        for layer in _flat_layers(model)
-        if isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is softmax
-    ]
-    if not layers:
-        return nullcontext()
-    last = layers[-1]  # an earlier softmax is an inner part of the network
-    if isinstance(last, keras.layers.Softmax):
-        return _replaced(last, "call", lambda inputs, mask=None: inputs)
-    return _replaced(last, "activation", keras.activations.linear)
+    # from the end: an earlier softmax is an inner part of the network
+    for layer in reversed(list(_flat_layers(model))):
+        if isinstance(layer, keras.layers.Softmax):
+            return _replaced(layer, "call", lambda inputs, mask=None: inputs)
+        if getattr(layer, "activation", None) is keras.activations.softmax:
+            return _replaced(layer, "activation", keras.activations.linear)
+    return nullcontext()
 
 
 @contextmanager

@@ -4,16 +4,12 @@ To add a metric, write a function of probabilities and labels and enter it in `M
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fashion_cnn.evaluation.calibration import (
-    apply_temperature,
-    brier_score,
-    calibration_error,
-    log_loss,
-)
+from fashion_cnn.evaluation import calibration
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)  # shares of the images in `coverage`
 MAX_CONFUSED = 10  # pairs of classes in `most_confused`
@@ -28,20 +24,24 @@ def accuracy_interval(probabilities: np.ndarray, labels: np.ndarray) -> tuple[fl
     """95 % confidence interval of the accuracy (Wilson, 1927): low, high."""
     from scipy.stats import binomtest
 
-    correct = probabilities.argmax(1) == labels
-    result = binomtest(int(correct.sum()), len(labels))
-    low, high = result.proportion_ci(0.95, method="wilson")
+    correct = int((probabilities.argmax(1) == labels).sum())
+    low, high = binomtest(correct, len(labels)).proportion_ci(0.95, method="wilson")
     return float(low), float(high)
 
 
-def macro_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean recall over the classes that have images, 0..1."""
-    return _macro_average(probabilities, labels, "recall")
+def per_class(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """`precision`, `recall`, `f1` and `support`, each (classes,)."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    classes, predicted = range(probabilities.shape[1]), probabilities.argmax(1)
+    columns = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
+    return dict(zip(("precision", "recall", "f1", "support"), columns, strict=True))
 
 
-def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean F1 score over the classes that have images, 0..1."""
-    return _macro_average(probabilities, labels, "f1")
+def macro_average(probabilities: np.ndarray, labels: np.ndarray, key: str) -> float:
+    """The mean of a per-class metric over the classes that have images."""
+    columns = per_class(probabilities, labels)
+    return float(columns[key][columns["support"] > 0].mean())
 
 
 def top2_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -55,14 +55,13 @@ def top2_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], Any]] = {
     "accuracy": accuracy,
     "accuracy_interval": accuracy_interval,
-    "macro_accuracy": macro_accuracy,
-    "macro_f1": macro_f1,
+    "macro_accuracy": partial(macro_average, key="recall"),
+    "macro_f1": partial(macro_average, key="f1"),
     "top2_accuracy": top2_accuracy,
-    "loss": log_loss,
-    "brier": brier_score,
-    "ece": calibration_error,
+    "loss": calibration.log_loss,
+    "brier": calibration.brier_score,
+    "ece": calibration.calibration_error,
 }
-CALIBRATED = ("loss", "brier", "ece")  # also computed with the temperature applied
 
 
 def classification_metrics(
@@ -71,22 +70,7 @@ def classification_metrics(
     class_names: tuple[str, ...] | None = None,
     temperature: float | None = None,
 ) -> dict[str, Any]:
-    """All metrics of a classifier on one set of images; docs/metrics.md explains each.
-
-    Args:
-        probabilities: float (n, classes).
-        labels: integers (n,), 0..classes-1.
-        class_names: one per class. Default: the class indices.
-        temperature: adds `calibrated_loss`, `calibrated_brier` and `calibrated_ece`.
-
-    Returns:
-        All of `METRICS`, `examples` (n), `per_class` (name -> `precision`, `recall`, `f1`,
-        `support`), `confusion_matrix` (rows are true classes, columns predicted ones),
-        `most_confused` (`true`, `predicted`, `count`), `coverage` (`share`, `accuracy`).
-
-    Raises:
-        ValueError: shapes do not match, or there are no images.
-    """
+    """All of `METRICS`, the confusion matrix, and tables; docs/metrics.md explains each."""
     from sklearn.metrics import confusion_matrix
 
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
@@ -98,10 +82,10 @@ def classification_metrics(
     names = class_names or tuple(str(k) for k in classes)
     metrics = {name: function(probabilities, labels) for name, function in METRICS.items()}
     if temperature is not None:
-        calibrated = apply_temperature(probabilities, temperature)
-        for name in CALIBRATED:
+        calibrated = calibration.apply_temperature(probabilities, temperature)
+        for name in ("loss", "brier", "ece"):
             metrics[f"calibrated_{name}"] = METRICS[name](calibrated, labels)
-    columns = _per_class(probabilities, labels)
+    columns = per_class(probabilities, labels)
     matrix = confusion_matrix(labels, probabilities.argmax(1), labels=classes)
     return metrics | {
         "examples": len(labels),
@@ -117,10 +101,6 @@ def classification_metrics(
 
 def coverage(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Accuracy if only the most confident predictions are accepted (selective classification).
-
-    Args:
-        probabilities: float (n, classes).
-        labels: integers (n,).
 
     Returns:
         The share of accepted images, 1/n to 1, and the accuracy on them, (n,) each.
@@ -142,26 +122,8 @@ def most_confused(matrix: np.ndarray, names: tuple[str, ...]) -> list[dict[str, 
     ]
 
 
-def _per_class(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """`precision`, `recall`, `f1` and `support`, each (classes,)."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    classes, predicted = range(probabilities.shape[1]), probabilities.argmax(1)
-    columns = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
-    return dict(zip(("precision", "recall", "f1", "support"), columns, strict=True))
-
-
-def _macro_average(probabilities: np.ndarray, labels: np.ndarray, key: str) -> float:
-    """The mean of a per-class metric over the classes that have images."""
-    columns = _per_class(probabilities, labels)
-    return float(columns[key][columns["support"] > 0].mean())
-
-
 def _coverage_rows(probabilities: np.ndarray, labels: np.ndarray) -> list[dict[str, float]]:
     """`share` and `accuracy` at each of `COVERAGES`."""
     shares, accuracies = coverage(probabilities, labels)
-    rows = []
-    for target in COVERAGES:
-        i = max(round(target * len(labels)) - 1, 0)
-        rows.append({"share": float(shares[i]), "accuracy": float(accuracies[i])})
-    return rows
+    last_accepted = [max(round(share * len(labels)) - 1, 0) for share in COVERAGES]
+    return [{"share": float(shares[i]), "accuracy": float(accuracies[i])} for i in last_accepted]

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from fashion_cnn.data.dataset import channels_last
 from fashion_cnn.data.split import stratified
+from fashion_cnn.evaluation.metrics import accuracy
 
 EXAMPLES = 1000
 MAX_VALUES = 20_000_000  # in all examples together, so that there are fewer of large images
@@ -86,20 +87,13 @@ CORRUPTIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[float, float, floa
 }
 
 
-def corrupt(images: np.ndarray, name: str, level: float, seed: int = 0) -> np.ndarray:
-    """Apply one corruption to images.
+def corrupt(images: np.ndarray, name: str, level: float) -> np.ndarray:
+    """Apply a corruption of `CORRUPTIONS` to images uint8 (n, height, width, channels).
 
-    Args:
-        images: uint8 (n, height, width, channels).
-        name: a key of `CORRUPTIONS`.
-        level: severity; see the function of that name for its unit.
-        seed: of the random numbers.
-
-    Returns:
-        uint8, the same shape.
+    The unit of `level`, the severity, is in the docstring of its function.
     """
     function, _ = CORRUPTIONS[name]
-    corrupted = function(images.astype(np.float32), level, np.random.default_rng(seed))
+    corrupted = function(images.astype(np.float32), level, np.random.default_rng(0))
     return np.clip(np.rint(corrupted), 0, 255).astype(np.uint8)
 
 
@@ -111,26 +105,17 @@ def robustness(
 ) -> dict[str, Any]:
     """Accuracy under every corruption, on `EXAMPLES` fixed images, or fewer if they are large.
 
-    Args:
-        predict: uint8 images -> probabilities.
-        images: uint8 (n, height, width[, channels]).
-        labels: integers (n,).
-        advance: called with the name of each corruption as it begins.
-
-    Returns:
-        `examples`, `accuracy` (of the original images), and `corruptions`: name -> `levels` and
-        `accuracy`, one number per level.
+    `advance` is called with the name of each corruption as it begins. The result has `examples`,
+    `accuracy` (of the original images), and `corruptions`: name -> `levels` and `accuracy`.
     """
     count = min(EXAMPLES, MAX_VALUES // images[0].size, len(labels))
     chosen = stratified(labels, max(count, 1))
     images, labels = channels_last(images[chosen]), labels[chosen]
 
-    def accuracy(images: np.ndarray) -> float:
-        return float((predict(images).argmax(1) == labels).mean())
-
     corruptions = {}
     for name, (_, levels) in CORRUPTIONS.items():
         advance(name)
-        accuracies = [accuracy(corrupt(images, name, level)) for level in levels]
+        accuracies = [accuracy(predict(corrupt(images, name, x)), labels) for x in levels]
         corruptions[name] = {"levels": list(levels), "accuracy": accuracies}
-    return {"examples": len(labels), "accuracy": accuracy(images), "corruptions": corruptions}
+    original = accuracy(predict(images), labels)
+    return {"examples": len(labels), "accuracy": original, "corruptions": corruptions}

@@ -1,7 +1,7 @@
 """Networks by name: name, image shape and options in, an uncompiled `keras.Model` out.
 
-Every network takes raw pixels (uint8 0..255, NHWC), scales them itself, and ends in softmax. To add
-one, write a function in a new file and enter it in `MODELS`.
+Every network takes raw pixels (uint8 0..255, NHWC), scales them itself, and ends in softmax
+(float32). To add one, write a function in a new file and enter it in `NETWORKS`.
 """
 
 import inspect
@@ -13,13 +13,9 @@ from fashion_cnn.models.residual import residual
 from fashion_cnn.models.textbook import textbook
 from fashion_cnn.models.transfer import transfer
 
-# name -> function of (image_shape, classes) with the options as keyword-only parameters
-MODELS: dict[str, Callable[..., Any]] = {
-    "textbook": textbook,
-    "compact": compact,
-    "residual": residual,
-    "transfer": transfer,
-}
+# functions of (image_shape, classes) with the options as keyword-only parameters
+NETWORKS: tuple[Callable[..., Any], ...] = (textbook, compact, residual, transfer)
+MODELS = {function.__name__: function for function in NETWORKS}
 
 
 def model_options(name: str) -> dict[str, Any]:
@@ -41,7 +37,7 @@ def build_model(
     Args:
         name: a key of `MODELS`.
         image_shape: (height, width, channels).
-        classes: number of classes.
+        classes: how many.
         options: values for any of `model_options(name)`.
 
     Returns:
@@ -50,7 +46,7 @@ def build_model(
     Raises:
         ValueError: unknown name or option, or an option is out of range.
     """
-    available, options = model_options(name), dict(options or {})
+    available, options = model_options(name), options or {}
     for key in options:
         if key not in available:
             expected = ", ".join(available)

@@ -22,16 +22,10 @@ def inference_batch_size(image_shape: tuple[int, ...]) -> int:
 
 @functools.lru_cache(maxsize=2)  # compile once per model
 def compile_forward(model: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile a model's forward pass.
+    """Compile a model's forward pass: images uint8, or features -> float32 (n, classes).
 
     On TensorFlow several batches run in parallel, each operation on its share of the cores (see
-    `keras_setup.py`); other backends use `model.predict`.
-
-    Args:
-        model: a `keras.Model` that takes raw pixels, or features.
-
-    Returns:
-        A function from uint8 (n, height, width, channels) to float32 (n, classes).
+    `keras_setup.py`).
     """
     input_tensor = model.inputs[0]
     shapes = [tuple(getattr(layer.output, "shape", ())[1:]) for layer in model.layers]

@@ -1,6 +1,8 @@
-"""Building blocks that the networks share: option checks, resizing, convolutions, the head."""
+"""What the networks share: option checks, resizing, convolutions, the head. Imports Keras."""
 
 from typing import Any
+
+from fashion_cnn.keras_setup import keras
 
 MIN_EDGE, TARGET_EDGE, MAX_EDGE = 20, 28, 96  # pixels
 
@@ -14,10 +16,7 @@ def require_rate(name: str, rate: float) -> None:
 def require_shape(
     image_shape: tuple[int, int, int], blocks: int, convolutions: int, sizes: dict[str, int]
 ) -> None:
-    """Raise ValueError unless a network with these options fits images of this shape.
-
-    `sizes` is option name -> value, for all options that have to be at least 1.
-    """
+    """Raise ValueError unless images of this shape fit, and all `sizes` (by option) are >= 1."""
     for name, value in sizes.items():
         if value < 1:
             raise ValueError(f"{name}: got {value}; expected at least 1")
@@ -31,20 +30,16 @@ def require_shape(
 
 
 def resize_factors(image_shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Integer factors (upscale, downscale) that suit networks for 28x28; one of them is 1.
-
-    The shorter edge becomes at least 20 pixels; then, where possible, the longer one at most 96.
-    """
+    """Integer factors (upscale, downscale) that suit networks for 28x28; one of them is 1."""
     shorter, longer = sorted(image_shape[:2])
     if shorter < MIN_EDGE:
         return -(-TARGET_EDGE // shorter), 1
+    # the longer edge becomes at most 96 pixels if the shorter one keeps at least 20
     return 1, max(1, min(-(-longer // MAX_EDGE), shorter // MIN_EDGE))
 
 
 def resize_layers(image_shape: tuple[int, int, int]) -> list[Any]:
     """The layer that resizes images by `resize_factors`; an empty list if they stay as they are."""
-    from fashion_cnn.keras_setup import keras
-
     upscale, downscale = resize_factors(image_shape)
     if upscale > 1:
         return [keras.layers.UpSampling2D(upscale, interpolation="bilinear")]
@@ -53,8 +48,6 @@ def resize_layers(image_shape: tuple[int, int, int]) -> list[Any]:
 
 def scaled_input(image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
     """The input `pixels` (uint8), and the same scaled to -1..1 and resized."""
-    from fashion_cnn.keras_setup import keras
-
     pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)
     for layer in resize_layers(image_shape):
@@ -64,8 +57,6 @@ def scaled_input(image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
 
 def convolve(x: Any, filters: int, pool: bool = False) -> Any:
     """3x3 convolution, 2x2 max pooling if `pool`, and batch normalization; without activation."""
-    from fashion_cnn.keras_setup import keras
-
     x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
     x = keras.layers.MaxPooling2D()(x) if pool else x
     return keras.layers.BatchNormalization(momentum=0.9)(x)
@@ -73,8 +64,6 @@ def convolve(x: Any, filters: int, pool: bool = False) -> Any:
 
 def head(x: Any, hidden: int, dropout: float, classes: int) -> Any:
     """Hidden dense layer and softmax: features (n, m) -> probabilities float32 (n, classes)."""
-    from fashion_cnn.keras_setup import keras
-
     x = keras.layers.Dense(hidden, use_bias=False)(x)
     x = keras.layers.BatchNormalization(momentum=0.9)(x)
     x = keras.layers.ReLU()(x)

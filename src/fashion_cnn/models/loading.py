@@ -12,20 +12,10 @@ MAX_CONFIG_BYTES = 10 << 20
 
 
 def load_keras_file(path: Path) -> Any:
-    """Read a saved model, which may come from an untrusted source.
+    """Read a `.keras` file as an uncompiled `keras.Model`.
 
     Sizes are checked before anything is built, because a few bytes of configuration can request all
     of the memory. Keras's safe mode refuses code in the file and links to other files.
-
-    Args:
-        path: a `.keras` file.
-
-    Returns:
-        An uncompiled `keras.Model`.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: not a valid model.
     """
     try:
         config = _read_config(path)

@@ -2,38 +2,25 @@
 
 from typing import Any
 
-from fashion_cnn.models.layers import require_rate, resize_layers
-
 
 def textbook(
     image_shape: tuple[int, int, int] = (28, 28, 1),
     classes: int = 10,
     *,
-    padding: str = "valid",
-    batch_norm: bool = False,
-    dropout: float = 0.0,
+    padding: str = "valid",  # or `same`; of the first two convolutions
+    batch_norm: bool = False,  # between each convolution and its ReLU (arXiv:1502.03167)
+    dropout: float = 0.0,  # rate before both dense layers (Srivastava et al., JMLR 15, 2014)
 ) -> Any:
     """The network of most tutorials, with its usual improvements as options.
 
-    Args:
-        image_shape: (height, width, channels) of the raw pixels.
-        classes: number of classes.
-        padding: of the first two convolutions; `valid` has 241,546 parameters on 28x28x1,
-            `same` has 503,690. The third is never padded.
-        batch_norm: normalize between each convolution and its ReLU (arXiv:1502.03167).
-        dropout: rate before both dense layers (Srivastava et al., JMLR 15, 2014).
-
-    Returns:
-        An uncompiled `keras.Model`, uint8 -> softmax probabilities float32 (n, classes).
-
-    Raises:
-        ValueError: an option is out of range.
+    On 28x28x1 it has 241,546 parameters with `valid` padding and 503,690 with `same`.
     """
+    from fashion_cnn.keras_setup import keras
+    from fashion_cnn.models.layers import require_rate, resize_layers
+
     if padding not in ("valid", "same"):
         raise ValueError(f"padding: got {padding!r}; expected valid or same")
     require_rate("dropout", dropout)
-    from fashion_cnn.keras_setup import keras
-
     layers = keras.layers
 
     def convolution(filters: int, padding: str) -> list[Any]:

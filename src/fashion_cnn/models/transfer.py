@@ -2,31 +2,23 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fashion_cnn.models.layers import require_rate
-
 MAX_WEIGHTS_BYTES = 1 << 30  # of a file of weights
-_PRETRAINED_SHAPE = (224, 224, 3)
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """How a network of keras.applications is used.
+    """How a network of keras.applications is used."""
 
-    Attributes:
-        function: its function in keras.applications.
-        fine_tune_from: the first layer that is fine-tuned; the layers below it detect edges and
-            textures, which clothes share with all other objects.
-        channel_means: of red, green and blue, subtracted from pixels 0..255. Default: pixels are
-            scaled to -1..1.
-    """
-
-    function: str
-    fine_tune_from: str
+    function: str  # in keras.applications
+    fine_tune_from: str  # the first layer to fine-tune; below it are edges and textures
+    # of red, green, blue, subtracted from pixels 0..255. Default: pixels are scaled to -1..1
     channel_means: tuple[float, float, float] | None = None
 
 
@@ -44,38 +36,21 @@ def transfer(
     image_shape: tuple[int, int, int] = (224, 224, 3),
     classes: int = 10,
     *,
-    backbone: str = "mobilenet",
-    weights: str = "imagenet",
-    fine_tune_from: str = "",
-    min_size: int = 96,
-    dropout: float = 0.0,
+    backbone: str = "mobilenet",  # a key of `BACKBONES`
+    weights: str = "imagenet",  # downloaded; or `none`; or a file that keras.applications can load
+    fine_tune_from: str = "",  # the first layer to fine-tune; `features` for none
+    min_size: int = 96,  # pixels; smaller images are enlarged until the shorter edge is this long
+    dropout: float = 0.0,  # rate before the last layer
 ) -> Any:
     """A pretrained backbone, global average pooling (the layer `features`), and a dense head.
 
-    The model is one flat graph, which also converts grayscale images to three channels and enlarges
-    small images. The backbone's batch normalizations stay frozen: their statistics come from far
-    more images than there are here.
-
-    Args:
-        image_shape: (height, width, channels) of the raw pixels.
-        classes: number of classes.
-        backbone: a key of `BACKBONES`.
-        weights: `imagenet` downloads the weights that Keras publishes, once; `none` starts from
-            random weights and trains all layers; anything else is the path of a file that
-            keras.applications can load, with or without its 1,000-class head.
-        fine_tune_from: the first layer of the backbone that is fine-tuned; `features` for none.
-            Default: the `fine_tune_from` of the backbone.
-        min_size: the backbone gets images whose shorter edge is at least this many pixels.
-        dropout: rate before the last layer.
-
-    Returns:
-        An uncompiled `keras.Model`, uint8 -> softmax probabilities float32 (n, classes). Layers
-        below `fine_tune_from` are not trainable.
-
-    Raises:
-        FileNotFoundError: the weights file does not exist or cannot be downloaded.
-        ValueError: an option is out of range, or the weights are those of another network.
+    The model is one flat graph, which also converts grayscale images to three channels. Layers
+    below `fine_tune_from` are frozen, and so is batch normalization: its statistics come from far
+    more images than there are here. With the weights `none`, all layers are trained.
     """
+    from fashion_cnn.keras_setup import keras
+    from fashion_cnn.models.layers import require_rate
+
     if backbone not in BACKBONES:
         raise ValueError(f"backbone: got {backbone!r}; expected one of {', '.join(BACKBONES)}")
     require_rate("dropout", dropout)
@@ -85,8 +60,6 @@ def transfer(
         raise ValueError(f"images of {image_shape[2]} channels; transfer expects 1 or 3")
     config = BACKBONES[backbone]
     pretrained = _pretrained_weights(config, weights)
-    from fashion_cnn.keras_setup import keras
-
     layers = keras.layers
     x = pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
     x = layers.Concatenate(name="tripled")([x, x, x]) if image_shape[2] == 1 else x
@@ -98,7 +71,7 @@ def transfer(
         height, width = (round(scale * edge) for edge in image_shape[:2])
         # not the layer Resizing: after it, a call without `training` runs in training mode
         x = keras.ops.image.resize(x, (height, width))
-    x = _build_backbone(config, tuple(x.shape[1:]), input_tensor=x).output
+    x = _application(config)(input_shape=tuple(x.shape[1:]), input_tensor=x).output
     x = layers.GlobalAveragePooling2D(name="features")(x)
     x = layers.Dropout(dropout)(x) if dropout else x
     x = layers.Dense(classes, activation="softmax", dtype="float32", name="head")(x)
@@ -110,26 +83,14 @@ def transfer(
     return model
 
 
-def _build_backbone(
-    config: Backbone,
-    input_shape: tuple[int, int, int] = _PRETRAINED_SHAPE,
-    *,
-    input_tensor: Any = None,
-    weights: str | None = None,
-    include_top: bool = False,
-) -> Any:
-    """Call the function of keras.applications."""
+def _application(config: Backbone) -> Callable[..., Any]:
+    """The function of keras.applications; by default random weights, without its own head."""
     from fashion_cnn.keras_setup import keras
 
-    arguments = {
-        "input_shape": input_shape,
-        "input_tensor": input_tensor,
-        "weights": weights,
-        "include_top": include_top,
-    }
+    defaults = {"input_shape": (224, 224, 3), "weights": None, "include_top": False}
     if config.function.startswith("MobileNetV3"):
-        arguments["include_preprocessing"] = False
-    return getattr(keras.applications, config.function)(**arguments)
+        defaults["include_preprocessing"] = False
+    return partial(getattr(keras.applications, config.function), **defaults)
 
 
 def _freeze(model: Any, fine_tune_from: str) -> None:
@@ -154,7 +115,7 @@ def _pretrained_weights(config: Backbone, weights: str) -> dict[str, list[Any]]:
     if weights == "imagenet":
         try:
             with redirect_stdout(sys.stderr):  # the progress bar of the download
-                network = _build_backbone(config, weights="imagenet")
+                network = _application(config)(weights="imagenet")
         except Exception as error:  # Keras raises a plain Exception when a download fails
             raise FileNotFoundError(
                 f"--weights imagenet: {' '.join(str(error).split())}; download that file elsewhere "
@@ -163,7 +124,7 @@ def _pretrained_weights(config: Backbone, weights: str) -> dict[str, list[Any]]:
     else:
         network = _load_weights(config, Path(weights).expanduser())
     values = {}
-    for layer in _build_backbone(config).layers:
+    for layer in _application(config)().layers:
         if layer.weights:
             values[layer.name] = network.get_layer(layer.name).get_weights()
     if config.channel_means:  # trained on blue, green, red: reverse the input channels
@@ -182,7 +143,7 @@ def _load_weights(config: Backbone, path: Path) -> Any:
     if path.stat().st_size > MAX_WEIGHTS_BYTES:
         raise ValueError(f"--weights {path}: more than {MAX_WEIGHTS_BYTES:,} bytes")
     for include_top in (True, False):
-        network = _build_backbone(config, include_top=include_top)
+        network = _application(config)(include_top=include_top)
         try:
             with warnings.catch_warnings(action="ignore"):  # one per layer that does not fit
                 network.load_weights(path)

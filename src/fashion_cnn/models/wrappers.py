@@ -25,18 +25,11 @@ def average_models(networks: Sequence[Any]) -> Any:
 
 
 def with_temperature(model: Any, temperature: float) -> Any:
-    """Build temperature scaling (arXiv:1706.04599) into a model; predicted classes stay the same.
+    """A copy of a model with temperature scaling (arXiv:1706.04599) built in; itself at 1.
 
     If the model ends in a softmax layer, the weights of that layer are divided by the temperature.
     Otherwise, as in an average of networks, p^(1/T), normalized, is appended; for a softmax the two
     are equal.
-
-    Args:
-        model: a `keras.Model` that ends in probabilities; it is not changed.
-        temperature: above 0.
-
-    Returns:
-        A new `keras.Model`; `model` itself if the temperature is 1.
     """
     if temperature == 1:
         return model

@@ -7,22 +7,12 @@ from typing import Any
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.files import read_csv
 from fashion_cnn.recipe import read_recipe
-from fashion_cnn.report import experiment_plots, sheets
+from fashion_cnn.report import plots, sheets
 from fashion_cnn.report.charts import CHARTS
 from fashion_cnn.report.page import write_page
 from fashion_cnn.report.results import read_results
 from fashion_cnn.report.style import save
 from fashion_cnn.run import Run
-
-__all__ = [
-    "PLOTS",
-    "draw_audit",
-    "draw_comparison",
-    "draw_report",
-    "draw_run",
-    "draw_samples",
-    "draw_trials",
-]
 
 PLOTS = len(CHARTS) + 1  # the most calls of `advance` by `draw_report`: all charts, and the page
 
@@ -33,15 +23,7 @@ def draw_samples(data: Data, path: Path) -> Path:
 
 
 def draw_run(run: Run, data: Data) -> list[Path]:
-    """Draw a measured run: `accuracy.png`, `loss.png`, `confusion_matrix.png`, `predictions.png`.
-
-    Args:
-        run: a run folder with history.csv, metrics.json and predictions.npz.
-        data: what the run was trained on.
-
-    Returns:
-        The paths of the pictures.
-    """
+    """Draw the charts of a measured run that need no explanations; return their paths."""
     results = read_results(run, data)
     charts = [chart for chart in CHARTS if chart.in_every_run]
     return [save(chart.draw(results), run.plot_path(chart.name)) for chart in charts]
@@ -52,10 +34,7 @@ def draw_report(
 ) -> list[Path]:
     """Draw all charts of an explained run, as PNG and in `svg/`, and write `report.html`.
 
-    Args:
-        run: a run folder; besides what `draw_run` reads, robustness.json and explanations.npz.
-        data: what the run was trained on.
-        advance: called with the name of each chart before it is drawn, and with `report.html`.
+    `advance` is called with the name of each chart before it is drawn, and with `report.html`.
 
     Returns:
         The paths, the page's last.
@@ -84,21 +63,17 @@ def draw_comparison(runs: Sequence[Run], path: Path) -> Path:
             name += " *"
             note = "* trained with label smoothing: compare its loss only with others marked so"
         histories[name] = run.history()
-    return save(experiment_plots.comparison(histories, note), path)
+    return save(plots.comparison(histories, note), path)
 
 
 def draw_trials(folder: Path, importance: dict[str, float], epoch: int) -> Path:
     """Draw a hyperparameter search from its `trials.csv` into `trials.png`; return its path."""
-    figure = experiment_plots.trials(read_csv(folder / "trials.csv"), importance, epoch)
+    figure = plots.trials(read_csv(folder / "trials.csv"), importance, epoch)
     return save(figure, folder / "trials.png")
 
 
 def draw_audit(folder: Path, data: Data) -> list[Path]:
-    """Draw the lists of an audit: `suspects.png`, `test_suspects.png` and `duplicates.png`.
-
-    Args:
-        folder: where the audit wrote `suspects.csv` and `duplicates.csv`.
-        data: the audited data.
+    """Draw the `suspects.csv` and `duplicates.csv` that an audit wrote into a folder.
 
     Returns:
         The paths of the pictures; an empty list has none, and that of an earlier audit is deleted.

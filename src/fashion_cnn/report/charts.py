@@ -6,6 +6,7 @@ To add one, write a function that takes `RunResults` and returns a figure, and a
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from fashion_cnn.report import plots, sheets
@@ -67,7 +68,9 @@ CHARTS = (
         "confusion_matrix",
         "Confusion matrix",
         "Rows are true classes, columns predicted ones; counts off the diagonal are mistakes.",
-        plots.confusion_matrix,
+        lambda results: plots.confusion(
+            np.array(results.metrics["test_confusion_matrix"]), results.class_names
+        ),
         in_every_run=True,
     ),
     Chart(
@@ -91,7 +94,7 @@ CHARTS = (
         "predictions",
         "Predictions for the first test images",
         "The predicted class and its probability, for images that were not selected.",
-        sheets.first_predictions,
+        lambda results: sheets.predictions_at(results, np.arange(len(results.labels))),
         in_every_run=True,
         is_sheet=True,
     ),
@@ -100,7 +103,7 @@ CHARTS = (
         "Most confident mistakes",
         "The wrong predictions with the highest probability; sometimes it is the label that is "
         "wrong.",
-        sheets.confident_mistakes,
+        lambda results: sheets.predictions_at(results, results.mistakes, "Most confident mistakes"),
         is_sheet=True,
         applies=lambda results: len(results.mistakes) > 0,
     ),
@@ -108,7 +111,9 @@ CHARTS = (
         "uncertain",
         "Least confident predictions",
         "The predictions with the lowest probability, correct or not.",
-        sheets.least_confident,
+        lambda results: sheets.predictions_at(
+            results, results.by_confidence[::-1], "Least confident predictions"
+        ),
         is_sheet=True,
     ),
     Chart(

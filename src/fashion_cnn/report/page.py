@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
@@ -37,7 +36,6 @@ def write_page(run: Run, results: RunResults, charts: Sequence[Chart]) -> Path:
         results=results,
         metrics=results.metrics,
         facts=_facts(run, recipe, results),
-        classes=_class_rows(results.metrics),
         grey=channels_last(results.images).shape[3] == 1,
         charts=[(chart, _chart_url(run, chart)) for chart in charts if not chart.is_sheet],
         sheets=[(chart, _chart_url(run, chart)) for chart in charts if chart.is_sheet],
@@ -77,19 +75,6 @@ def _facts(run: Run, recipe: Recipe, results: RunResults) -> dict[str, str]:
         recall, f1 = metrics["test_macro_accuracy"], metrics["test_macro_f1"]
         facts["Mean of all classes"] = f"recall {_percent(recall)}, F1 {_percent(f1)}"
     return facts
-
-
-def _class_rows(metrics: dict[str, Any]) -> list[tuple[str, list[float | None], int]]:
-    """Name, (recall, precision, F1) and number of images of each class; None where undefined."""
-    predictions = np.array(metrics["test_confusion_matrix"]).sum(0)
-    rows = []
-    for (name, row), predicted in zip(metrics["test_per_class"].items(), predictions, strict=True):
-        support = row["support"]
-        recall = row["recall"] if support else None
-        precision = row["precision"] if predicted else None
-        f1 = row["f1"] if support or predicted else None
-        rows.append((name, [recall, precision, f1], support))
-    return rows
 
 
 def _chart_url(run: Run, chart: Chart) -> str:

@@ -1,4 +1,4 @@
-"""The charts of one run: numbers in, Matplotlib figures out."""
+"""The charts of one run and of several: numbers in, Matplotlib figures out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,16 +22,7 @@ PERCENT = PercentFormatter(1, decimals=0)
 
 @matplotlib.rc_context(STYLE)
 def curves(history: dict[str, list[float]], metric: str, held_out: str = "Validation") -> Figure:
-    """Training and held-out `accuracy` or `loss` over the epochs.
-
-    Args:
-        history: columns of `history.csv`.
-        metric: `accuracy` or `loss`.
-        held_out: what the second curve is measured on, `Validation` or `Test`.
-
-    Returns:
-        A Matplotlib figure, titled and labelled as in the textbook.
-    """
+    """Training and held-out `accuracy` or `loss` over the epochs, labelled as in the textbook."""
     figure = new_figure(8, 4.8)
     ax = figure.subplots()
     epochs, name = history["epoch"], metric.capitalize()
@@ -45,9 +36,8 @@ def curves(history: dict[str, list[float]], metric: str, held_out: str = "Valida
     epoch_axis(ax)
     ax.legend(loc="lower right" if metric == "accuracy" else "upper right")
     if held_out == "Test":
-        add_note(
-            figure, "Measured on the test set, as in the textbook: do not choose a model by it"
-        )
+        note = "Measured on the test set, as in the textbook: do not choose a model by it"
+        add_note(figure, note)
     return figure
 
 
@@ -64,22 +54,9 @@ def learning_rate(results: RunResults) -> Figure:
     return figure
 
 
-def confusion_matrix(results: RunResults) -> Figure:
-    """The confusion matrix of the test images."""
-    return confusion(np.array(results.metrics["test_confusion_matrix"]), results.class_names)
-
-
 @matplotlib.rc_context(STYLE)
 def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """The confusion matrix: rows are true classes, columns predicted ones.
-
-    Args:
-        matrix: counts (classes, classes).
-        class_names: one a class.
-
-    Returns:
-        A Matplotlib figure; color is the share of the row, the numbers are counts.
-    """
+    """Confusion matrix of counts, true classes in rows; the color is the share of the row."""
     figure = new_figure(8.2, 7.4)
     ax = figure.subplots()
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -111,14 +88,12 @@ def per_class(results: RunResults) -> Figure:
     ax.barh(names, recall, color=BLUE, label="Recall")
     markers = {"marker": "D", "color": ORANGE, "edgecolor": "white", "s": 55, "zorder": 3}
     ax.scatter(precision, names, label="Precision", **markers)
-    for y, share in enumerate(recall):
-        inside = share > 0.15
-        x, color = (0.01, "white") if inside else (share + 0.01, "black")
+    for y, share in enumerate(recall):  # the number is in the bar, or after a short one
+        x, color = (0.01, "white") if share > 0.15 else (share + 0.01, "black")
         ax.text(x, y, f"{share:.1%}", fontsize=10, va="center", color=color)
-    ax.set_xlim(0, 1.02)
+    ax.set(title="Recall and precision of each class", xlim=(0, 1.02))
     ax.xaxis.set_major_formatter(PERCENT)
     ax.grid(axis="y", visible=False)
-    ax.set_title("Recall and precision of each class")
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 
@@ -183,13 +158,11 @@ def coverage_curve(results: RunResults) -> Figure:
         offset = {"xytext": (-8, -6), "textcoords": "offset points", "ha": "right", "va": "top"}
         ax.annotate(f"{accuracy[i]:.1%}", point, **offset)
     ax.margins(y=0.1)
-    ax.set_xlim(MIN_COVERAGE, 1.01)
+    ax.set(title="Accuracy against coverage", xlim=(MIN_COVERAGE, 1.01))
     ax.xaxis.set_major_formatter(PERCENT)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set(
-        xlabel="Coverage: share of images that get a prediction", ylabel="Accuracy on these images"
-    )
-    ax.set_title("Accuracy against coverage")
+    ax.set_xlabel("Coverage: share of images that get a prediction")
+    ax.set_ylabel("Accuracy on these images")
     return figure
 
 
@@ -218,3 +191,55 @@ def corruption_accuracy(results: RunResults) -> Figure:
         ax.set_xticks(range(4), ["original", "mild", "medium", "strong"], fontsize=9)
         ax.yaxis.set_major_formatter(PERCENT)
     return figure
+
+
+@matplotlib.rc_context(STYLE)
+def comparison(histories: dict[str, dict[str, list[float]]], note: str) -> Figure:
+    """Held-out accuracy and loss of runs (name -> history); of training if nothing was held out."""
+    figure = new_figure(12, 4.8)
+    for ax, metric in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        for name, history in histories.items():
+            values, label, line = history[f"val_{metric}"], name, "-"
+            if np.isnan(values).all():
+                values, label, line = history[metric], f"{name} (training)", ":"
+            ax.plot(history["epoch"], values, f"o{line}", markersize=4, label=label)
+        ax.set(ylabel=metric.capitalize(), title=f"Held-out {metric}")
+        epoch_axis(ax)
+    figure.axes[0].legend(loc="lower right")
+    if note:
+        add_note(figure, note)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def trials(rows: Sequence[dict[str, str]], importance: dict[str, float], epoch: int) -> Figure:
+    """The trials of a search, and each hyperparameter's share of the variance after `epoch`."""
+    widths = [2, 1] if importance else [2]
+    figure = new_figure(4.5 * sum(widths) - 2, 4.6)
+    all_axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+    _trials_over_time(all_axes[0], rows)
+    if importance:
+        ax = all_axes[1]
+        names = sorted(importance, key=importance.__getitem__)
+        ax.barh(names, [importance[name] for name in names], color=ORANGE)
+        ax.set_title("Importance")
+        ax.set_xlabel(f"Share of the variance after epoch {epoch}\nof {len(rows)} trials (fANOVA)")
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower left", ncols=3)
+    return figure
+
+
+def _trials_over_time(ax: Any, rows: Sequence[dict[str, str]]) -> None:
+    """Validation accuracy of each trial against the training time spent so far."""
+    minutes = np.cumsum([float(row["seconds"] or "nan") for row in rows]) / 60
+    values = np.array([float(row["val_accuracy"] or "nan") for row in rows])
+    completed = np.array([row["state"] == "COMPLETE" for row in rows])
+    best = np.fmax.accumulate(np.where(completed, values, np.nan))
+    style: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 6}
+    ax.step(minutes, best, where="post", color=BLUE, label="Best so far")
+    ax.plot(minutes[completed], values[completed], color=BLUE, label="Completed", **style)
+    style |= {"color": "dimgrey", "markerfacecolor": "none"}
+    ax.plot(minutes[~completed], values[~completed], label="Pruned (stopped early)", **style)
+    ax.set(title="Trials", xlabel="Training time so far, minutes", ylabel="Validation accuracy")
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))

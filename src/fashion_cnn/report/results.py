@@ -43,11 +43,7 @@ class RunResults:
 
 
 def read_results(run: Run, data: Data, explained: bool = False) -> RunResults:
-    """Read the results of a measured run, and its explanations if it is explained.
-
-    Raises:
-        FileNotFoundError: one of the files is missing.
-    """
+    """Read the results of a measured run, and its explanations if it is explained."""
     return RunResults(
         history=run.history(),
         held_out="Test" if read_recipe(run).validation == "test" else "Validation",

@@ -10,21 +10,9 @@ from PIL import Image
 
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.report.results import RunResults
-from fashion_cnn.report.style import (
-    DARK_RED,
-    HALO,
-    PALETTE,
-    RED,
-    STYLE,
-    add_note,
-    as_rgb,
-    new_figure,
-)
+from fashion_cnn.report.style import DARK_RED, HALO, RED, STYLE, add_note, as_rgb, new_figure
 
 MAX_IMAGES = 24  # on a sheet of predictions
-MAX_SUSPECTS = 64
-MAX_DUPLICATES = 40
-PAIRS_PER_ROW = 10
 MAP_SIZE = 1400, 1050  # width and height of the embedding map, pixels
 MAP_TILE = 32  # side of an image on it, pixels
 
@@ -39,22 +27,8 @@ def samples(data: Data) -> Figure:
     return _image_grid(tiles, data.class_names, "Ten training images of each class")
 
 
-def first_predictions(results: RunResults) -> Figure:
-    """The first test images."""
-    return _predictions_at(results, np.arange(len(results.labels)))
-
-
-def confident_mistakes(results: RunResults) -> Figure:
-    """The misclassified test images with the highest probabilities."""
-    return _predictions_at(results, results.mistakes, "Most confident mistakes")
-
-
-def least_confident(results: RunResults) -> Figure:
-    """The test images with the lowest probabilities."""
-    return _predictions_at(results, results.by_confidence[::-1], "Least confident predictions")
-
-
-def _predictions_at(results: RunResults, index: np.ndarray, title: str = "") -> Figure:
+def predictions_at(results: RunResults, index: np.ndarray, title: str = "") -> Figure:
+    """The first 24 of the test images with these indices."""
     index = index[:MAX_IMAGES]  # before the images are copied, which may be large
     images, labels = results.images[index], results.labels[index]
     return predictions(images, labels, results.probabilities[index], results.class_names, title)
@@ -68,18 +42,7 @@ def predictions(
     class_names: Sequence[str],
     title: str = "",
 ) -> Figure:
-    """The first 24 images with predicted class and probability; mistakes show the true class, too.
-
-    Args:
-        images: uint8 (n, height, width[, channels]).
-        labels: integers (n,).
-        probabilities: float (n, classes).
-        class_names: one a class.
-        title: of the sheet. Default: how many of the images are classified correctly.
-
-    Returns:
-        A Matplotlib figure.
-    """
+    """The first 24 images, uint8, with predicted class and probability, and the true if another."""
     captions = []
     for label, row in zip(labels[:MAX_IMAGES], probabilities, strict=False):
         predicted = row.argmax()
@@ -95,7 +58,7 @@ def suspects(rows: Sequence[dict[str, str]], data: Data, split: str) -> Figure:
     """The first 64 probable label errors of a split, from its rows of `suspects.csv`."""
     images = data.train_images if split == "train" else data.test_images
     captions = []
-    shown = rows[:MAX_SUSPECTS]
+    shown = rows[:64]
     for row in shown:
         note = f"label: {row['label']}" if row["label"] != row["suggested"] else ""
         captions.append((f"{row['suggested']} {float(row['probability']):.0%}", note))
@@ -108,8 +71,8 @@ def suspects(rows: Sequence[dict[str, str]], data: Data, split: str) -> Figure:
 def duplicates(rows: Sequence[dict[str, str]], data: Data) -> Figure:
     """The first 40 near-duplicates of `duplicates.csv`: a test image above its training image."""
     tiles, row_names = [], []
-    for start in range(0, min(len(rows), MAX_DUPLICATES), PAIRS_PER_ROW):
-        pairs = rows[start : start + PAIRS_PER_ROW]
+    for start in range(0, min(len(rows), 40), 10):
+        pairs = rows[start : start + 10]
         tiles.append([as_rgb(data.test_images[int(pair["test_index"])]) for pair in pairs])
         tiles.append([as_rgb(data.train_images[int(pair["train_index"])]) for pair in pairs])
         row_names += ["test", "train"]
@@ -143,7 +106,7 @@ def embedding_map(results: RunResults) -> Figure:
     """Test images at their t-SNE coordinates; where they would overlap, some are only dots."""
     index, coordinates = results.explanations["map_index"], results.explanations["map"]
     images, labels = results.images[index], results.labels[index]
-    colors = np.array([to_rgb(PALETTE[k % len(PALETTE)]) for k in range(len(results.class_names))])
+    colors = np.array([to_rgb(f"C{k}") for k in range(len(results.class_names))])
     low, high = coordinates.min(0), coordinates.max(0)
     free = np.array(MAP_SIZE) - MAP_TILE
     points = (coordinates - low) / np.maximum(high - low, 1e-9) * free + MAP_TILE / 2

@@ -1,5 +1,6 @@
 """The common style of all figures, and how they are written to files."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from fashion_cnn.files import write_atomically
 # Okabe and Ito's palette, safe for color-blind readers; https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
 DARK_RED = "#A84300"  # RED with enough contrast for small text on white
-PALETTE: list[str] = library["petroff10"]["axes.prop_cycle"].by_key()["color"]
 HALO = [withStroke(linewidth=3, foreground="white")]  # for text on top of a drawing
 DPI = 150
 # for class names in scripts that Matplotlib's own font lacks; only installed fonts are used
@@ -32,6 +32,7 @@ STYLE: Any = {
     "svg.hashsalt": "fashion-cnn",  # equal figures give equal files
     "figure.constrained_layout.w_pad": 0.08,
     "figure.constrained_layout.h_pad": 0.08,
+    "axes.prop_cycle": library["petroff10"]["axes.prop_cycle"],  # "C0" and so on
     "axes.titlesize": 14,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -65,18 +66,12 @@ def add_note(figure: Figure, note: str) -> None:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure atomically, in the format of the path's suffix, and return the path."""
-    suffix = path.suffix.removeprefix(".")
-    metadata = {"Date": None} if suffix == "svg" else None
+    metadata = {"Date": None} if path.suffix == ".svg" else None
     with matplotlib.rc_context(STYLE):
-        return write_atomically(
-            path, lambda file: figure.savefig(file, format=suffix, dpi=DPI, metadata=metadata)
-        )
+        return write_atomically(path, partial(figure.savefig, dpi=DPI, metadata=metadata))
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """An image for display: uint8 (height, width, 3).
-
-    Grey images become negatives, so that garments are dark on white as on paper.
-    """
+    """An image uint8 (height, width, 3); grey ones become negatives: dark garments on white."""
     image = image.squeeze()
     return image if image.ndim == 3 else np.repeat(255 - image[..., np.newaxis], 3, axis=2)
