@@ -38,7 +38,7 @@ def test_a_folder_is_predicted_on_all_cores_and_continued_after_a_kill(drawn, tm
     finished = {path: path.stat().st_mtime_ns for path in output.glob("part-*")}
     assert 1 <= len(finished) < 9
     again = fashion_cnn(*call[1:])
-    assert f"{len(finished)} of 9 parts are there already" in again.stderr
+    assert f"{len(finished)} of 9 parts exist already" in again.stderr
     assert again.stdout == f"4,200 pictures, 0 of which could not be read: {output}\n"
     assert finished.items() <= {x: x.stat().st_mtime_ns for x in output.glob("part-*")}.items()
     assert_each_once(output, drawn)
