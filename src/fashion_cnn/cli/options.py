@@ -17,7 +17,10 @@ _JOBS = "Trainings at a time. Default: one a core or GPU."
 _RECIPE = "See `fashion-cnn recipes`. Default: standard. Fitted to few images, unless it is a file."
 _WEIGHTS = "Initial weights of mobilenet and resnet."
 _VALIDATION = "What the validation curve is measured on; test and none train on all images."
-_PROCESSES = "Share each batch among N JAX processes on cores, or GPUs of CUDA_VISIBLE_DEVICES."
+_PROCESSES = (
+    "Train with N processes that share each batch (JAX; on cores of this machine, or on one GPU "
+    "each of CUDA_VISIBLE_DEVICES)."
+)
 _INPUTS = (
     "Pictures, folders, patterns; - reads a list. With --output also Parquet and tar files, and "
     "addresses such as s3://bucket/folder."
