@@ -1,9 +1,12 @@
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from command import fashion_cnn, fashion_cnn_process
 
+from fashion_cnn.cli.options import FormatName
+from fashion_cnn.export import FORMATS
 from fashion_cnn.inference.classifier import PRESETS
 
 HEAVY = ("keras", "tensorflow", "jax", "matplotlib", "sklearn", "numpy")
@@ -28,6 +31,11 @@ def test_help_of_every_verb(verb):
     done = fashion_cnn(verb, "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
+
+
+def test_every_export_format_can_be_chosen():
+    """The options repeat the names, since --help imports no more than it needs."""
+    assert get_args(FormatName) == tuple(FORMATS)
 
 
 def test_presets_are_listed():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion_cnn.cli.predictions import print_header, print_prediction
+from fashion_cnn.cli.predictions import print_header, print_result
 from fashion_cnn.data.photo import PreparedImage, prepare_photo
 from fashion_cnn.inference.classifier import Prediction
 from fashion_cnn.inference.drawing import TILE, draw_contact_sheet, draw_explanation
@@ -38,10 +38,8 @@ def read_rgb(path):
 
 def printed(capsys, output_format, top=2):
     print_header(output_format)
-    for path, _, prediction, error in predict_paths(
-        FakeClassifier(), ["a.png", "broken.png", "b,1.png"]
-    ):
-        print_prediction(path, prediction, error, top, output_format)
+    for result in predict_paths(FakeClassifier(), ["a.png", "broken.png", "b,1.png"]):
+        print_result(result, top, output_format)
     return capsys.readouterr().out
 
 
@@ -85,9 +83,8 @@ def prepared():
 
 
 def test_the_contact_sheet_has_every_picture_and_its_network_input(tmp_path, prepared):
-    path = draw_contact_sheet(
-        ["x/a.jpg"] * 3, [prepared] * 3, [SURE, NOTED, SURE], tmp_path / "s.png"
-    )
+    pictures = [("x/a.jpg", prepared, prediction) for prediction in (SURE, NOTED, SURE)]
+    path = draw_contact_sheet(pictures, tmp_path / "s.png")
     sheet = read_rgb(path).astype(int)
     red = (abs(sheet - prepared.photo[60, 45].astype(int)).max(-1) < 3).sum()
     assert red > 3 * 0.15 * TILE**2  # the garment, three times

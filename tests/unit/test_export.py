@@ -69,7 +69,7 @@ def test_a_less_accurate_int8_export_is_not_written(
 def test_a_file_too_large_to_be_read_is_not_written(
     random_data, exported_run, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("fashion_cnn.inference.classifier.MAX_MODEL_BYTES", 1000)
+    monkeypatch.setattr("fashion_cnn.export.onnx.MAX_MODEL_BYTES", 1000)
     with pytest.raises(ValueError, match=r"bytes; at most 1,000 are read"):
         export_in_process(exported_run, random_data, "onnx", tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

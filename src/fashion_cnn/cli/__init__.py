@@ -4,11 +4,11 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
-from fashion_cnn.cli import data, evaluate, predict, search, serve, train
+from fashion_cnn.cli import data, evaluate, predict, search, train
 from fashion_cnn.console import UsageError, exit_on_signals, print_message
 
 app = typer.Typer(
@@ -19,38 +19,17 @@ app = typer.Typer(
     help="Train, understand and use a convolutional classifier for clothes.",
     epilog="Add --debug to any command for the full traceback of a failure.",
 )
-for command in (
-    data.data,
-    data.recipes,
-    train.train,
-    evaluate.evaluate,
-    data.presets,
-    predict.predict,
-    evaluate.export,
-    serve.serve,
-    evaluate.report,
-    evaluate.compare,
-    search.tune,
-    search.audit,
-):
+_COMMANDS: list[Callable[..., None]] = [data.data, data.recipes, train.train, evaluate.evaluate]
+_COMMANDS += [data.presets, predict.predict, evaluate.export, predict.serve]
+_COMMANDS += [evaluate.report, evaluate.compare, search.tune, search.audit]
+for command in _COMMANDS:
     app.command()(command)
 
 # module -> the extra that installs it; all others come with `train`
-_EXTRAS = {
-    "cleanlab": "audit",
-    "jax": "jax",
-    **dict.fromkeys(("optuna", "pyarrow", "ray"), "scale"),
-    "ai_edge_litert": "litert",
-    **dict.fromkeys(("fastapi", "httptools", "uvicorn"), "serve"),
-}
-_EXPECTED_ERRORS = (
-    ValueError,
-    OSError,
-    ArithmeticError,
-    MemoryError,
-    RuntimeError,
-    ModuleNotFoundError,
-)
+_EXTRAS = {"cleanlab": "audit", "jax": "jax", "ai_edge_litert": "litert"}
+_EXTRAS |= dict.fromkeys(("optuna", "pyarrow", "ray"), "scale")
+_EXTRAS |= dict.fromkeys(("fastapi", "httptools", "uvicorn"), "serve")
+_FAILURES = (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError, ModuleNotFoundError)
 
 
 def main() -> None:
@@ -69,7 +48,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:  # found by Typer itself
         print_message(f"fashion-cnn: {error.format_message()} See --help.")
         return error.exit_code
-    except _EXPECTED_ERRORS as error:
+    except _FAILURES as error:
         if "--debug" in arguments:
             raise
         if isinstance(error, BrokenPipeError):

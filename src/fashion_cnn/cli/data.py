@@ -36,18 +36,6 @@ def data(source: opt.Source = "fashion-mnist", output: opt.SamplesPlot = None) -
     print(f"\nSamples     {draw_samples(data, path)}")
 
 
-def _print_counts(data: Any) -> None:
-    import numpy as np
-
-    width, classes = max(14, *(len(name) + 2 for name in data.class_names)), len(data.class_names)
-    train, validation = data.train_labels[data.train_index], data.split("validation")[1]
-    counts = [np.bincount(x, minlength=classes) for x in (train, validation, data.test_labels)]
-    rows = [*zip(data.class_names, *counts, strict=True), ("total", *(sum(x) for x in counts))]
-    print(f"\n{'Class':<{width}}{'train':>8}{'validation':>12}{'test':>8}")
-    for name, in_train, in_validation, in_test in rows:
-        print(f"{name:<{width}}{in_train:>8,}{in_validation:>12,}{in_test:>8,}")
-
-
 def _print_images(data: Any) -> None:
     """Sizes of the images, and for class folders which files cannot be read."""
     height, width, channels = data.image_shape
@@ -66,20 +54,30 @@ def _print_images(data: Any) -> None:
         print(f"Unreadable  {name}: {reason}")
 
 
+def _print_counts(data: Any) -> None:
+    import numpy as np
+
+    width, classes = max(14, *(len(name) + 2 for name in data.class_names)), len(data.class_names)
+    train, validation = data.train_labels[data.train_index], data.split("validation")[1]
+    counts = [np.bincount(x, minlength=classes) for x in (train, validation, data.test_labels)]
+    print(f"\n{'Class':<{width}}{'train':>8}{'validation':>12}{'test':>8}")
+    rows = [*zip(data.class_names, *counts, strict=True), ("total", *(sum(x) for x in counts))]
+    for name, in_train, in_validation, in_test in rows:
+        print(f"{name:<{width}}{in_train:>8,}{in_validation:>12,}{in_test:>8,}")
+
+
 def recipes() -> None:
     """List the recipes that `train` knows."""
     from fashion_cnn.recipes import RECIPES, measured
 
-    figures = measured()
-    print(
-        f"{'recipe':<17}{'network':<10}{'epochs':>6}{'batch':>7}{'test accuracy, %':>20}{'time':>8}"
-    )
+    figures, row = measured(), "{:<17}{:<10}{:>6}{:>7}{:>20}{:>8}"
+    print(row.format("recipe", "network", "epochs", "batch", "test accuracy, %", "time"))
     for recipe in RECIPES.values():
-        row = f"{recipe.name:<17}{recipe.model:<10}{recipe.epochs:>6}{recipe.batch_size:>7}"
-        accuracy, time = _promise(figures["recipes"].get(recipe.name))
+        promise = _promise(figures["recipes"].get(recipe.name))
         settings = [f"{key}={str(value).lower()}" for key, value in recipe.options.items()]
         settings += [f"augment={','.join(recipe.augment)}"] if recipe.augment else []
-        print(f"{row}{accuracy:>20}{time:>8}  {' '.join(settings)}".rstrip())
+        cells = row.format(recipe.name, recipe.model, recipe.epochs, recipe.batch_size, *promise)
+        print(f"{cells}  {' '.join(settings)}".rstrip())
     print(f"\nMean ± sd over seeds; time of the whole training on {figures['machine']}.")
     print("`fashion-cnn train RECIPE` writes all settings into the run's recipe.json.")
 
@@ -98,10 +96,10 @@ def presets() -> None:
     """List the trained models that come with the package."""
     from fashion_cnn.inference.classifier import presets as cards
 
-    print(f"{'preset':<10}{'parameters':>11}{'test accuracy, % (95 %)':>26}{'made':>12}  for")
+    row = "{:<10}{:>11}{:>26}{:>12}  {}"
+    print(row.format("preset", "parameters", "test accuracy, % (95 %)", "made", "for"))
     for name, card in cards().items():
-        low, high = (f"{100 * end:.2f}" for end in card["test"]["accuracy_interval"])
-        accuracy = f"{100 * card['test']['accuracy']:.2f} ({low} to {high})"
-        print(f"{name:<10}{card['parameters']:>11,}{accuracy:>26}{card['made']:>12}", end="")
-        print(f"  {card['purpose']}")
+        low, high = card["test"]["accuracy_interval"]
+        accuracy = f"{100 * card['test']['accuracy']:.2f} ({100 * low:.2f} to {100 * high:.2f})"
+        print(row.format(name, f"{card['parameters']:,}", accuracy, card["made"], card["purpose"]))
     print("\n`fashion-cnn predict PICTURE --model PRESET`. Default: photo.")

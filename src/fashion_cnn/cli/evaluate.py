@@ -8,20 +8,16 @@ from fashion_cnn.cli import options as opt
 from fashion_cnn.console import UsageError
 
 
-def evaluate(
-    run: opt.RunFolder,
-    split: opt.EvaluatedSplit = opt.Split.test,
-    as_json: opt.AsJson = False,
-) -> None:
+def evaluate(run: opt.RunFolder, split: opt.Split = "test", as_json: opt.AsJson = False) -> None:
     """Read a run's model back and measure it again."""
     from fashion_cnn.evaluation import evaluate_run
     from fashion_cnn.run import Run
 
-    metrics = evaluate_run(Run(run), split.value)
+    metrics = evaluate_run(Run(run), split)
     if as_json:
         print(json.dumps(metrics, indent=2))
     else:
-        print_metrics(metrics, split.value)
+        print_metrics(metrics, split)
 
 
 def print_metrics(metrics: dict[str, Any], split: str) -> None:
@@ -30,19 +26,19 @@ def print_metrics(metrics: dict[str, Any], split: str) -> None:
     width = max(14, *(len(name) + 1 for name in per_class))
     for name, row in per_class.items():
         print(f"  {name:<{width}}{row['recall']:>8.2%}")
-    low, high = (f"{end:.2%}" for end in metrics[f"{split}_accuracy_interval"])
-    accuracy = f"{metrics[f'{split}_accuracy']:.2%}"
-    print(f"{split.capitalize()} accuracy: {accuracy} (95 % interval {low} to {high})")
+    print(f"{split.capitalize()} accuracy: {accuracy_text(metrics, split)}")
     if len({row["support"] for row in per_class.values()}) > 1:
         recall, f1 = metrics[f"{split}_macro_accuracy"], metrics[f"{split}_macro_f1"]
         print(f"Mean over the classes: {recall:.2%}, F1 {f1:.2%}")
 
 
-def export(
-    run: opt.Exported,
-    format_: opt.Runtime = opt.ExportFormat["onnx"],
-    output: opt.ExportPath = None,
-) -> None:
+def accuracy_text(metrics: dict[str, Any], split: str) -> str:
+    """An accuracy and its confidence interval."""
+    low, high = metrics[f"{split}_accuracy_interval"]
+    return f"{metrics[f'{split}_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%})"
+
+
+def export(run: opt.Exported, format_: opt.Format = "onnx", output: opt.ExportPath = None) -> None:
     """Write a run's model for another runtime, verified to be equal, with its card."""
     if format_ == "web":
         from fashion_cnn.export.web import export_web
@@ -53,7 +49,7 @@ def export(
     from fashion_cnn.export import export_run
     from fashion_cnn.run import Run
 
-    path = export_run(Run(run), format_.value, output)
+    path = export_run(Run(run), format_, output)
     if path.parent.resolve() == Path(run).resolve():
         Run(run).write_checksums()
     print(f"Model: {path}\nCard: {path.with_name(path.name + '.md')}, and .json for programs")
@@ -65,46 +61,40 @@ def report(run: opt.RunFolder) -> None:
     from fashion_cnn.run import Run
 
     *plots, page = report_run(Run(run))
-    print(f"{len(plots)} plots in {run} and {run / 'svg'}")
-    print(f"Report: {page}")
+    print(f"{len(plots)} plots in {run} and {run / 'svg'}\nReport: {page}")
 
 
 def compare(
-    runs: opt.RunFolders,
-    output: opt.CurvesPlot = Path("comparison.png"),
-    as_json: opt.AsJson = False,
+    runs: opt.RunFolders, output: opt.Curves = Path("comparison.png"), as_json: opt.AsJson = False
 ) -> None:
     """Compare runs, and test which differences are more than chance."""
     from fashion_cnn.evaluation.compare import compare_runs
+    from fashion_cnn.report import draw_comparison
     from fashion_cnn.run import Run
 
     if len({run.resolve() for run in runs}) < max(2, len(runs)):
         raise UsageError("compare: expected at least two runs, each once")
     comparison = compare_runs([Run(run) for run in runs])
-    from fashion_cnn.report import draw_comparison
-
     draw_comparison([Run(run) for run in runs], output)
     if as_json:
         print(json.dumps(comparison, indent=2))
-        return
-    _print_comparison(comparison)
-    print(f"\nCurves: {output}")
+    else:
+        _print_comparison(comparison)
+        print(f"\nCurves: {output}")
 
 
 def _print_comparison(comparison: dict[str, Any]) -> None:
-    width = max(len(name) for name in comparison["runs"]) + 2
-    print(f"{'run':<{width}}{'test accuracy, % (95 %)':>25}{'loss':>8}{'ECE, %':>8}", end="")
-    print(f"{'parameters':>12}{'seconds':>9}")
+    width = max(map(len, comparison["runs"])) + 2
+    print(f"{'run':<{width}}  test accuracy, % (95 %)    loss  ECE, %  parameters  seconds")
     for name, row in comparison["runs"].items():
-        low, high = (f"{100 * end:.2f}" for end in row["test_accuracy_interval"])
-        accuracy = f"{100 * row['test_accuracy']:.2f} ({low} to {high})"
+        low, high = row["test_accuracy_interval"]
+        accuracy = f"{100 * row['test_accuracy']:.2f} ({100 * low:.2f} to {100 * high:.2f})"
         print(f"{name:<{width}}{accuracy:>25}{row['test_loss']:>8.3f}", end="")
         print(f"{100 * row['test_ece']:>8.2f}{row['parameters']:>12,}{row['train_seconds']:>9.0f}")
     print("\nTest images that only one of two classifies correctly; McNemar's test. It compares")
     print("these two networks, not their recipes: that takes several seeds")
     for pair in comparison["pairs"]:
         (a, b), p = pair["runs"], pair["p_value"]
-        print(f"{a} {pair['only_first']} : {pair['only_second']} {b}   p = {p:.2g}", end="")
         # Bonferroni: of many pairs some differ by chance
-        significant = p < 0.05 / len(comparison["pairs"])
-        print("   significant" if significant else "   may be chance")
+        verdict = "significant" if p < 0.05 / len(comparison["pairs"]) else "may be chance"
+        print(f"{a} {pair['only_first']} : {pair['only_second']} {b}   p = {p:.2g}   {verdict}")

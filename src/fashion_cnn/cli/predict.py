@@ -1,4 +1,4 @@
-"""`predict`: a few pictures on the terminal, or very many into Parquet files."""
+"""`predict` and `serve`: a model for a few pictures, for very many, or behind HTTP."""
 
 import sys
 from contextlib import nullcontext
@@ -7,7 +7,6 @@ from typing import Any
 
 from fashion_cnn.cli import options as opt
 from fashion_cnn.console import UsageError, print_message, progress_bar
-from fashion_cnn.files import write_csv
 
 TOP = 3  # classes that are printed
 MAX_SHOWN = 100  # pictures on the sheet of --show
@@ -19,7 +18,7 @@ def predict(
     inputs: opt.Inputs,
     model: opt.Model = "photo",
     top: opt.Top = TOP,
-    format_: opt.PrintFormat = opt.OutputFormat.table,
+    format_: opt.PrintFormat = "table",
     unsure: opt.Unsure = None,
     show: opt.Show = None,
     explain: opt.Explain = None,
@@ -29,10 +28,9 @@ def predict(
     """Classify photos of garments, or pictures like those of Fashion-MNIST."""
     words = _expand_stdin(inputs)
     if output:
-        if unsure or show or explain or (top, format_) != (TOP, opt.OutputFormat.table):
-            raise UsageError(
-                "--output: goes without --unsure, --show, --explain, --top and --format"
-            )
+        if unsure or show or explain or (top, format_) != (TOP, "table"):
+            options = "--unsure, --show, --explain, --top and --format"
+            raise UsageError(f"--output: goes without {options}")
         _predict_many(words, model, output, cluster)
         return
     if cluster:
@@ -40,20 +38,21 @@ def predict(
     for path in filter(None, (show, explain)):
         if path.suffix.lower() not in DRAWING_SUFFIXES:
             raise UsageError(f"{path}: expected a name that ends in {', '.join(DRAWING_SUFFIXES)}")
+    from fashion_cnn.data.pictures import find_pictures
     from fashion_cnn.inference.classifier import Classifier
 
-    classifier = Classifier.load(model)
-    paths = _find(words, inputs)
+    classifier, paths = Classifier.load(model), find_pictures(words)
+    if not paths:
+        raise ValueError(f"{' '.join(inputs)}: no pictures there (PNG, JPEG, WebP, GIF or BMP)")
     if explain and len(paths) > 1:
         raise UsageError(f"--explain: expected one picture, got {len(paths)}; --show takes many")
     shown = MAX_SHOWN if show or explain else 0
-    drawn, review, predicted = _predict_and_print(classifier, paths, top, format_, shown)
-    if unsure:
-        write_csv(unsure, ("path", "label", "probability", "verdict", "error"), review)
-    _draw(classifier, drawn, show, explain)
-    if show and predicted > MAX_SHOWN:
+    drawn, failed = _predict_and_print(classifier, paths, top, format_, unsure, shown)
+    if drawn:
+        _draw(classifier, drawn, show, explain)
+    if show and len(paths) - failed > MAX_SHOWN:
         print_message(f"{show}: shows the first {MAX_SHOWN}")
-    if failed := len(paths) - predicted:
+    if failed:
         raise ValueError(f"{failed} of {len(paths)} pictures could not be read")
 
 
@@ -65,54 +64,41 @@ def _expand_stdin(inputs: list[str]) -> list[str]:
     return [word for word in words if word]
 
 
-def _find(words: list[str], inputs: list[str]) -> list[str]:
-    from fashion_cnn.data.pictures import find_pictures
-
-    paths = find_pictures(words)
-    if not paths:
-        raise ValueError(f"{' '.join(inputs)}: no pictures there (PNG, JPEG, WebP, GIF or BMP)")
-    return paths
-
-
 def _predict_and_print(
-    classifier: Any, paths: list[str], top: int, format_: str, shown: int
-) -> tuple[list[Any], list[dict[str, Any]], int]:
-    """Predict and print picture by picture.
-
-    Returns:
-        Path, prepared image and prediction of the first `shown`; rows of what should be reviewed;
-        how many pictures could be read.
-    """
-    from fashion_cnn.cli.predictions import print_header, print_prediction, review_row
+    classifier: Any, paths: list[str], top: int, format_: str, unsure: Path | None, shown: int
+) -> tuple[list[Any], int]:
+    """Predict and print pictures; what to draw of the first `shown`, and how many failed."""
+    from fashion_cnn.cli.predictions import print_header, print_result, to_row
+    from fashion_cnn.files import write_csv
     from fashion_cnn.inference.predictions import predict_paths
 
     drawn: list[Any] = []
     review: list[dict[str, Any]] = []
-    predicted = 0
+    failed = 0
     print_header(format_)
     with_bar = len(paths) > MANY and not sys.stdout.isatty()  # else the predictions show progress
     with progress_bar(len(paths)) if with_bar else nullcontext(lambda name: None) as advance:
-        for path, prepared, prediction, error in predict_paths(classifier, paths):
+        for result in predict_paths(classifier, paths):
             advance("pictures")
-            print_prediction(path, prediction, error, top, format_)
-            predicted += prediction is not None
-            if prediction is None or not prediction.sure:
-                review.append(review_row(path, prediction, error))
-            if prediction and len(drawn) < shown:
-                drawn.append((path, prepared, prediction))
-    return drawn, review, predicted
+            print_result(result, top, format_)
+            failed += result.prediction is None
+            if not (result.prediction and result.prediction.sure):
+                review.append(to_row(result))
+            if result.prediction and len(drawn) < shown:
+                drawn.append((result.name, result.prepared, result.prediction))
+    if unsure:
+        write_csv(unsure, ("path", "label", "probability", "verdict", "error"), review)
+    return drawn, failed
 
 
 def _draw(classifier: Any, drawn: list[Any], show: Path | None, explain: Path | None) -> None:
-    if drawn and (show or explain):
-        from fashion_cnn.inference.drawing import draw_contact_sheet, draw_explanation
+    from fashion_cnn.inference.drawing import draw_contact_sheet, draw_explanation
 
-        if show:
-            paths, prepared, predictions = zip(*drawn, strict=True)
-            draw_contact_sheet(paths, prepared, predictions, show)
-        if explain:
-            path, image, prediction = drawn[0]
-            draw_explanation(path, image, prediction, classifier.occlusion_map(image), explain)
+    if show:
+        draw_contact_sheet(drawn, show)
+    if explain:
+        name, prepared, prediction = drawn[0]
+        draw_explanation(name, prepared, prediction, classifier.occlusion_map(prepared), explain)
 
 
 def _predict_many(words: list[str], model: str, output: Path, cluster: str | None) -> None:
@@ -129,3 +115,31 @@ def _predict_many(words: list[str], model: str, output: Path, cluster: str | Non
                 advance("parts")
         pictures, failed = count_pictures(output, parts)
     print(f"{pictures:,} pictures, {failed:,} of which could not be read: {output}")
+
+
+def serve(
+    model: opt.ModelArgument = "photo",
+    host: opt.Host = "127.0.0.1",
+    port: opt.Port = 8000,
+    workers: opt.Workers = None,
+    token: opt.TokenFile = None,
+    origins: opt.Origins = None,
+    cluster: opt.Cluster = None,
+) -> None:
+    """Predict over HTTP: the Open Inference Protocol, photos, and a page to try it at."""
+    from fashion_cnn.machine import LOOPBACK_HOSTS
+
+    secret = token.read_text(encoding="utf-8").strip() if token else None
+    if secret == "":
+        raise ValueError(f"{token}: empty; expected a token")
+    if host not in LOOPBACK_HOSTS and secret is None:
+        warning = f"Warning: anybody who can reach {host} can send requests"
+        print_message(f"{warning}; --token-file PATH restricts them")
+    if cluster:
+        from fashion_cnn.serving.cluster import serve_on
+
+        serve_on(cluster, model, host, port, workers, secret, origins or ())
+        return
+    from fashion_cnn.serving.server import serve as start
+
+    start(model, host, port, workers or 1, secret, origins or ())

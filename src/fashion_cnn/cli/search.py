@@ -26,6 +26,7 @@ def tune(
     from fashion_cnn.experiments.tune import tune as search
     from fashion_cnn.pipeline import load_and_fit
     from fashion_cnn.recipes import command_with_data
+    from fashion_cnn.report import draw_trials
 
     start, data = load_and_fit(recipe, parse_settings(settings), source)
     with usage_errors():
@@ -34,8 +35,6 @@ def tune(
     print_message(f"{trials} trials of {', '.join(ranges)}; finished ones stay in {folder}")
     with progress_bar(trials) as advance:
         rows = search(start, data.source, ranges, trials, folder, cluster, jobs, advance)
-    from fashion_cnn.report import draw_trials
-
     _print_trials(rows[:BEST], list(ranges))
     print(f"All trials: {folder / 'trials.csv'}")
     print(f"Plot: {draw_trials(folder, *importances(folder))}")
@@ -43,7 +42,7 @@ def tune(
 
 
 def _print_trials(rows: list[dict[str, Any]], keys: list[str]) -> None:
-    print(f"{'trial':>5}{'validation accuracy':>21}{'epochs':>8}{'seconds':>9}  settings")
+    print("trial  validation accuracy  epochs  seconds  settings")
     for row in rows:
         accuracy = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else row["state"]
         values = [f"{key}={_short(row[key])}" for key in keys if key in row]
@@ -65,18 +64,18 @@ def audit(
 ) -> None:
     """List images that are probably mislabelled, and those that are in both train and test."""
     from fashion_cnn.data import load_data
-    from fashion_cnn.pipeline import configure
-    from fashion_cnn.run import Run
-
-    chosen = configure(recipe, {})
-    data = load_data(source, chosen.image_size)
-    for run in map(Run, runs or []):
-        if run.data_source()["sha256"] != data.sha256:
-            raise ValueError(f"{run}: trained on other data than {source}, which is audited")
     from fashion_cnn.experiments.audit import accuracy_without_suspects
     from fashion_cnn.experiments.audit import audit as run_audit
+    from fashion_cnn.pipeline import configure
     from fashion_cnn.report import draw_audit
+    from fashion_cnn.run import Run
 
+    audited = [Run(run) for run in runs or []]
+    chosen = configure(recipe, {})
+    data = load_data(source, chosen.image_size)
+    for run in audited:
+        if run.data_source()["sha256"] != data.sha256:
+            raise ValueError(f"{run}: trained on other data than {source}, which is audited")
     print_message(f"{folds} trainings by {chosen.name}; finished ones stay in {output}")
     with progress_bar(folds * chosen.epochs + 1) as advance:
         summary = run_audit(data, chosen, output, folds, advance)
@@ -84,10 +83,10 @@ def audit(
         count, size = summary["suspects"][split], len(getattr(data, f"{split}_labels"))
         print(f"{count:>6,} of {size:,} {split} images are probably mislabelled")
     print(f"{summary['duplicates']:>6,} test images are nearly identical to a training image")
-    for run in map(Run, runs or []):
+    for run in audited:
         row = accuracy_without_suspects(run, output)
-        both = f"{row['all']:.2%}; without the test suspects {row['without']:.2%}"
-        print(f"{run}: test accuracy {both}")
+        accuracies = f"{row['all']:.2%}; without the test suspects {row['without']:.2%}"
+        print(f"{run}: test accuracy {accuracies}")
     print("\nLists: suspects.csv, duplicates.csv")
     print("Sheets:", ", ".join(path.name for path in draw_audit(output, data)))
     print(f"In: {output}")

@@ -2,14 +2,11 @@
 
 import os
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from fashion_cnn.cli import options as opt
-from fashion_cnn.cli.evaluate import print_metrics
+from fashion_cnn.cli.evaluate import accuracy_text, print_metrics
 from fashion_cnn.console import UsageError, print_message, progress_bar
-
-KNOWN_WEIGHTS = ("imagenet", "none")  # anything else is a path
 
 
 def train(
@@ -33,9 +30,12 @@ def train(
     cluster: opt.Cluster = None,
 ) -> None:
     """Train a network, evaluate it on the test images, and draw the results."""
-    _check_usage(processes, seeds, cluster, ensemble or jobs is not None, run, resume)
+    _check_usage(processes, seeds, cluster, ensemble or jobs is not None, resume)
+    if resume and run is None:
+        raise UsageError("--resume needs --run DIR, the run to continue")
     flags = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    flags |= {"seed": seed, "validation": validation, "weights": _absolute(weights, KNOWN_WEIGHTS)}
+    flags |= {"seed": seed, "validation": validation}
+    flags["weights"] = _absolute(weights, ("imagenet", "none"))
     pairs = parse_settings(settings, teacher)
     pairs |= {key: str(value) for key, value in flags.items() if value is not None}
     if seeds:
@@ -53,19 +53,12 @@ def train(
 
 
 def _check_usage(
-    processes: int | None,
-    seeds: int | None,
-    cluster: str | None,
-    needs_seeds: bool,
-    run: Path | None,
-    resume: bool,
+    processes: int | None, seeds: int | None, cluster: str | None, needs_seeds: bool, resume: bool
 ) -> None:
     if (cluster and not (processes or seeds)) or (processes and seeds):
         raise UsageError("--cluster: expected with --processes N or --seeds N, one of the two")
     if needs_seeds and not seeds:
         raise UsageError("--ensemble and --jobs need --seeds N")
-    if resume and run is None:
-        raise UsageError("--resume needs --run DIR, the run to continue")
     if resume and seeds:
         raise UsageError("--resume: not with --seeds N; the same command with --run DIR continues")
 
@@ -83,12 +76,10 @@ def parse_settings(settings: list[str] | None, teacher: str | None = None) -> di
         if "=" not in text:
             raise UsageError(f"--set {text}: expected KEY=VALUE")
     pairs = dict(text.split("=", 1) for text in settings or [])
-    if teacher:
-        pairs["teacher"] = teacher
-    if pairs.get("teacher"):
+    if teacher := teacher or pairs.get("teacher"):
         from fashion_cnn.inference.classifier import PRESETS
 
-        pairs["teacher"] = _absolute(pairs["teacher"], PRESETS)
+        pairs["teacher"] = _absolute(teacher, PRESETS)
     return pairs
 
 
@@ -107,6 +98,8 @@ def _train_seeds(
     jobs: int | None,
     cluster: str | None,
 ) -> None:
+    from statistics import mean, stdev
+
     from fashion_cnn.experiments.seeds import ENSEMBLE, make_ensemble, train_seeds
     from fashion_cnn.pipeline import load_and_fit
     from fashion_cnn.run import Run
@@ -116,16 +109,14 @@ def _train_seeds(
     print_message(f"{seeds} seeds of {recipe.name}; if interrupted: the same with --run {folder}")
     with progress_bar(seeds) as advance:
         rows = train_seeds(recipe, data.source, seeds, folder, cluster, jobs, advance)
-    print(f"{'seed':>4}{'validation accuracy':>21}{'test accuracy':>15}{'seconds':>9}")
+    print("seed  validation accuracy  test accuracy  seconds")
     for row in rows:
         validation = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else ""
-        test, seconds = f"{row['test_accuracy']:.2%}", f"{row['train_seconds']:.0f}"
-        print(f"{row['seed']:>4}{validation:>21}{test:>15}{seconds:>9}")
+        print(f"{row['seed']:>4}{validation:>21}{row['test_accuracy']:>15.2%}", end="")
+        print(f"{row['train_seconds']:>9.0f}")
     tests = [100 * row["test_accuracy"] for row in rows]
     print(f"Test accuracy: {mean(tests):.2f} ± {stdev(tests):.2f} % (mean and sd of {seeds} seeds)")
     if ensemble:
         metrics = make_ensemble(recipe, seeds, folder)
-        low, high = (f"{end:.2%}" for end in metrics["test_accuracy_interval"])
-        accuracy = f"{metrics['test_accuracy']:.2%} (95 % interval {low} to {high})"
-        print(f"Ensemble:      {accuracy}\nEnsemble run: {folder / ENSEMBLE}")
+        print(f"Ensemble:      {accuracy_text(metrics, 'test')}\nEnsemble run: {folder / ENSEMBLE}")
     print(f"Runs: {folder}")

@@ -1,8 +1,8 @@
 """A measured run in; a model file for another runtime, and its card, out.
 
 Nothing is written unless the file, loaded by its own runtime, predicts what the Keras model does.
-To add a format: write a module with a `Writer`, and add an entry to `FORMATS` and a test.
-Importing this package imports neither Keras nor NumPy.
+To add a format: write a module with a `Writer` and a test, and name it in `FORMATS` and
+`cli/options.py`. Importing this package imports no Keras.
 """
 
 import os
@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fashion_cnn.data.dataset import Data, channels_last
+from fashion_cnn.export.card import card_markdown, make_card
 from fashion_cnn.export.int8 import write_int8
 from fashion_cnn.export.litert import write_litert
 from fashion_cnn.export.onnx import add_card, write_onnx
@@ -31,9 +33,6 @@ from fashion_cnn.files import (
 )
 from fashion_cnn.run import Run
 
-if TYPE_CHECKING:
-    from fashion_cnn.data.dataset import Data
-
 CALIBRATION_IMAGES = 500  # of the training images; they set the activation ranges of onnx-int8
 
 # (Keras model, path, calibration images) -> the predictions by the runtime of the format
@@ -44,21 +43,13 @@ Compare = Callable[[Predict, Predict, Any, Any], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Format:
-    """An export format.
+    """An export format."""
 
-    Attributes:
-        file_name: of the file or folder, in the run's folder by default.
-        write: saves the model; None for `web`, which `web.export_web` makes from an ONNX file.
-        compare: returns how close the predictions are to Keras's, or raises ValueError.
-        is_onnx: whether the file gets the card as well, so that `Classifier` can load it.
-        requires: a module of an optional dependency.
-    """
-
-    file_name: str
-    write: Writer | None
-    compare: Compare = compare_probabilities
-    is_onnx: bool = False
-    requires: str = ""
+    file_name: str  # of the file or folder, in the run's folder by default
+    write: Writer | None  # None for `web`, which `web.export_web` makes from an ONNX file
+    compare: Compare = compare_probabilities  # raises ValueError if the predictions differ
+    is_onnx: bool = False  # whether the file gets the card as well, for `Classifier`
+    requires: str = ""  # a module of an optional dependency
 
 
 FORMATS = {
@@ -76,23 +67,20 @@ def export_run(run: Run, format_name: str = "onnx", output: Path | None = None) 
     Args:
         run: a measured run.
         format_name: a key of `FORMATS`, except `web`.
-        output: the file or, for `savedmodel`, folder. Default: the format's `file_name` in the
-            run's folder.
+        output: the file or, for `savedmodel`, folder. Default: in the run's folder.
 
     Returns:
-        The path of the model. The card is beside it, with `.json` added to the name for programs
-        and `.md` for people.
+        The path of the model. The card is beside it, with `.json` and `.md` added to the name.
 
     Raises:
         FileNotFoundError: there is no measured run.
         ModuleNotFoundError: the format's runtime is not installed.
-        ValueError: `output` exists, or the exported model does not predict what the Keras model
-            does; then nothing is written.
+        ValueError: `output` exists, or the export does not predict what the Keras model does.
     """
-    file_name, module = FORMATS[format_name].file_name, FORMATS[format_name].requires
-    output = output or run.folder / file_name
-    if module and find_spec(module) is None:
-        raise ModuleNotFoundError(module, name=module)
+    target = FORMATS[format_name]
+    output = output or run.folder / target.file_name
+    if target.requires and find_spec(target.requires) is None:
+        raise ModuleNotFoundError(target.requires, name=target.requires)
     run.metrics()  # says so if there are none
     if output != run.onnx_path:
         require_new_path(output)
@@ -115,7 +103,7 @@ def require_new_path(output: Path) -> None:
 
 def export_in_process(
     run: Run,
-    data: "Data",
+    data: Data,
     format_name: str,
     output: Path,
     card_changes: Mapping[str, Any] | None = None,
@@ -127,18 +115,9 @@ def export_in_process(
         data: what it was trained on.
         format_name: a key of `FORMATS`, except `web`.
         output: as of `export_run`; replaced if it is a file.
-        card_changes: entries of the card to replace or add. Its `temperature`, if any, is used
-            for the calibration.
-
-    Returns:
-        `output`.
-
-    Raises:
-        ValueError: the exported model does not predict what the Keras model does.
+        card_changes: entries of the card to replace or add; a `temperature` is used.
     """
-    from fashion_cnn.data.dataset import channels_last
     from fashion_cnn.evaluation import load_model, predict
-    from fashion_cnn.export.card import card_markdown, make_card
     from fashion_cnn.models.wrappers import with_temperature
 
     target = FORMATS[format_name]

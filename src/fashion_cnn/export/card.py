@@ -12,32 +12,21 @@ from fashion_cnn.recipe import read_recipe
 from fashion_cnn.recipes import command_for
 from fashion_cnn.run import Run
 
-_TEST_METRICS = (
-    "accuracy",
-    "accuracy_interval",
-    "macro_accuracy",
-    "calibrated_ece",
-    "examples",
-    "per_class",
-)
+_TEST_METRICS = ["accuracy", "accuracy_interval", "macro_accuracy", "calibrated_ece"]
+_TEST_METRICS += ["examples", "per_class"]
 
 
 def make_card(run: Run, data: Data, format_name: str) -> dict[str, Any]:
-    """The card of a run's model, as it is in the `.json` file beside an export.
-
-    Args:
-        run: a measured run.
-        data: what it was trained on.
-        format_name: of the export, a key of `export.FORMATS`.
-    """
+    """The card of a run's model, as it is in the `.json` file beside an export."""
     metrics, recipe = run.metrics(), read_recipe(run)
     height, width, channels = data.image_shape
+    preparation = "photo" if data.class_names == CLASS_NAMES else None
     return {
         "format": format_name,
         "made": date.today().isoformat(),
         "class_names": list(data.class_names),
         "input": {"height": height, "width": width, "channels": channels, "pixels": "uint8 0..255"},
-        "preparation": _preparation(data),
+        "preparation": "fit" if data.train_files else preparation,  # see `Classifier.prepare`
         "temperature": metrics["temperature"],
         "threshold": metrics["threshold"],
         "test": {key: metrics.get(f"test_{key}") for key in _TEST_METRICS},
@@ -53,13 +42,6 @@ def make_card(run: Run, data: Data, format_name: str) -> dict[str, Any]:
         "notes": list(data.notes),
         "licence": "MIT",
     }
-
-
-def _preparation(data: Data) -> str | None:
-    """How a photo becomes the network's input; see `inference.Classifier.prepare`."""
-    if data.train_files:
-        return "fit"
-    return "photo" if data.class_names == CLASS_NAMES else None
 
 
 def card_markdown(card: Mapping[str, Any]) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fashion_cnn.export.parity import Predict
+from fashion_cnn.inference.classifier import MAX_MODEL_BYTES
+from fashion_cnn.inference.onnx_check import reject_external_data
 
 
 def write_onnx(model: Any, path: Path, calibration_images: Any = None) -> Predict:
@@ -26,15 +28,8 @@ def load_onnx(path: Path) -> Predict:
 
 
 def add_card(path: Path, card: dict[str, Any]) -> None:
-    """Add a card to an ONNX file.
-
-    Raises:
-        ValueError: `Classifier` would refuse the file.
-    """
+    """Add a card to an ONNX file; ValueError if `Classifier` would refuse the file."""
     import onnx
-
-    from fashion_cnn.inference.classifier import MAX_MODEL_BYTES
-    from fashion_cnn.inference.onnx_check import reject_external_data
 
     model = onnx.load(path)
     model.doc_string = "fashion-cnn"

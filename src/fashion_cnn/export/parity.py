@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 COMPARED_IMAGES = 1000  # of the test images
 TOLERANCE = 1e-4  # of a probability
 ACCURACY_TOLERANCE = 0.003
@@ -14,13 +16,7 @@ Predict = Callable[[Any], Any]  # uint8 (n, height, width, channels) -> float32 
 def compare_probabilities(
     keras_model: Predict, exported: Predict, images: Any, labels: Any
 ) -> dict[str, Any]:
-    """Compare all probabilities for the first `COMPARED_IMAGES` of the test images.
-
-    Raises:
-        ValueError: one differs by more than `TOLERANCE`, or a predicted class differs.
-    """
-    import numpy as np
-
+    """Compare the probabilities and classes of the first `COMPARED_IMAGES` test images."""
     images = images[:COMPARED_IMAGES]
     actual, expected = _predict_in_batches(exported, images), keras_model(images)
     difference = float(np.abs(actual - expected).max())
@@ -36,11 +32,7 @@ def compare_probabilities(
 def compare_accuracy(
     keras_model: Predict, exported: Predict, images: Any, labels: Any
 ) -> dict[str, Any]:
-    """Compare the accuracy on all test images, for formats that round to 8-bit integers.
-
-    Raises:
-        ValueError: it differs by more than `ACCURACY_TOLERANCE`.
-    """
+    """Compare the accuracy on all test images, for formats that round to 8-bit integers."""
     expected, actual = (
         float((_predict_in_batches(predict, images).argmax(1) == labels).mean())
         for predict in (keras_model, exported)
@@ -54,8 +46,6 @@ def compare_accuracy(
 
 
 def _predict_in_batches(predict: Predict, images: Any) -> Any:
-    import numpy as np
-
     from fashion_cnn.models.forward import inference_batch_size
 
     batch = min(BATCH, inference_batch_size(images.shape[1:]))

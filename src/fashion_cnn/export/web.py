@@ -36,21 +36,7 @@ FROM_DISK = (
 
 
 def export_web(model: str, output: Path) -> Path:
-    """Write a folder that a static web host can serve.
-
-    Args:
-        model: what `Classifier.load` takes; its input must be grey images of 28x28.
-        output: the folder, which must not exist.
-
-    Returns:
-        `output`.
-
-    Raises:
-        FileNotFoundError: there is no such model.
-        ValueError: not a valid model, one of another input size, or `output` exists.
-        OSError: npm, which downloads the runtime, is not installed or fails, or the runtime has
-            another checksum than expected.
-    """
+    """Write a folder that a static web host can serve, for a model with grey inputs of 28x28."""
     classifier = Classifier.load(model)
     if classifier.shape != (28, 28, 1):
         raise ValueError(f"{model}: takes {classifier.shape}; the page's models take (28, 28, 1)")

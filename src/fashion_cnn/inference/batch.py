@@ -1,8 +1,7 @@
 """Many pictures and a model in; a folder of Parquet files with one row a picture out.
 
-A plan, which is written first, divides the pictures into parts. The predictions of a part are one
-file, which this process alone writes atomically. If any process dies, no picture is lost or
-predicted twice, and the same command continues with the missing parts.
+A plan, written first, divides the pictures into parts; each gives one file, which this process
+writes atomically. If any process dies, the same command continues with the missing parts.
 """
 
 import hashlib
@@ -16,6 +15,9 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fashion_cnn.files import (
     lock_folder,
@@ -37,22 +39,7 @@ MAX_INPUT_CHARACTERS = 1000  # of the command line's words; of longer ones the S
 def open_batch(
     words: list[str], classifier: Classifier, output: Path
 ) -> Iterator[tuple[list[int], int]]:
-    """Plan the prediction of pictures, or continue with the plan that is in `output`.
-
-    Args:
-        words: folders, patterns, picture, Parquet and tar files, and addresses of such.
-        classifier: the model.
-        output: the folder to write to, locked for this process.
-
-    Yields:
-        The numbers of the parts that are missing, and how many parts there are in all.
-
-    Raises:
-        ValueError: there are no pictures, `output` holds anything else or results of other
-            pictures or another model, or another process is using it.
-    """
-    import pyarrow.parquet as pq
-
+    """Lock `output` and plan, or continue, there; the missing parts, and how many there are."""
     words = [word if "://" in word else os.path.abspath(word) for word in words]
     plan, text = output / PLAN, json.dumps(words)
     if len(text) >= MAX_INPUT_CHARACTERS:
@@ -77,22 +64,7 @@ def open_batch(
 def predict_parts(
     numbers: Iterable[int], classifier: Classifier, output: Path, address: str | None = None
 ) -> Iterator[int]:
-    """Predict parts of a plan and write their files.
-
-    Args:
-        numbers: of the parts, ascending, as `open_batch` yields them.
-        classifier: the model.
-        output: the folder.
-        address: of a Ray cluster whose machines all find the pictures under the same names.
-            Default: the cores of this machine.
-
-    Yields:
-        The number of each part when it has been written or has failed.
-
-    Raises:
-        RuntimeError: at the end, if parts failed because their process died `ATTEMPTS` times or a
-            file could not be reached.
-    """
+    """Predict and write parts, here or on a Ray cluster; the number of each that is over."""
     failed, reason, plan = 0, "", output / PLAN
     with open_pool(address) as pool:
         tasks = (Task(n, (part, classifier.content)) for n, part in read_plan(plan, numbers))
@@ -117,8 +89,6 @@ def _reason(error: BaseException, plan: Path, number: int) -> str:
 
 def count_pictures(output: Path, parts: int) -> tuple[int, int]:
     """The number of pictures in all parts, and how many of them could not be read."""
-    import pyarrow.parquet as pq
-
     pictures = failed = 0
     for number in range(parts):
         metadata = pq.read_metadata(_part_path(output, number))
@@ -136,27 +106,14 @@ def _part_path(output: Path, number: int) -> Path:
 
 
 def predict_part(part: list[dict[str, Any]], content: bytes) -> bytes:
-    """Predict the pictures of a part.
-
-    Args:
-        part: of a plan.
-        content: the bytes of the model file.
-
-    Returns:
-        A Parquet file with the columns path, label, probability, verdict, note, error, and
-        probabilities, all in the order of `class_names` in the file's metadata.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    """The bytes of the Parquet file of a part, by the model with the bytes `content`."""
     classifier = _load_classifier(content)
     class_names = classifier.card["class_names"]
     text, number = pa.string(), pa.float32()
     columns = [("path", text), ("label", text), ("probability", number), ("verdict", text)]
     columns += [("note", text), ("error", text), ("probabilities", pa.list_(number))]
-    schema = pa.schema(columns)
-    tables, errors = [schema.empty_table()], 0
-    pictures = read_pictures(part)
+    schema = pa.schema(columns)  # probabilities are in the order of `class_names` in the metadata
+    tables, errors, pictures = [schema.empty_table()], 0, read_pictures(part)
     while results := predict_pictures(classifier, islice(pictures, BATCH)):
         rows = [_to_row(result, class_names) for result in results]
         tables.append(pa.Table.from_pylist(rows, schema))

@@ -13,16 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
 from fashion_cnn.data.pictures import SUFFIXES
 from fashion_cnn.files import write_atomically
-from fashion_cnn.inference.batch_sources import (
-    FILE,
-    ROW_GROUP,
-    TAR,
-    is_temporary,
-    open_filesystem,
-    open_parquet,
-)
+from fashion_cnn.inference import batch_sources as sources
 
 PLAN = "_plan.parquet"  # readers of Parquet folders ignore names that begin with _
 PART = 500  # pictures; takes a core some seconds
@@ -31,37 +28,17 @@ TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 
 
 def write_plan(words: list[str], path: Path, metadata: dict[str, str]) -> int:
-    """Write the plan for all pictures as a Parquet file, `PARTS_PER_ROW_GROUP` parts a row group.
-
-    Only the names of one folder, and of the parts of one row group, are held in memory.
-
-    Args:
-        words: folders, patterns, files, addresses. In folders, results of earlier batches and
-            names that begin with a dot are ignored.
-        path: of the plan.
-        metadata: stored in the plan.
-
-    Returns:
-        The number of parts.
-
-    Raises:
-        ValueError: there are no pictures, or a folder cannot be listed.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    """Plan all pictures, with one row group in memory at a time; the number of parts."""
     fields = [("part", pa.int32()), ("name", pa.binary()), ("kind", pa.string())]
     schema = pa.schema([*fields, ("row_group", pa.int32())], metadata=metadata)
     count = 0
 
     def write(temporary: Path) -> None:
         nonlocal count
-        parts = _divide(words)
+        parts = enumerate(_divide(words))
         with pq.ParquetWriter(temporary, schema) as writer:
             while group := list(islice(parts, PARTS_PER_ROW_GROUP)):
-                rows = [
-                    {"part": count + i, **item} for i, part in enumerate(group) for item in part
-                ]
+                rows = [{"part": number, **item} for number, part in group for item in part]
                 writer.write_table(pa.Table.from_pylist(rows, schema), len(rows))
                 count += len(group)
             writer.add_key_value_metadata({"parts": str(count)})
@@ -73,9 +50,7 @@ def write_plan(words: list[str], path: Path, metadata: dict[str, str]) -> int:
 
 
 def read_plan(path: Path, numbers: Iterable[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Parts of a plan, by their ascending numbers; each as `read_pictures` takes it."""
-    import pyarrow.parquet as pq
-
+    """Parts of a plan, by their ascending numbers."""
     with pq.ParquetFile(path) as file:
         for row_group, group in groupby(numbers, lambda number: number // PARTS_PER_ROW_GROUP):
             rows = file.read_row_group(row_group).to_pylist()
@@ -88,13 +63,13 @@ def _divide(words: list[str]) -> Iterator[list[dict[str, Any]]]:
     """The parts: a row group, a tar file, or up to `PART` picture files each."""
     files: list[dict[str, Any]] = []
     for name in (name for word in words for name in _list_files(word)):
-        item = {"name": os.fsencode(name), "kind": FILE, "row_group": 0}
+        item = {"name": os.fsencode(name), "kind": sources.FILE, "row_group": 0}
         path = (urlsplit(name).path if "://" in name else name).lower()
         if path.endswith(".parquet"):
             for row_group in range(_count_row_groups(name)):
-                yield [item | {"kind": ROW_GROUP, "row_group": row_group}]
+                yield [item | {"kind": sources.ROW_GROUP, "row_group": row_group}]
         elif path.endswith(TAR_ENDINGS):
-            yield [item | {"kind": TAR}]
+            yield [item | {"kind": sources.TAR}]
         else:
             files.append(item)
             if len(files) == PART:
@@ -106,9 +81,9 @@ def _divide(words: list[str]) -> Iterator[list[dict[str, Any]]]:
 
 def _count_row_groups(name: str) -> int:
     try:
-        return int(open_parquet(name).num_row_groups)
+        return int(sources.open_parquet(name).num_row_groups)
     except (OSError, ValueError) as error:
-        if is_temporary(name, error):
+        if sources.is_temporary(name, error):
             raise ValueError(f"{name}: cannot be read ({error})") from None
         return 1  # reading it will give a row with this error
 
@@ -145,9 +120,7 @@ def _raise(error: OSError) -> None:
 
 
 def _list_address(address: str) -> Iterator[str]:
-    from pyarrow import fs
-
-    filesystem, path = open_filesystem(address)
+    filesystem, path = sources.open_filesystem(address)
     info = filesystem.get_file_info(path)
     if info.type == fs.FileType.NotFound:
         raise FileNotFoundError(f"{address}: no such file")

@@ -13,6 +13,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+import pyarrow.parquet as pq
+from pyarrow import fs
+
 from fashion_cnn.data.pictures import SUFFIXES
 
 FILE, ROW_GROUP, TAR = "file", "rows", "tar"  # kinds of an item of a part
@@ -26,11 +29,7 @@ NamedPicture = tuple[str, Any]  # name; path, file object, or the exception that
 
 
 def read_pictures(part: list[dict[str, Any]]) -> Iterator[NamedPicture]:
-    """Read the pictures of a part of a plan; one that cannot be read comes as its exception.
-
-    Raises:
-        OSError: a file cannot be read at the moment.
-    """
+    """Read the pictures of a part; OSError if a file cannot be read at the moment."""
     for item in part:
         name = os.fsdecode(item["name"])
         try:
@@ -49,12 +48,7 @@ def read_pictures(part: list[dict[str, Any]]) -> Iterator[NamedPicture]:
 
 
 def is_temporary(name: str, error: Exception) -> bool:
-    """Whether a retry may succeed: an error of the network or the system, not a damaged file.
-
-    Args:
-        name: the path or address of a file.
-        error: what opening or reading it raised.
-    """
+    """Whether a retry may succeed: an error of the network or the system, not a damaged file."""
     if "://" in name:
         is_refused = isinstance(error, FileNotFoundError) or "ACCESS_DENIED" in str(error)
         return isinstance(error, OSError) and not is_refused
@@ -70,25 +64,17 @@ def open_filesystem(address: str) -> tuple[Any, str]:
 
 @lru_cache(maxsize=8)  # creating one may take as long as reading a picture
 def _open_root(address: str) -> tuple[Any, str]:
-    from pyarrow import fs
-
     filesystem, path = fs.FileSystem.from_uri(address)
     return filesystem, path.rstrip("/")
 
 
 def _open_file(name: str) -> Any:
-    from pyarrow import fs
-
     filesystem, path = open_filesystem(name) if "://" in name else (fs.LocalFileSystem(), name)
     return filesystem.open_input_file(path)
 
 
 def _open_picture(name: str) -> Any:
-    """A local path unchanged; what is stored at an address, or the exception why it is not.
-
-    Raises:
-        OSError: the address cannot be reached at the moment.
-    """
+    """A local path unchanged; what is stored at an address, or the exception why it is not."""
     if "://" not in name:
         return name
     try:
@@ -107,14 +93,7 @@ def _too_large(size: int) -> ValueError:
 
 
 def open_parquet(name: str) -> Any:
-    """Open a Parquet file as `pyarrow.parquet.ParquetFile`.
-
-    Raises:
-        OSError: it cannot be reached.
-        ValueError: it is not a Parquet file.
-    """
-    import pyarrow.parquet as pq
-
+    """Open a Parquet file; OSError if it cannot be reached, ValueError if it is damaged."""
     try:
         return pq.ParquetFile(_open_file(name), pre_buffer=False, buffer_size=BUFFER_BYTES)
     except ValueError as error:
@@ -126,9 +105,7 @@ def _parquet_pictures(name: str, row_group: int) -> Iterator[NamedPicture]:
     file = open_parquet(name)
     types = {field.name: str(field.type) for field in file.schema_arrow}
     content_column = next((x for x in CONTENT_COLUMNS if _is_binary(types.get(x, ""))), None)
-    name_column = next(
-        (x for x in NAME_COLUMNS if types.get(x) in ("string", "large_string")), None
-    )
+    name_column = next((x for x in NAME_COLUMNS if types.get(x, "").endswith("string")), None)
     columns = [column for column in (content_column, name_column) if column]
     if not columns:
         raise ValueError(
@@ -152,10 +129,8 @@ def _parquet_pictures(name: str, row_group: int) -> Iterator[NamedPicture]:
                 yield label, _open_picture(_resolve(name, picture))
 
 
-def _is_binary(column_type: str) -> bool:
-    return column_type in ("binary", "large_binary") or (
-        column_type.startswith("struct<bytes: binary")
-    )
+def _is_binary(type_name: str) -> bool:
+    return type_name in ("binary", "large_binary") or type_name.startswith("struct<bytes: binary")
 
 
 def _resolve(parquet_name: str, picture: str) -> str:

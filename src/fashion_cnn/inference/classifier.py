@@ -4,23 +4,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fashion_cnn.data.photo import MAX_EDGE, SIDE, PreparedImage, prepare_photo
-from fashion_cnn.data.pictures import (
-    Picture,
-    fit_picture,
-    read_on_white,
-    read_picture,
-    read_rgba,
-)
+from fashion_cnn.data.pictures import Picture, fit_picture, read_on_white, read_picture, read_rgba
 from fashion_cnn.inference.onnx_check import reject_external_data
 
 PRESETS = ("photo", "textbook", "standard", "thorough")
-DEFAULT = "photo"
 PRESET_FOLDER = Path(__file__).parents[1] / "presets"
 MAX_MODEL_BYTES = 1 << 30
 BATCH = 128  # images of 28x28 in one call of the runtime; fewer large ones
@@ -42,22 +36,13 @@ def _preset_card(name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier predicts for one picture.
+    """What a classifier predicts for one picture."""
 
-    Attributes:
-        label: the most probable class.
-        probability: of that class, 0..1.
-        probabilities: class name -> probability, most probable first.
-        sure: whether the probability reaches the model's threshold and there is no note; None if
-            the model has no threshold.
-        note: what the user should know about this photo, or "".
-    """
-
-    label: str
-    probability: float
-    probabilities: dict[str, float]
-    sure: bool | None
-    note: str = ""
+    label: str  # the most probable class
+    probability: float  # of that class, 0..1
+    probabilities: dict[str, float]  # by class name, most probable first
+    sure: bool | None  # at least the model's threshold, and no note; None without a threshold
+    note: str = ""  # what the user should know about this photo
 
     @property
     def verdict(self) -> str:
@@ -76,11 +61,11 @@ class Classifier:
     """
 
     def __init__(self, content: bytes, name: str = "model", threads: int = 0) -> None:
-        """Create an ONNX Runtime session from the bytes of an `.onnx` file.
+        """Create an ONNX Runtime session.
 
         Args:
-            content: the bytes of the file.
-            name: of the model, for error messages.
+            content: the bytes of an `.onnx` file.
+            name: for error messages.
             threads: of one batch; 0 is all cores.
 
         Raises:
@@ -115,7 +100,7 @@ class Classifier:
         return pixels.name
 
     @classmethod
-    def load(cls, model: Path | str = DEFAULT, threads: int = 0) -> "Classifier":
+    def load(cls, model: Path | str = "photo", threads: int = 0) -> "Classifier":
         """Load a preset, the model of a run folder, or an `.onnx` file.
 
         Args:
@@ -145,12 +130,11 @@ class Classifier:
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of raw pixels, uint8 (n, height, width, channels): float32 (n, classes)."""
         batch = max(4, BATCH * SIDE**2 // max(SIDE**2, self.shape[0] * self.shape[1]))
-        outputs = [
-            self._session.run(None, {self._input_name: images[start : start + batch]})[0]
-            for start in range(0, len(images), batch)
-        ]
-        empty = np.zeros((0, len(self._class_names)), np.float32)
-        return np.concatenate(outputs) if outputs else empty
+        outputs = [np.zeros((0, len(self._class_names)), np.float32)]
+        for start in range(0, len(images), batch):
+            inputs = {self._input_name: images[start : start + batch]}
+            outputs += self._session.run(None, inputs)
+        return np.concatenate(outputs)
 
     def predict(self, pictures: Picture | Sequence[Picture]) -> Any:
         """Predict the classes of pictures.
@@ -173,16 +157,11 @@ class Classifier:
         return self.predict_prepared([self.prepare(picture) for picture in pictures])
 
     def prepare(self, picture: Picture) -> PreparedImage:
-        """Turn a picture into the network's input, as the model's card says.
+        """Turn a picture into the network's input; for arguments and errors see `predict`.
 
-        An array of the network's own shape is left as it is. Otherwise the card's `preparation`
-        decides: `photo` is the steps of `data/photo.py`; `fit`, of models that were trained on
-        class folders, scales to the network's size; models without one take only pictures of
-        exactly their size.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: not a picture, or not of the model's size.
+        An array of the network's shape is left as it is. Otherwise the card's `preparation`
+        decides: `photo` is the steps of `data/photo.py`, `fit` scales to the network's size, and
+        models without one take only pictures of exactly their size.
         """
         height, width, channels = self.shape
         shapes = ((height, width), (height, width, channels))
@@ -201,9 +180,8 @@ class Classifier:
         if not prepared:
             return []
         rows = self.probabilities(np.stack([image.pixels for image in prepared]))
-        return [
-            self.to_prediction(row, image.note) for row, image in zip(rows, prepared, strict=True)
-        ]
+        notes = [image.note for image in prepared]
+        return list(map(self.to_prediction, rows, notes))
 
     def to_prediction(self, row: np.ndarray, note: str = "") -> Prediction:
         """The prediction that one row of probabilities, (classes,), amounts to."""
@@ -217,9 +195,6 @@ class Classifier:
     def occlusion_map(self, prepared: PreparedImage) -> np.ndarray:
         """How much each pixel contributes to the prediction (occlusion, arXiv:1311.2901).
 
-        Args:
-            prepared: what `prepare` returned.
-
         Returns:
             float (height, width): the mean drop of the predicted class's probability over all
             black squares that cover the pixel. A square is a fifth of the width wide; the squares
@@ -227,16 +202,13 @@ class Classifier:
         """
         height, width, _ = self.shape
         side, step = max(2, width // 5), max(2, width // 14)
-        corners = [
-            (y, x) for y in range(1 - side, height, step) for x in range(1 - side, width, step)
-        ]
+        corners = list(product(range(1 - side, height, step), range(1 - side, width, step)))
         masks = np.zeros((len(corners), height, width), bool)
         for mask, (y, x) in zip(masks, corners, strict=True):
             mask[max(0, y) : y + side, max(0, x) : x + side] = True
         baseline = self.probabilities(prepared.pixels[np.newaxis])[0]
-        occluded = self.probabilities(
-            np.where(masks[..., np.newaxis], np.uint8(0), prepared.pixels)
-        )
+        images = np.where(masks[..., np.newaxis], np.uint8(0), prepared.pixels)
+        occluded = self.probabilities(images)
         drops = baseline.max() - occluded[:, baseline.argmax()]
         return np.tensordot(drops, masks, 1) / masks.sum(0)
 
@@ -250,8 +222,6 @@ def _start_session(content: bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     # not its other format, which `reject_external_data` does not check
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    # a folder that cannot exist, since it would be inside a file
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", f"{__file__}/none"
-    )
+    folder_entry = "session.model_external_initializers_file_folder_path"
+    options.add_session_config_entry(folder_entry, f"{__file__}/none")  # cannot exist: in a file
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

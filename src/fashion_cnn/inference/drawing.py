@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from fashion_cnn.data.photo import PreparedImage
 from fashion_cnn.files import write_atomically
 from fashion_cnn.inference.classifier import Prediction
 
-TILE, GAP, LINE_HEIGHT = 150, 14, 15  # pixels
-CHART_WIDTH = 250
+TILE, GAP, LINE_HEIGHT, CHART_WIDTH = 150, 14, 15, 250  # pixels
 COLUMNS = 2
 # as in all plots of the project: report/style.py, which needs Matplotlib
 INK, GREY, PALE, BLUE, ORANGE = "#222222", "#666666", "#eeeeee", "#0072B2", "#E69F00"
@@ -22,27 +21,14 @@ LEGEND = (
 
 
 def draw_contact_sheet(
-    names: Sequence[str],
-    prepared: Sequence[PreparedImage],
-    predictions: Sequence[Prediction],
-    path: Path,
+    pictures: Sequence[tuple[str, PreparedImage, Prediction]], path: Path
 ) -> Path:
-    """Draw each picture, the network's input, and the probabilities.
-
-    Args:
-        names: the titles, one a picture.
-        prepared: what `Classifier.prepare` returned.
-        predictions: what `Classifier.predict_prepared` returned.
-        path: of the image to write; its suffix decides the file format.
-
-    Returns:
-        `path`.
-    """
+    """Draw each named picture, the network's input, and the probabilities; return the path."""
     width, height = 2 * TILE + CHART_WIDTH + 4 * GAP, TILE + 3 * LINE_HEIGHT + GAP
-    columns = min(COLUMNS, len(names))
-    rows = -(-len(names) // columns)
+    columns = min(COLUMNS, len(pictures))
+    rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (width * columns, height * rows), "white")
-    for k, (name, image, prediction) in enumerate(zip(names, prepared, predictions, strict=True)):
+    for k, (name, image, prediction) in enumerate(pictures):
         left, top = k % columns * width + GAP, k // columns * height + GAP
         _draw_title(sheet, (left, top), name, prediction)
         top += 2 * LINE_HEIGHT
@@ -55,18 +41,7 @@ def draw_contact_sheet(
 def draw_explanation(
     name: str, prepared: PreparedImage, prediction: Prediction, occlusion: np.ndarray, path: Path
 ) -> Path:
-    """Draw every step from a picture to its prediction, and what that depends on.
-
-    Args:
-        name: the title.
-        prepared: what `Classifier.prepare` returned.
-        prediction: what `Classifier.predict_prepared` returned.
-        occlusion: what `Classifier.occlusion_map` returned.
-        path: of the image to write.
-
-    Returns:
-        `path`.
-    """
+    """Draw every step from a picture to its prediction, and its float (height, width) occlusion."""
     steps = explanation_steps(prepared, occlusion)
     width = (TILE + GAP) * len(steps) + CHART_WIDTH + 2 * GAP
     sheet = Image.new("RGB", (width, TILE + 5 * LINE_HEIGHT + 2 * GAP), "white")
@@ -85,11 +60,10 @@ def explanation_steps(prepared: PreparedImage, occlusion: np.ndarray) -> list[tu
     """Captions and PIL images of the steps from a picture to its occlusion map."""
     steps = [("photo", _to_image(prepared.photo))]
     if prepared.garment_probability is not None and prepared.mask is not None:
-        dimmed = prepared.photo * np.where(prepared.mask, 1.0, 0.15)[..., np.newaxis]
-        steps.append(
-            ("garment probability", _to_image(np.rint(255 * prepared.garment_probability)))
-        )
-        steps.append(("segmented garment", _to_image(np.rint(dimmed))))
+        probability = np.rint(255 * prepared.garment_probability)
+        dimmed = np.rint(prepared.photo * np.where(prepared.mask, 1.0, 0.15)[..., np.newaxis])
+        steps.append(("garment probability", _to_image(probability)))
+        steps.append(("segmented garment", _to_image(dimmed)))
     size = "x".join(map(str, prepared.pixels.shape[:2]))
     steps.append((f"network input, {size}", _to_image(prepared.pixels)))
     steps.append(("occlusion map", _heat_map(prepared.pixels, occlusion)))
@@ -99,7 +73,8 @@ def explanation_steps(prepared: PreparedImage, occlusion: np.ndarray) -> list[tu
 def _draw_title(sheet: Any, corner: tuple[int, int], name: str, prediction: Prediction) -> None:
     text = f"{prediction.label}  {prediction.probability:.0%}  {prediction.verdict}".rstrip()
     _write(sheet, corner, text, ORANGE if prediction.sure is False else BLUE, 14)
-    left = corner[0] + int(ImageDraw.Draw(sheet).textlength(text, _font(14))) + GAP
+    length = ImageDraw.Draw(sheet).textlength(text, ImageFont.load_default(14))
+    left = corner[0] + int(length) + GAP
     details = ": ".join(filter(None, (Path(name).name, prediction.note)))
     _write(sheet, (left, corner[1] + 2), details, GREY, 11)
 
@@ -121,12 +96,8 @@ def _heat_map(pixels: np.ndarray, occlusion: np.ndarray) -> Any:
     """Darkened pixels, orange where they support the predicted class and blue where they oppose."""
     grey = np.broadcast_to(pixels, (*pixels.shape[:2], 3)) * 0.45
     strength = (occlusion / max(np.abs(occlusion).max(), 1e-6))[..., np.newaxis]
-    colour = np.where(strength > 0, _rgb(ORANGE), _rgb(BLUE))
+    colour = np.where(strength > 0, ImageColor.getrgb(ORANGE), ImageColor.getrgb(BLUE))
     return _to_image(np.rint(grey + np.abs(strength) * (colour - grey)))
-
-
-def _rgb(colour: str) -> np.ndarray:
-    return np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)], float)
 
 
 def _to_image(values: np.ndarray) -> Any:
@@ -145,8 +116,4 @@ def _paste(sheet: Any, corner: tuple[int, int], image: Any) -> None:
 
 
 def _write(sheet: Any, corner: tuple[int, int], text: str, colour: str, size: int) -> None:
-    ImageDraw.Draw(sheet).text(corner, text, colour, _font(size))
-
-
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
+    ImageDraw.Draw(sheet).text(corner, text, colour, ImageFont.load_default(size))

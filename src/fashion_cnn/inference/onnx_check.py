@@ -6,32 +6,26 @@ differently from this one. Why: docs/decisions/0012-external-data-in-onnx-files.
 """
 
 MAX_DEPTH = 20  # of nested messages
+_TENSOR, _SPARSE, _GRAPH = "TensorProto", "SparseTensorProto", "GraphProto"
 _FIELDS = {  # https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
     "ModelProto": {*range(1, 9), 14, 20, 25, 26},
     "TrainingInfoProto": {*range(1, 5)},
     "FunctionProto": {1, *range(4, 15)},
-    "GraphProto": {1, 2, 5, *range(10, 17)},
-    "SparseTensorProto": {1, 2, 3},
+    _GRAPH: {1, 2, 5, *range(10, 17)},
+    _SPARSE: {1, 2, 3},
     "NodeProto": {*range(1, 11)},
     "AttributeProto": {*range(1, 12), 13, 14, 15, *range(20, 24)},
-    "TensorProto": {*range(1, 15), 16},
+    _TENSOR: {*range(1, 15), 16},
 }
 _SUBMESSAGES: dict[str, dict[int, str]] = {  # those that can contain a tensor
-    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
-    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
+    "ModelProto": {7: _GRAPH, 20: "TrainingInfoProto", 25: "FunctionProto"},
+    "TrainingInfoProto": {1: _GRAPH, 2: _GRAPH},
     "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
-    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
-    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
+    _GRAPH: {1: "NodeProto", 5: _TENSOR, 15: _SPARSE},
+    _SPARSE: {1: _TENSOR, 2: _TENSOR},
     "NodeProto": {5: "AttributeProto"},
-    "AttributeProto": {
-        5: "TensorProto",
-        6: "GraphProto",
-        10: "TensorProto",
-        11: "GraphProto",
-        22: "SparseTensorProto",
-        23: "SparseTensorProto",
-    },
-    "TensorProto": {},
+    "AttributeProto": {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
+    _TENSOR: {},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # fields of TensorProto
 _VARINT, _LENGTH_DELIMITED = 0, 2  # wire types
@@ -39,15 +33,7 @@ _FIXED_LENGTHS = {1: 8, 5: 4}  # wire type -> bytes
 
 
 def reject_external_data(content: bytes, name: str) -> None:
-    """Check that a model keeps all its weights in its own file.
-
-    Args:
-        content: the bytes of an `.onnx` file.
-        name: of the model, for the error message.
-
-    Raises:
-        ValueError: the weights are elsewhere, or the file is not canonical Protocol Buffers.
-    """
+    """Raise ValueError unless an ONNX file is canonical and holds all its weights itself."""
     try:
         _check_message(memoryview(content), "ModelProto", 0)
     except IndexError:
@@ -74,9 +60,8 @@ def _check_message(content: memoryview, message: str, depth: int) -> None:
             raise ValueError(f"field {field} of {message} has wire type {wire_type}")
         elif wire_type == _VARINT:
             value, position = _read_varint(content, position)
-        if message == "TensorProto" and (
-            field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value)
-        ):
+        is_external = field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value)
+        if message == _TENSOR and is_external:
             raise ValueError("it has weights in other files")
         end = position + length
         if end > len(content):

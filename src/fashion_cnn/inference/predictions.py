@@ -12,38 +12,26 @@ class PictureResult(NamedTuple):
     """A picture's name, the network's input and the prediction, or else why there is none."""
 
     name: str
-    prepared: PreparedImage | None
-    prediction: Prediction | None
-    error: str
+    prepared: PreparedImage | None = None
+    prediction: Prediction | None = None
+    error: str = ""
 
 
 def predict_pictures(
     classifier: Classifier, pictures: Iterable[tuple[str, Picture | Exception]]
 ) -> list[PictureResult]:
-    """Predict several pictures as one batch.
-
-    Args:
-        classifier: the model.
-        pictures: names, and what `Classifier.prepare` takes, or the exception that prevented
-            reading it. Only one is held in memory before it is prepared.
-    """
-    names: list[str] = []
-    errors: dict[int, str] = {}
-    prepared: dict[int, PreparedImage] = {}
-    for k, (name, picture) in enumerate(pictures):
-        names.append(name)
+    """Predict named pictures as one batch; an exception in place of one prevented reading it."""
+    results: list[PictureResult] = []
+    for name, picture in pictures:  # only one is held in memory before it is prepared
         try:
             if isinstance(picture, Exception):
                 raise picture
-            prepared[k] = classifier.prepare(picture)
+            results.append(PictureResult(name, classifier.prepare(picture)))
         except (OSError, ValueError) as error:
-            errors[k] = str(error).removeprefix("picture: ").removeprefix(f"{name}: ")
-    predictions = classifier.predict_prepared(list(prepared.values()))
-    by_index = dict(zip(prepared, predictions, strict=True))
-    return [
-        PictureResult(name, prepared.get(k), by_index.get(k), errors.get(k, ""))
-        for k, name in enumerate(names)
-    ]
+            message = str(error).removeprefix("picture: ").removeprefix(f"{name}: ")
+            results.append(PictureResult(name, error=message))
+    predictions = iter(classifier.predict_prepared([x.prepared for x in results if x.prepared]))
+    return [x._replace(prediction=next(predictions)) if x.prepared else x for x in results]
 
 
 def predict_paths(classifier: Classifier, paths: Iterable[str]) -> Iterator[PictureResult]:
