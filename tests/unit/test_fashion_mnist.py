@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from fashion_cnn.data import fashion_mnist, load_data
+from fashion_cnn.data.cache import cache_root
 from fashion_cnn.data.fashion_mnist import CLASS_NAMES, FILES
 
 
 def write_files(folder, skip=(), shapes=None):
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (shape, _) in FILES.items():
+    for name, shape in FILES.items():
         shape = (shapes or {}).get(name, shape)
         header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
         if name not in skip:
@@ -140,7 +141,7 @@ def test_good_mirror_fills_the_cache(empty_machine, monkeypatch, real_data):
     first = load_data()
     monkeypatch.setattr(fashion_mnist, "_from_mirror", None)
     second = load_data()
-    assert first.location == second.location == str(fashion_mnist.cache_folder())
+    assert first.location == second.location == str(cache_root() / "fashion-mnist")
     np.testing.assert_array_equal(second.test_images, real_data.test_images)
 
 

@@ -16,19 +16,15 @@ def load_data(source: str | Path = "fashion-mnist", image_size: int = 0) -> Data
         source: `fashion-mnist`; a folder with one folder of pictures per class; a folder of IDX
             files, as in MNIST, KMNIST and EMNIST; or an `.npz` with the arrays `x_train`,
             `y_train`, `x_test` and `y_test`. Default: `fashion-mnist`.
-        image_size: height and width in pixels to which pictures in class folders are resized;
-            ignored for other sources. Default: 0, which keeps small pictures that all have the
-            same size and resizes all others to 64.
+        image_size: height and width in pixels to which pictures in class folders are resized.
+            Default: 0, which keeps small ones of equal size and resizes all others to 64.
 
     Returns:
-        `Data`. For Fashion-MNIST: `train_images` uint8 (60000, 28, 28), `train_labels` uint8
-        (60000,), `test_images` uint8 (10000, 28, 28), `test_labels` uint8 (10000,), the ten
-        `class_names`, and `validation_index`, the 5,000 training images (500 per class, always
-        the same) that are held out for validation.
+        `Data`; for Fashion-MNIST 60,000 training images, of which 5,000 (500 per class, always the
+        same) are held out for validation, and 10,000 test images, uint8 (n, 28, 28).
 
     Raises:
-        FileNotFoundError: the source does not exist; or Fashion-MNIST is not on this machine and
-            cannot be downloaded from any mirror.
+        FileNotFoundError: the source does not exist, or Fashion-MNIST cannot be downloaded.
         ValueError: a file is damaged, or the source cannot be used for training.
     """
     path = Path(source)

@@ -1,8 +1,7 @@
 """Augmentations as plain functions: images and random numbers go in, changed images come out.
 
-Images keep their shape and dtype. No random number is drawn in this module: the caller passes
-`noise`, one row of uniform numbers per image, so that the result depends on (seed, epoch, index)
-only. `xp` is the array module on which the code runs, `numpy` or `jax.numpy`.
+Images keep their shape and dtype. `noise` has one row of uniform numbers per image, so that the
+result depends on (seed, epoch, index) only. `xp` is the array module, `numpy` or `jax.numpy`.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,10 +20,7 @@ def flip(images: Any, noise: Any, xp: ModuleType = np) -> Any:
 
 
 def shift(images: Any, noise: Any, xp: ModuleType = np, max_shift: int = 2) -> Any:
-    """Translate each image by up to `max_shift` pixels and fill with black.
-
-    Two numbers per image: vertical and horizontal offset.
-    """
+    """Translate each image by up to `max_shift` pixels and fill with black."""
     n, height, width, _ = images.shape
     offsets = xp.floor(noise[:, :2] * (2 * max_shift + 1)).astype(xp.int32)
     padding = (max_shift, max_shift)
@@ -40,11 +36,7 @@ def shift1(images: Any, noise: Any, xp: ModuleType = np) -> Any:
 
 
 def erase(images: Any, noise: Any, xp: ModuleType = np) -> Any:
-    """Paint a grey rectangle over a random half of the images (random erasing, arXiv:1708.04896).
-
-    It covers 2 to 25 % of the image, with an aspect ratio of 0.3 to 3.3. Six numbers per image:
-    whether to erase, area, aspect ratio, row and column of the corner, and grey level.
-    """
+    """Paint a grey rectangle over half of the images (random erasing, arXiv:1708.04896)."""
     _, height, width, _ = images.shape
     area = (0.02 + 0.23 * noise[:, 1]) * height * width
     ratio = xp.exp((2 * noise[:, 2] - 1) * np.log(3.3))
@@ -60,11 +52,7 @@ def erase(images: Any, noise: Any, xp: ModuleType = np) -> Any:
 
 
 def zoom(images: Any, noise: Any, xp: ModuleType = np) -> Any:
-    """Resize a random crop of each image to the full size (as in arXiv:1409.4842).
-
-    The crop has 50 to 100 % of the area and an aspect ratio of 3:4 to 4:3 relative to the image.
-    Four numbers per image: area, aspect ratio, row and column of the corner.
-    """
+    """Resize a random crop of each image to the full size (as in arXiv:1409.4842)."""
     area, ratio = 0.5 + 0.5 * noise[:, 0], xp.exp((2 * noise[:, 1] - 1) * np.log(4 / 3))
     crop_height = xp.minimum(xp.sqrt(area * ratio), 1.0)
     crop_width = xp.minimum(xp.sqrt(area / ratio), 1.0)
@@ -92,10 +80,7 @@ def _crop_and_resize(images: Any, axis: int, fraction: Any, corner: Any, xp: Mod
 
 
 def colour(images: Any, noise: Any, xp: ModuleType = np) -> Any:
-    """Colour jitter: brightness and contrast change by up to 30 %, saturation by up to 50 %.
-
-    Three numbers per image, in this order.
-    """
+    """Colour jitter: brightness and contrast change by up to 30 %, saturation by up to 50 %."""
     brightness, contrast, saturation = (noise[:, :3] - 0.5).T[:, :, None, None]
     channels = images.shape[3]
     grey = xp.full((channels, channels), 1 / channels)
@@ -121,7 +106,7 @@ AUGMENTATIONS: dict[str, tuple[Callable[..., Any], int]] = {
 
 
 def noise_columns(names: Sequence[str]) -> int:
-    """How many uniform random numbers per image `augment` reads for these augmentations."""
+    """How many uniform random numbers per image `augment` reads."""
     return sum(AUGMENTATIONS[name][1] for name in names)
 
 
@@ -133,9 +118,6 @@ def augment(images: Any, noise: Any, names: Sequence[str], xp: ModuleType = np) 
         noise: float (n, noise_columns(names)), uniform in [0, 1).
         names: keys of `AUGMENTATIONS`.
         xp: the array module. Default: NumPy.
-
-    Returns:
-        The augmented images, with unchanged shape and dtype.
     """
     column = 0
     for name in names:

@@ -12,7 +12,6 @@ import numpy as np
 from fashion_cnn.files import TEMPORARY, write_atomically
 
 MAX_CACHE_BYTES = 10 * 10**9  # of all arrays together; the least recently used are deleted first
-_DAY = 86_400  # seconds
 
 
 def cache_root() -> Path:
@@ -23,11 +22,7 @@ def cache_root() -> Path:
 
 
 def make_cache_folder(name: str) -> Path:
-    """Create a folder in the cache if it does not exist.
-
-    Raises:
-        OSError: it cannot be created.
-    """
+    """Create a folder in the cache if it does not exist."""
     folder = cache_root() / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,20 +37,15 @@ def make_cache_folder(name: str) -> Path:
 def cached_array(
     name: str, shape: tuple[int, ...], dtype: str, fill: Callable[[np.ndarray], Any]
 ) -> np.ndarray:
-    """Return an array from the cache; compute and store it if it is not there.
+    """Return an array from the cache, memory-mapped and read-only; compute it if it is missing.
 
     Args:
         name: file name without suffix; must identify everything on which the content depends.
-        shape: shape of the array.
-        dtype: dtype of the array.
         fill: called with the empty array, fills it in place; if it raises, nothing is stored.
-
-    Returns:
-        The array, memory-mapped and read-only.
 
     Raises:
         OSError: the cache is not writable, or the disk is full.
-        ValueError: the array alone would exceed the size limit of the cache.
+        ValueError: the array exceeds the size limit of the cache.
     """
     path = make_cache_folder("arrays") / f"{name}.npy"
 
@@ -85,7 +75,7 @@ def _evict(folder: Path, shape: tuple[int, ...], new_bytes: int) -> None:
         )
     for leftover in folder.glob(f"{TEMPORARY}*"):  # of a process that was killed
         with suppress(OSError):
-            if leftover.stat().st_mtime < time.time() - _DAY:
+            if leftover.stat().st_mtime < time.time() - 86_400:  # a day
                 leftover.unlink()
     entries = []
     for path in folder.glob("*.npy"):

@@ -1,7 +1,6 @@
 """List the pictures in a folder of class folders: their labels, splits and metadata.
 
-The metadata (SHA-256, size, or why a file is unreadable) is cached, so that a file is read again
-only if its size or times have changed.
+The metadata is cached; a file is read again only if its size or times have changed.
 """
 
 import hashlib
@@ -24,55 +23,35 @@ from fashion_cnn.data.pictures import SUFFIXES, measure_picture
 from fashion_cnn.data.split import stratified
 from fashion_cnn.files import write_text
 
-# folder name in lower case -> split
-SPLIT_FOLDERS = {split: split for split in ("train", "validation", "test")}
-SPLIT_FOLDERS |= {"val": "validation", "valid": "validation"}
+SPLIT_FOLDERS = {"train": "train", "test": "test"}  # folder name in lower case -> split
+SPLIT_FOLDERS |= {name: "validation" for name in ("validation", "valid", "val")}
 CACHE_VERSION = "2"  # changes whenever pictures are read in another way
 
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture in a class folder.
+    """A picture in a class folder."""
 
-    Attributes:
-        path: relative to the folder of the data set.
-        class_name: the name of the class folder.
-        split: `train`, `validation` or `test`.
-        sha256: of the file.
-        size: (height, width) in pixels.
-        grey: whether it has no colours.
-        error: why it cannot be read. Default: None, for a readable picture.
-    """
-
-    path: str
+    path: str  # relative to the folder of the data set
     class_name: str
-    split: str
-    sha256: str = ""
-    size: tuple[int, int] = (0, 0)
+    split: str  # train, validation or test
+    sha256: str = ""  # of the file
+    size: tuple[int, int] = (0, 0)  # (height, width) in pixels
     grey: bool = False
-    error: str | None = None
+    error: str | None = None  # why it cannot be read
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is in a folder of class folders.
-
-    Attributes:
-        folder: the folder.
-        class_names: names of the class folders of all splits, sorted.
-        pictures: sorted by path.
-        ignored: how many files are not pictures, or not in a class folder.
-        missing_splits: splits without a folder, which were taken from `train`.
-    """
+    """What is in a folder of class folders."""
 
     folder: Path
-    class_names: tuple[str, ...]
-    pictures: tuple[PictureFile, ...]
-    ignored: int
-    missing_splits: tuple[str, ...]
+    class_names: tuple[str, ...]  # of all splits, sorted
+    pictures: tuple[PictureFile, ...]  # sorted by path
+    ignored: int  # how many files are not pictures, or not in a class folder
+    missing_splits: tuple[str, ...]  # splits without a folder, which were taken from `train`
 
     def readable(self) -> list[PictureFile]:
-        """The pictures that can be read."""
         return [picture for picture in self.pictures if picture.error is None]
 
     def unreadable(self) -> list[tuple[str, str]]:
@@ -95,7 +74,7 @@ def list_pictures(folder: Path) -> Listing:
             f"{folder}: expected at least two folders with pictures in them, one per class, in it "
             "or in its train, validation and test; or IDX files; or give an .npz"
         )
-    pictures.sort(key=lambda picture: _normalized(picture.path))
+    pictures.sort(key=lambda picture: unicodedata.normalize("NFC", picture.path))
     pictures = _read_metadata(folder, pictures)
     splits = {picture.split for picture in pictures}
     missing = tuple(name for name in ("test", "validation") if name not in splits)
@@ -105,16 +84,10 @@ def list_pictures(folder: Path) -> Listing:
 
 def record_errors(folder: Path, errors: dict[str, str]) -> None:
     """Mark pictures as unreadable in the cached metadata: path -> reason."""
-    cache_file = _metadata_path(folder)
-    metadata = _load_metadata(cache_file)
+    cache_file, metadata = _load_metadata(folder)
     for path, reason in errors.items():
         metadata.setdefault(path, {})["error"] = reason
     write_text(cache_file, json.dumps(metadata))
-
-
-def _normalized(name: str) -> str:
-    """Unicode NFC, the same on every machine: macOS decomposes accented letters."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _printable(name: str) -> str:
@@ -123,11 +96,10 @@ def _printable(name: str) -> str:
 
 def _find_files(folder: Path) -> tuple[list[PictureFile], int]:
     """The pictures, without metadata, and the number of other files."""
-    split_folders = [p for p in _subfolders(folder) if p.name.lower() in SPLIT_FOLDERS]
-    has_splits = any(p.name.lower() == "train" and _subfolders(p) for p in split_folders)
     ignored = _count_files(folder)
     class_folders = [("train", path) for path in _subfolders(folder)]
-    if has_splits:
+    split_folders = [p for _, p in class_folders if p.name.lower() in SPLIT_FOLDERS]
+    if any(p.name.lower() == "train" and _subfolders(p) for p in split_folders):
         class_folders = []
         for path in split_folders:
             subfolders = _subfolders(path)
@@ -138,16 +110,15 @@ def _find_files(folder: Path) -> tuple[list[PictureFile], int]:
             class_folders += [(split, subfolder) for subfolder in subfolders]
     pictures = []
     for split, class_folder in class_folders:
-        class_name = _normalized(class_folder.name)
+        class_name = unicodedata.normalize("NFC", class_folder.name)  # macOS decomposes accents
         for path in class_folder.rglob("*"):
             parts = path.relative_to(class_folder).parts
             if any(part[0] == "." for part in parts) or not path.is_file():
                 continue
-            if path.suffix.lower() not in SUFFIXES:
+            if path.suffix.lower() in SUFFIXES:
+                pictures.append(PictureFile(path.relative_to(folder).as_posix(), class_name, split))
+            else:
                 ignored += 1
-                continue
-            relative = path.relative_to(folder).as_posix()
-            pictures.append(PictureFile(relative, class_name, split))
     return pictures, ignored
 
 
@@ -160,10 +131,7 @@ def _count_files(folder: Path) -> int:
 
 
 def _complete_splits(pictures: list[PictureFile], missing: Sequence[str]) -> list[PictureFile]:
-    """Move a tenth of `train` to each missing split.
-
-    Copies of a file go to the same split; otherwise a test image could be a training image.
-    """
+    """Move a tenth of `train` to each missing split, copies of a file to the same one."""
     splits = np.array([picture.split for picture in pictures], dtype="U10")
     _, labels = np.unique([picture.class_name for picture in pictures], return_inverse=True)
     train = np.flatnonzero(splits == "train").tolist()
@@ -179,8 +147,7 @@ def _complete_splits(pictures: list[PictureFile], missing: Sequence[str]) -> lis
 
 def _read_metadata(folder: Path, pictures: list[PictureFile]) -> list[PictureFile]:
     """Fill in the metadata, from the cache where a file has not changed."""
-    cache_file = _metadata_path(folder)
-    cached = _load_metadata(cache_file)
+    cache_file, cached = _load_metadata(folder)
     metadata: dict[str, dict[str, Any]] = {}
     changed = []
     for picture in pictures:
@@ -209,11 +176,16 @@ def _read_metadata(folder: Path, pictures: list[PictureFile]) -> list[PictureFil
     return complete
 
 
-def _load_metadata(cache_file: Path) -> dict[str, dict[str, Any]]:
-    """Path -> `stat`, `sha256`, `size` and `grey`, or `error`."""
-    with suppress(OSError, ValueError):  # there is no cache file yet, or it is damaged
-        return json.loads(cache_file.read_text(encoding="utf-8"))
-    return {}
+def _load_metadata(folder: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """The cache file of a folder, and its content: path -> `stat` and metadata, or `error`."""
+    # other decoders, which may read more files, have other cache files
+    key = str(folder.resolve()).encode("utf-8", "surrogateescape") + _decoder_versions().encode()
+    name = f"{hashlib.sha256(key).hexdigest()[:32]}-{CACHE_VERSION}.json"
+    cache_file = make_cache_folder("folders") / name
+    try:
+        return cache_file, json.loads(cache_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # there is none yet, or it is damaged
+        return cache_file, {}
 
 
 def _measure(path: Path) -> dict[str, Any]:
@@ -222,17 +194,9 @@ def _measure(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        height, width, grey = measure_picture(path)
+        return {"sha256": sha256} | measure_picture(path)
     except (OSError, ValueError) as error:
         return {"error": str(error).removeprefix(f"{path}: ")}
-    return {"sha256": sha256, "size": [height, width], "grey": grey}
-
-
-def _metadata_path(folder: Path) -> Path:
-    """The cache file of a folder; another one for other decoders, which may read more files."""
-    name = str(folder.resolve()).encode("utf-8", "surrogateescape")
-    digest = hashlib.sha256(name + _decoder_versions().encode()).hexdigest()
-    return make_cache_folder("folders") / f"{digest[:32]}-{CACHE_VERSION}.json"
 
 
 def _decoder_versions() -> str:

@@ -13,46 +13,28 @@ MIN_TRAIN_IMAGES = 12  # of which one is held out for validation
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Training and test images with labels; the validation split is an index into training.
+    """Training and test images with labels; the validation split is an index into training."""
 
-    Attributes:
-        train_images: uint8 (n, height, width) or (n, height, width, channels), 0..255.
-        train_labels: integers (n,), 0..classes-1.
-        test_images: like `train_images`.
-        test_labels: like `train_labels`.
-        class_names: one name per class, in label order.
-        source: what to pass to `load_data` to load the same data again.
-        location: the human-readable place where the data was found.
-        sha256: file or array name -> SHA-256 of the decompressed bytes.
-        held_out: int64, indices of the training images held out for validation. Default: None,
-            which holds out a stratified twelfth, always the same one.
-        train_files: the file of each training image, if each has its own. Default: none.
-        test_files: the file of each test image, if each has its own. Default: none.
-        notes: warnings for whoever trains on the data, such as skipped files or missing classes.
-    """
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
+    train_images: np.ndarray  # uint8 (n, height, width[, channels]), 0..255
+    train_labels: np.ndarray  # integers (n,), 0..classes-1
     test_images: np.ndarray
     test_labels: np.ndarray
-    class_names: tuple[str, ...]
-    source: str = "arrays"
-    location: str = "arrays"
-    sha256: dict[str, str] = field(default_factory=dict)
-    held_out: np.ndarray | None = None
-    train_files: tuple[str, ...] = ()
+    class_names: tuple[str, ...]  # in label order
+    source: str = "arrays"  # what `load_data` loads the same data from
+    location: str = "arrays"  # where the data was found, for people
+    sha256: dict[str, str] = field(default_factory=dict)  # file or array name -> SHA-256
+    held_out: np.ndarray | None = None  # indices for validation; None: a stratified twelfth
+    train_files: tuple[str, ...] = ()  # of each training image, if it has its own
     test_files: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # warnings for whoever trains on the data
 
     def __post_init__(self) -> None:
         classes = len(self.class_names)
         _check_split("train", self.train_images, self.train_labels, classes)
         _check_split("test", self.test_images, self.test_labels, classes)
-        if self.train_images.shape[1:] != self.test_images.shape[1:]:
-            raise ValueError(
-                f"training and test images differ in shape: {self.train_images.shape[1:]} and "
-                f"{self.test_images.shape[1:]}"
-            )
+        train, test = self.train_images.shape[1:], self.test_images.shape[1:]
+        if train != test:
+            raise ValueError(f"training and test images differ in shape: {train} and {test}")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -70,9 +52,7 @@ class Data:
     @property
     def train_index(self) -> np.ndarray:
         """int64: indices of the training images that are not held out."""
-        held_out = np.zeros(len(self.train_labels), bool)
-        held_out[self.validation_index] = True
-        return np.flatnonzero(~held_out)
+        return np.delete(np.arange(len(self.train_labels)), self.validation_index)
 
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels of `train`, `validation` or `test`."""
@@ -104,12 +84,9 @@ def as_data(data: Any) -> Data:
         if labels.dtype.kind not in "iu":
             raise ValueError(f"labels: got {labels.dtype}; expected one integer per image")
     arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-    sha256 = {
-        name: hashlib.sha256(np.asarray(array).tobytes()).hexdigest()
-        for name, array in arrays.items()
-    }
+    sha256 = {k: hashlib.sha256(np.asarray(x).tobytes()).hexdigest() for k, x in arrays.items()}
     classes = int(max(y_train.max(initial=0), y_test.max(initial=0))) + 1
-    names = tuple(str(k) for k in range(classes))
+    names = tuple(map(str, range(classes)))
     return Data(x_train, y_train, x_test, y_test, names, sha256=sha256)
 
 

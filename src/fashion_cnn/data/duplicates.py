@@ -1,6 +1,7 @@
 """Near-duplicates: two sets of images go in; the pairs that show almost the same come out."""
 
 import numpy as np
+from PIL import Image
 
 from fashion_cnn.data.dataset import channels_last
 
@@ -11,18 +12,14 @@ COMPARED_SIZE = 32  # pixels
 _BLOCK = 500  # images compared at a time
 
 
-def near_duplicates(
-    images: np.ndarray, others: np.ndarray, max_distance: float = MAX_DISTANCE
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find the nearest neighbour of each image among `others`, if it is near enough.
+def near_duplicates(images: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Find the nearest neighbour of each image among `others`, up to `MAX_DISTANCE`.
 
-    The distance is the root mean squared difference of the pixels, after both images were made
-    grey and at most 32 pixels high and wide.
+    The distance is the root mean squared difference of grey pixels, at most 32x32.
 
     Args:
         images: uint8 (n, height, width[, channels]).
         others: uint8 (m, height, width[, channels]).
-        max_distance: the largest distance, in grey levels 0..255. Default: 10.
 
     Returns:
         Indices into `images`, indices into `others`, and distances, nearest pair first.
@@ -34,7 +31,7 @@ def near_duplicates(
         block = a[start : start + _BLOCK]
         nearest[start : start + _BLOCK] = (squares - 2 * block @ b.T).argmin(1)
     distance = np.sqrt(((a - b[nearest]) ** 2).mean(1))
-    pairs = np.flatnonzero(distance <= max_distance)
+    pairs = np.flatnonzero(distance <= MAX_DISTANCE)
     pairs = pairs[np.argsort(distance[pairs], kind="stable")]
     return pairs, nearest[pairs], distance[pairs]
 
@@ -43,8 +40,6 @@ def _grey_rows(images: np.ndarray) -> np.ndarray:
     """Grey pixels of each image as one row: float32 (n, pixels)."""
     images = channels_last(images)
     if max(images.shape[1:3]) > COMPARED_SIZE:
-        from PIL import Image
-
         size = (COMPARED_SIZE, COMPARED_SIZE)
         grey = [Image.fromarray(image.squeeze()).convert("L") for image in images]
         small = [np.asarray(image.resize(size, Image.Resampling.LANCZOS)) for image in grey]

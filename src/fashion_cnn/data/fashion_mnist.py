@@ -6,8 +6,8 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,36 +17,19 @@ from fashion_cnn.data.cache import cache_root
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.data.idx import read_idx
 
-CLASS_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-# file name -> (shape, SHA-256 of the decompressed bytes)
-FILES = {
-    "train-images-idx3-ubyte": (
-        (60000, 28, 28),
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    ),
-    "train-labels-idx1-ubyte": (
-        (60000,),
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    ),
-    "t10k-images-idx3-ubyte": (
-        (10000, 28, 28),
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    ),
-    "t10k-labels-idx1-ubyte": (
-        (10000,),
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    ),
+CLASS_NAMES: tuple[str, ...] = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
+CLASS_NAMES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+FILES = {  # file name -> shape
+    "train-images-idx3-ubyte": (60000, 28, 28),
+    "train-labels-idx1-ubyte": (60000,),
+    "t10k-images-idx3-ubyte": (10000, 28, 28),
+    "t10k-labels-idx1-ubyte": (10000,),
+}
+SHA256 = {  # of the decompressed bytes
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 MIRRORS = (
     "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
@@ -58,20 +41,7 @@ DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
 
 
 def load_fashion_mnist(folder: Path | None = None) -> Data:
-    """Load Fashion-MNIST from a folder, or search for it, or download it.
-
-    The order is: `folder` if it is given, the folder in FASHION_CNN_DATA, this project's cache,
-    the cache of Keras, the Debian package, the mirrors, and where apt-get exists, the Debian
-    package downloaded into the cache. Only verified files are used or stored.
-
-    Args:
-        folder: where the four files are. Default: search in the order above.
-
-    Raises:
-        FileNotFoundError: a file is missing, or no mirror provides the files.
-        ValueError: a file in the folder is not the one of Fashion-MNIST.
-        OSError: the cache is not writable.
-    """
+    """Load Fashion-MNIST from `folder` or FASHION_CNN_DATA; otherwise find or download it."""
     if folder is None and (variable := os.environ.get("FASHION_CNN_DATA")):
         folder = Path(variable)
         if not folder.is_dir():
@@ -80,75 +50,60 @@ def load_fashion_mnist(folder: Path | None = None) -> Data:
                 + ", ".join(f"{name}[.gz]" for name in FILES)
             )
     if folder is not None:
-        return _as_data(_read_folder(folder), folder.resolve(), str(folder.resolve()))
-    for candidate in (cache_folder(), _keras_folder(), Path("/") / DEBIAN_FOLDER):
+        location = str(folder.resolve())
+        return replace(_read_folder(folder), source=location, location=location)
+    cache = cache_root() / "fashion-mnist"
+    keras = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "datasets")
+    for candidate in (cache, keras / "fashion-mnist", Path("/") / DEBIAN_FOLDER):
         if any(find_file(candidate, name) for name in FILES):
             try:
-                return _as_data(_read_folder(candidate), candidate)
+                return _read_folder(candidate)
             except (ValueError, FileNotFoundError) as error:
                 warnings.warn(f"{error}; looking elsewhere", stacklevel=2)
-    return _as_data(_download(cache_folder()), cache_folder())
+    return _download(cache)
 
 
 def is_fashion_mnist(folder: Path) -> bool:
     """Whether at least one file in a folder is one of Fashion-MNIST, by its checksum."""
-    for name, (_, expected) in FILES.items():
+    for name in FILES:
         if path := find_file(folder, name):
             with suppress(ValueError):
-                if read_idx(path)[1] == expected:
+                if read_idx(path)[1] == SHA256[name]:
                     return True
     return False
 
 
-def cache_folder() -> Path:
-    """The folder in the user's cache into which Fashion-MNIST is downloaded."""
-    return cache_root() / "fashion-mnist"
-
-
 def find_file(folder: Path, name: str) -> Path | None:
     """The path of one of `FILES` in a folder, gzipped or not; None if it is missing."""
-    for path in (folder / f"{name}.gz", folder / name):
-        if os.path.isfile(path):  # False for an unreadable folder, where Path.is_file raises
-            return path
-    return None
+    paths = (folder / f"{name}.gz", folder / name)
+    # os.path.isfile is False in an unreadable folder, where Path.is_file raises
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
-def _keras_folder() -> Path:
-    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
-    return Path(home) / "datasets" / "fashion-mnist"
-
-
-def _read_folder(folder: Path) -> list[np.ndarray]:
-    """The four arrays in the order of `FILES`, verified."""
+def _read_folder(folder: Path) -> Data:
+    """Read and verify the four files in a folder."""
     paths = {name: find_file(folder, name) for name in FILES}
     if missing := [name for name, path in paths.items() if path is None]:
         raise FileNotFoundError(f"{folder}: missing {', '.join(missing)} (.gz or not)")
-    return [_read_verified(path, name) for name, path in paths.items() if path]
+    arrays = [_read_verified(path, name) for name, path in paths.items() if path]
+    x_train, y_train, x_test, y_test = arrays
+    source, location = "fashion-mnist", str(folder)
+    return Data(x_train, y_train, x_test, y_test, CLASS_NAMES, source, location, dict(SHA256))
 
 
 def _read_verified(path: Path, name: str) -> np.ndarray:
-    expected_shape, expected_digest = FILES[name]
     array, digest = read_idx(path)
-    if array.shape != expected_shape:
-        raise ValueError(f"{path}: shape {array.shape}; Fashion-MNIST has {expected_shape}")
-    if digest != expected_digest:
+    if array.shape != FILES[name]:
+        raise ValueError(f"{path}: shape {array.shape}; Fashion-MNIST has {FILES[name]}")
+    if digest != SHA256[name]:
         raise ValueError(
             f"{path}: right shape but not Fashion-MNIST (SHA-256 {digest}, expected "
-            f"{expected_digest}); the digits of plain MNIST have the same shape and file names"
+            f"{SHA256[name]}); the digits of plain MNIST have the same shape and file names"
         )
     return array
 
 
-def _as_data(arrays: list[np.ndarray], folder: Path, source: str = "fashion-mnist") -> Data:
-    sha256 = {name: digest for name, (_, digest) in FILES.items()}
-    x_train, y_train, x_test, y_test = arrays
-    location = str(folder)
-    return Data(
-        x_train, y_train, x_test, y_test, CLASS_NAMES, source, location=location, sha256=sha256
-    )
-
-
-def _download(cache: Path) -> list[np.ndarray]:
+def _download(cache: Path) -> Data:
     """Download the files from the first source that works, verify them, move them to `cache`."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -159,20 +114,20 @@ def _download(cache: Path) -> list[np.ndarray]:
             "machine; set XDG_CACHE_HOME to a writable folder, or give --data a folder with its "
             "files"
         ) from None
-    downloads: list[Callable[[Path], Path]] = [partial(_from_mirror, url) for url in MIRRORS]
+    downloads = [partial(_from_mirror, url) for url in MIRRORS] + [partial(_from_debian)]
     errors = []
     with temporary as scratch:
-        for download in (*downloads, _from_debian):
+        for download in downloads:
             try:
                 folder = download(Path(scratch))
-                arrays = _read_folder(folder)
+                data = _read_folder(folder)
             except (OSError, ValueError, subprocess.SubprocessError) as error:
                 errors.append(" ".join(str(error).replace(f"{scratch}/", "").split())[:240])
                 continue
             for name in FILES:
                 if path := find_file(folder, name):
                     os.replace(path, cache / path.name)
-            return arrays
+            return replace(data, location=str(cache))
     raise FileNotFoundError(
         f"Fashion-MNIST: not on this machine, and no download succeeded: {'; '.join(errors)}. "
         "Put its four files into a folder and pass the folder as --data"
@@ -180,19 +135,18 @@ def _download(cache: Path) -> list[np.ndarray]:
 
 
 def _from_mirror(url: str, scratch: Path) -> Path:
-    """Download the four files from a mirror into `scratch`."""
     import pooch
     import requests
 
     pooch.get_logger().setLevel("ERROR")
     download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=15)
     for name in FILES:
-        file = f"{name}.gz"
-        print(f"Downloading {url}{file}", file=sys.stderr)
+        address, path = f"{url}{name}.gz", str(scratch / f"{name}.gz")
+        print(f"Downloading {address}", file=sys.stderr)
         try:
-            download(url + file, str(scratch / file), None)
+            download(address, path, None)
         except requests.Timeout:  # try once more
-            download(url + file, str(scratch / file), None)
+            download(address, path, None)
     return scratch
 
 

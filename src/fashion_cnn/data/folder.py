@@ -3,19 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fashion_cnn.console import progress_bar
 from fashion_cnn.data.cache import cached_array
-from fashion_cnn.data.class_folders import (
-    CACHE_VERSION,
-    Listing,
-    PictureFile,
-    list_pictures,
-    record_errors,
-)
+from fashion_cnn.data.class_folders import CACHE_VERSION, Listing, list_pictures, record_errors
 from fashion_cnn.data.dataset import MIN_TRAIN_IMAGES, Data
 from fashion_cnn.data.pictures import fit_picture
 
@@ -29,23 +24,7 @@ class _UndecodablePictures(Exception):
 
 
 def load_folder(folder: Path, size: int = 0) -> Data:
-    """Load class folders, directly in `folder` or in its `train`, `validation` and `test`.
-
-    A missing validation or test split gets a stratified tenth of `train`, always the same one.
-    Unreadable files are left out, which `notes` of the result say.
-
-    Args:
-        folder: the folder with the class folders, or with the folders of the splits.
-        size: height and width in pixels to which all pictures are resized. Default: 0, which keeps
-            pictures of up to 64 pixels that all have the same size, and resizes all others to 64.
-
-    Returns:
-        `Data`, with images memory-mapped from the cache.
-
-    Raises:
-        ValueError: there are no class folders, or too few pictures in them.
-        OSError: the cache is not writable.
-    """
+    """Load class folders, directly in `folder` or in its `train`, `validation` and `test`."""
     while True:
         try:
             return _load_listing(list_pictures(folder), size)
@@ -61,16 +40,17 @@ def _load_listing(listing: Listing, size: int) -> Data:
     labels = np.array([listing.class_names.index(picture.class_name) for picture in pictures])
     files = tuple(picture.path for picture in pictures)
     test = int((splits != "test").sum())  # index of the first test image
-    shape = _image_shape(pictures, size)
+    image_size = _image_size({picture.size for picture in pictures}, size)
+    shape = (*image_size, 1 if all(picture.grey for picture in pictures) else 3)
     rows = [f"{picture.path} {picture.sha256} {picture.split}" for picture in pictures]
-    digest = _sha256([CACHE_VERSION, str(shape), *rows])
-    images = cached_array(
-        f"pictures-{digest[:32]}",
-        (len(files), *shape),
-        "uint8",
-        lambda array: _decode_all(array, listing.folder, files),
-    )
+    name = "pictures-" + _sha256([CACHE_VERSION, str(shape), *rows])[:32]
+    decode_all = partial(_decode_all, listing.folder, files)
+    images = cached_array(name, (len(files), *shape), "uint8", decode_all)
     location = str(listing.folder.resolve())
+    sha256 = {
+        "train pictures": _sha256([*listing.class_names, *rows[:test]]),
+        "test pictures": _sha256([*listing.class_names, *rows[test:]]),
+    }
     return Data(
         images[:test],
         labels[:test],
@@ -79,10 +59,7 @@ def _load_listing(listing: Listing, size: int) -> Data:
         listing.class_names,
         source=location,
         location=location,
-        sha256={
-            "train pictures": _sha256([*listing.class_names, *rows[:test]]),
-            "test pictures": _sha256([*listing.class_names, *rows[test:]]),
-        },
+        sha256=sha256,
         held_out=np.flatnonzero(splits[:test] == "validation"),
         train_files=files[:test],
         test_files=files[test:],
@@ -100,27 +77,22 @@ def _check_counts(splits: np.ndarray, listing: Listing) -> None:
         return
     reason = ""
     if unreadable := listing.unreadable():
-        first = ": ".join(unreadable[0])
-        reason = f" ({len(unreadable)} cannot be read, the first: {first})"
+        reason = f" ({len(unreadable)} cannot be read, the first: {': '.join(unreadable[0])})"
     raise ValueError(
         f"{listing.folder}: {train} training, {validation} validation and {test} test pictures; "
         f"expected at least {MIN_TRAIN_IMAGES} of the first two together, and 1 of each{reason}"
     )
 
 
-def _image_shape(pictures: Sequence[PictureFile], size: int) -> tuple[int, int, int]:
-    """(height, width, channels) that all images get."""
-    channels = 1 if all(picture.grey for picture in pictures) else 3
-    sizes = {picture.size for picture in pictures}
-    height, width = pictures[0].size
-    if size:
-        height = width = size
-    elif len(sizes) > 1 or max(height, width) > DEFAULT_SIZE:
-        height = width = DEFAULT_SIZE
-    return height, width, channels
+def _image_size(sizes: set[tuple[int, int]], size: int) -> tuple[int, int]:
+    """(height, width) that all images get."""
+    height, width = max(sizes)
+    if size or len(sizes) > 1 or max(height, width) > DEFAULT_SIZE:
+        height = width = size or DEFAULT_SIZE
+    return height, width
 
 
-def _decode_all(array: np.ndarray, folder: Path, files: Sequence[str]) -> None:
+def _decode_all(folder: Path, files: Sequence[str], array: np.ndarray) -> None:
     """Decode each file into its row of `array`."""
     _, height, width, channels = array.shape
 
@@ -146,20 +118,16 @@ def _decode_all(array: np.ndarray, folder: Path, files: Sequence[str]) -> None:
 
 
 def _notes(listing: Listing, train_labels: np.ndarray) -> list[str]:
-    """What the user should know: missing splits, unreadable files, copies, imbalanced classes."""
     notes = [
         f"no {split} folder: a tenth of the training pictures is used, always the same ones"
         for split in listing.missing_splits
     ]
     if unreadable := listing.unreadable():
-        name, reason = unreadable[0]
-        notes.append(
-            f"{len(unreadable)} files cannot be read and are left out, the first: {name} ({reason})"
-        )
+        first = "{} ({})".format(*unreadable[0])
+        notes.append(f"{len(unreadable)} files cannot be read and are left out, the first: {first}")
     pictures = listing.readable()
     test_hashes = {picture.sha256 for picture in pictures if picture.split == "test"}
-    other_hashes = {picture.sha256 for picture in pictures if picture.split != "test"}
-    if copies := test_hashes & other_hashes:
+    if copies := test_hashes & {p.sha256 for p in pictures if p.split != "test"}:
         notes.append(f"{len(copies)} test pictures are also training or validation pictures")
     names = listing.class_names
     counts = np.bincount(train_labels, minlength=len(names))

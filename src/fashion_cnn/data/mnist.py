@@ -15,11 +15,9 @@ from fashion_cnn.data.idx import read_idx
 _IDX_NAME = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx[134]-ubyte(?:\.gz)?")
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 MAX_NPZ_BYTES = 1 << 33  # decompressed
-FLIP_NOTE = (
-    "if left and right differ, as in digits and letters: --set augment=shift1 "
-    "--set flip_average=false"
-)
 _NPZ_ERRORS = (EOFError, MemoryError, ValueError, NotImplementedError, zlib.error)
+FLIP_NOTE = "if left and right differ, as in digits and letters: --set augment=shift1 "
+FLIP_NOTE += "--set flip_average=false"
 
 
 def idx_files(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
@@ -34,15 +32,7 @@ def idx_files(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
 
 
 def load_idx(folder: Path) -> Data:
-    """Load a folder of four IDX files, named as in MNIST, KMNIST or EMNIST, gzipped or not.
-
-    EMNIST stores its images transposed; they are transposed back, and its `mapping.txt`, if there
-    is one, gives the class names. In other data sets the labels are the class names.
-
-    Raises:
-        FileNotFoundError: one of the four files is missing.
-        ValueError: the folder has more than one data set, or a file is damaged.
-    """
+    """Load a folder of four IDX files, named as in MNIST, KMNIST or EMNIST, gzipped or not."""
     data_sets = idx_files(folder)
     if len(data_sets) > 1:
         names = ", ".join(f"{prefix}*" for prefix in data_sets)
@@ -58,20 +48,14 @@ def load_idx(folder: Path) -> Data:
     arrays, sha256 = [], {}
     for split, kind in parts:
         array, sha256[f"{split}-{kind}"] = read_idx(paths[split, kind])
-        if kind == "images" and prefix.startswith("emnist"):
+        if kind == "images" and prefix.startswith("emnist"):  # which stores them transposed
             array = np.ascontiguousarray(array.swapaxes(1, 2))
         arrays.append(array)
     return _as_data(folder, arrays, _read_mapping(folder / f"{prefix}mapping.txt"), sha256)
 
 
 def load_npz(path: Path) -> Data:
-    """Load an `.npz` of `x_train`, `y_train`, `x_test` and `y_test`, like those of Keras.
-
-    Images are uint8 (n, height, width[, channels]); labels are integers or names.
-
-    Raises:
-        ValueError: the file is damaged or has other content; pickled objects are not loaded.
-    """
+    """Load an `.npz` of `NPZ_KEYS`, like those of Keras; labels are integers or names."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
@@ -92,29 +76,22 @@ def load_npz(path: Path) -> Data:
 
 
 def _as_data(
-    path: Path, arrays: list[np.ndarray], names: dict[str, str], sha256: dict[str, str]
+    path: Path, arrays: list[np.ndarray], mapping: dict[str, str], sha256: dict[str, str]
 ) -> Data:
     """`Data` whose labels are the ranks of the original labels, counted from 0."""
     x_train, y_train, x_test, y_test = arrays
-    y_train, y_test = (
-        y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y for y in (y_train, y_test)
-    )
+    y_train, y_test = (y.ravel() if y.shape[1:] == (1,) else y for y in (y_train, y_test))
     if y_train.dtype.kind not in "iuU" or y_train.dtype.kind != y_test.dtype.kind:
         raise ValueError(
             f"{path}: labels are {y_train.dtype} and {y_test.dtype}; expected integers or names"
         )
     classes = np.unique(np.concatenate([np.unique(y_train), np.unique(y_test)]))
+    y_train, y_test = np.searchsorted(classes, y_train), np.searchsorted(classes, y_test)
+    names = tuple(mapping.get(str(name), str(name)) for name in classes)
+    source = str(path.resolve())
     try:
         return Data(
-            x_train,
-            np.searchsorted(classes, y_train),
-            x_test,
-            np.searchsorted(classes, y_test),
-            tuple(names.get(str(name), str(name)) for name in classes),
-            source=str(path.resolve()),
-            location=str(path.resolve()),
-            sha256=sha256,
-            notes=(FLIP_NOTE,),
+            x_train, y_train, x_test, y_test, names, source, source, sha256, notes=(FLIP_NOTE,)
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -129,6 +106,6 @@ def _read_mapping(path: Path) -> dict[str, str]:
         for line in path.read_text(encoding="ascii").splitlines():
             if words := line.split():
                 names[words[0]] = "/".join(chr(int(word)) for word in words[1:])
+        return names
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: damaged ({error})") from None
-    return names

@@ -1,8 +1,6 @@
 """Convert a photo of a garment to the format of Fashion-MNIST: 28x28, grey, light on black.
 
-The authors of the data set trimmed, shrank, centred and inverted photos on plain white
-(arXiv:1708.07747, section 2). Photos with other backgrounds also need a segmentation, which matters
-most. Why these steps and numbers: docs/experiments.md.
+Steps of arXiv:1708.07747, section 2, after a segmentation; their reasons: docs/experiments.md
 """
 
 from dataclasses import dataclass
@@ -21,29 +19,17 @@ _GREY = np.array([0.299, 0.587, 0.114])  # luma weights of red, green, blue
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """The input of a network, and how it was made.
+    """The input of a network, and how it was made; without segmentation there is no mask."""
 
-    Attributes:
-        photo: uint8 (height, width, 3); a photo is shrunk to a longest edge of `MAX_EDGE`.
-        pixels: uint8 (height, width, channels), the input of the network.
-        garment_probability: float (height, width) of `photo`, the probability that each pixel is
-            garment. Default: None, for pictures that need no segmentation.
-        mask: bool (height, width) of `photo`, where the garment is. Default: None, likewise.
-        note: a warning for the user. Default: none.
-    """
-
-    photo: np.ndarray
-    pixels: np.ndarray
-    garment_probability: np.ndarray | None = None
-    mask: np.ndarray | None = None
-    note: str = ""
+    photo: np.ndarray  # uint8 (height, width, 3), shrunk to a longest edge of `MAX_EDGE`
+    pixels: np.ndarray  # uint8 (height, width, channels), the input of the network
+    garment_probability: np.ndarray | None = None  # float (height, width) of `photo`
+    mask: np.ndarray | None = None  # bool (height, width) of `photo`, where the garment is
+    note: str = ""  # a warning for the user
 
 
 def prepare_photo(picture: np.ndarray) -> PreparedImage:
-    """Convert a photo to the format of Fashion-MNIST.
-
-    Pictures of 28x28 pixels, and grey ones on black, are only shrunk. If the picture has
-    transparent pixels, the opacity is the segmentation; otherwise colours decide.
+    """Convert a photo to the format of Fashion-MNIST; one that already looks so is only shrunk.
 
     Args:
         picture: uint8 (height, width, 4), red, green, blue and alpha, upright, not empty.
@@ -61,7 +47,7 @@ def prepare_photo(picture: np.ndarray) -> PreparedImage:
     is_transparent = (opacity < 0.5).mean() > 0.01
     if (height, width) == (SIDE, SIDE) or (not is_transparent and _is_grey_on_black(rgb)):
         return PreparedImage(photo, _to_uint8(_centre(grey)))
-    if is_transparent:
+    if is_transparent:  # the opacity is the segmentation
         grey = rgb / np.maximum(opacity, 1e-6)[..., np.newaxis] @ _GREY / 255
         probability, mask, note = opacity, opacity > OPACITY_THRESHOLD, ""
     else:
@@ -103,15 +89,11 @@ def _invert_and_crop(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _centre(values: np.ndarray, width_scale: float = 1.0) -> np.ndarray:
-    """Shrink the longest edge to 28 pixels and pad with black: float (28, 28).
-
-    `width_scale` is applied in a second step, which blurs vertical edges a little; this classifies
-    1 to 2 % more photos correctly than a single step.
-    """
+    """Shrink the longest edge to 28 pixels and pad with black: float (28, 28)."""
     scale = SIDE / max(values.shape)
     height, width = (max(1, round(n * scale)) for n in values.shape)
     small = shrink(values, (height, width))
-    width = max(1, round(width * width_scale))
+    width = max(1, round(width * width_scale))  # two steps: 1 to 2 % more are classified correctly
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
     centred = np.zeros((SIDE, SIDE))
     centred[top : top + height, left : left + width] = shrink(small, (height, width))

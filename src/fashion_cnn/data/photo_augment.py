@@ -1,9 +1,7 @@
 """Augmentation that makes images of Fashion-MNIST look like photos that `photo.py` has prepared.
 
-In the data set garments hang straight and face one way. In photos sleeves are spread, shoes come in
-pairs seen from above, tones range from white to black, and the segmentation cuts off parts of a
-garment or leaves some background. Networks trained with this augmentation classify far more photos
-correctly, without any photo in the training set; docs/experiments.md has the ablations.
+In photos sleeves are spread, shoes come in pairs seen from above, tones vary, and the segmentation
+is imperfect. Ablations: docs/experiments.md. Lengths are in half image sizes.
 """
 
 from collections.abc import Callable
@@ -15,7 +13,7 @@ import numpy as np
 UNCHANGED_PROBABILITY = 0.5
 INVERT_PROBABILITY, PLAIN_PROBABILITY, STRIPES_PROBABILITY = 0.1, 0.2, 0.3
 FOREGROUND_THRESHOLD = 0.06  # brightness 0..1; darker pixels are background
-WAVE_AMPLITUDE = 0.04  # of each of three waves; like all lengths here in half image sizes
+WAVE_AMPLITUDE = 0.04  # of each of three waves
 MAX_EXTENT = 2.2  # how far from the centre a warped garment can reach
 _OUTSIDE = 9.0  # a coordinate that is outside of every image
 _WARP_COLUMNS, _TONE_COLUMNS, _CUTOUT_COLUMNS = 26, 11, 9
@@ -26,16 +24,7 @@ InverseMap = Callable[[Any, Any], tuple[Any, Any]]
 
 
 def photo(images: Any, noise: Any, xp: ModuleType = np) -> Any:
-    """Warp each garment, change its tones, and imitate an imperfect segmentation.
-
-    Args:
-        images: uint8 (n, height, width, channels), light on black.
-        noise: float (n, NOISE_COLUMNS), uniform in [0, 1).
-        xp: the array module. Default: NumPy.
-
-    Returns:
-        The augmented images, with unchanged shape and dtype.
-    """
+    """Warp each garment, light on black, change its tones, and imitate a bad segmentation."""
     columns = xp.asarray(noise, np.float32).T[:, :, None, None]
     warp_end, tone_end = 1 + _WARP_COLUMNS, 1 + _WARP_COLUMNS + _TONE_COLUMNS
     values = images.astype(np.float32) / 255
@@ -49,21 +38,18 @@ def photo(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     return xp.where(columns[0][..., None] < UNCHANGED_PROBABILITY, images, augmented)
 
 
-def _pixel_centres(size: int, xp: ModuleType) -> Any:
-    """The centres of `size` pixels as coordinates from -1 to 1."""
-    return ((xp.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
+def _grid(size: tuple[int, int], xp: ModuleType) -> tuple[Any, Any]:
+    """Coordinates of pixel centres, -1..1: x (1, 1, width) and y (1, height, 1)."""
+    y, x = (((xp.arange(n) + 0.5) * (2 / n) - 1).astype(np.float32) for n in size)
+    return x[None, None, :], y[None, :, None]
 
 
 def _random_warp(mask: Any, columns: Any, xp: ModuleType) -> InverseMap:
-    """Affine transform, waves, spread sleeves, pairs, quarter turns of shoes, and flips.
-
-    Sleeves are spread if the garment is as wide and tall as those with sleeves; a flat garment,
-    usually a shoe, often becomes a pair seen from above.
-    """
+    """Affine transform, waves, spread sleeves, pairs, quarter turns of shoes, and flips."""
     rotation, stretch, shear, sleeves_apart, sleeve_angle, body, shoulder, *columns = columns
     paired, gap, mirrored, turned, direction, tilt, flipped, *waves = columns
     height, width = (mask.any(k).mean(1, dtype=np.float32)[:, None, None] for k in (2, 1))
-    is_flat, has_sleeves = height < 0.8 * width, (height > 0.75) & (width > 0.7)
+    is_flat, has_sleeves = height < 0.8 * width, (height > 0.75) & (width > 0.7)  # shoes are flat
     cos, sin = xp.cos(0.4 * rotation - 0.2), xp.sin(0.4 * rotation - 0.2)
     stretch, shear = xp.exp(0.5 * stretch - 0.25), 0.4 * shear - 0.2
     sleeve_angle = xp.where((sleeves_apart < 0.5) & has_sleeves, sleeve_angle, 0.0)
@@ -105,8 +91,7 @@ def _spread_sleeves(x: Any, y: Any, angle: Any, body: Any, shoulder: Any, xp: Mo
 def _fit_to_image(mask: Any, inverse_map: InverseMap, xp: ModuleType) -> tuple[Any, Any]:
     """Input coordinates x and y, (n, height, width), at which the warped garment fills it."""
     n, height, width = mask.shape
-    grid_x = _pixel_centres(width, xp)[None, None, :]
-    grid_y = _pixel_centres(height, xp)[None, :, None]
+    grid_x, grid_y = _grid((height, width), xp)
     x, y = inverse_map(MAX_EXTENT * grid_x, MAX_EXTENT * grid_y)
     column = xp.floor((x + 1) * (width / 2)).astype(np.int32)
     row = xp.floor((y + 1) * (height / 2)).astype(np.int32)
@@ -155,9 +140,8 @@ def _change_tones(values: Any, opacity: Any, columns: Any, xp: ModuleType) -> An
     brightness = xp.where(relit < 0.5, 0.08 + 0.9 * brightness, mean)
     contrast = xp.where(plain < PLAIN_PROBABILITY, 0.05, 0.25 + 1.1 * contrast)
     values = brightness + (values - mean) * contrast
-    grid_x = _pixel_centres(values.shape[2], xp)[None, None, :, None]
-    grid_y = _pixel_centres(values.shape[1], xp)[None, :, None, None]
-    along = xp.cos(2 * np.pi * heading) * grid_x + xp.sin(2 * np.pi * heading) * grid_y
+    x, y = (grid[..., None] for grid in _grid(values.shape[1:3], xp))
+    along = xp.cos(2 * np.pi * heading) * x + xp.sin(2 * np.pi * heading) * y
     wave = xp.sin((3 + 14 * frequency) * along + 2 * np.pi * phase)
     amplitude = xp.where(striped < STRIPES_PROBABILITY, 0.3 * strength, 0.0)
     return xp.clip(values + amplitude * wave, 0.03, 1)
@@ -166,8 +150,7 @@ def _change_tones(values: Any, opacity: Any, columns: Any, xp: ModuleType) -> An
 def _cutout_and_blur(values: Any, opacity: Any, columns: Any, xp: ModuleType) -> Any:
     """Cut out a disc, add a disc of background, and blur; black where the opacity is zero."""
     cut, cut_x, cut_y, cut_size, left, left_x, left_y, left_size, blur = columns[..., None]
-    grid_x = _pixel_centres(values.shape[2], xp)[None, None, :, None]
-    grid_y = _pixel_centres(values.shape[1], xp)[None, :, None, None]
+    grid_x, grid_y = (grid[..., None] for grid in _grid(values.shape[1:3], xp))
 
     def disc(x: Any, y: Any, radius: Any) -> Any:
         return (grid_x - 2.2 * x + 1.1) ** 2 + (grid_y - 2.2 * y + 1.1) ** 2 < radius**2

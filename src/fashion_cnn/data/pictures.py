@@ -3,7 +3,6 @@
 A picture is what a user passes: a file, an array or a Pillow image. An image is an array of pixels.
 """
 
-import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +11,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_DECODED_PIXELS = 64_000_000  # checked before decoding
-HEIC_SUFFIXES = (".heic", ".heif")  # the format of phones; needs the extra `heic`
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # of phones; needs the extra `heic`
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")  # of Pillow
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", *HEIC_SUFFIXES)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".heic", ".heif")
 
 Picture = np.ndarray | Path | str | BinaryIO | Any  # the last: a Pillow image
 
@@ -28,8 +27,8 @@ def read_rgba(picture: Picture, min_edge: int | None = None) -> np.ndarray:
 
     Args:
         picture: path, file object, Pillow image, or uint8 array (height, width[, 1, 3 or 4]).
-        min_edge: reduce the picture by an integer factor such that its longest edge keeps at least
-            this many pixels; for JPEG already while decoding. Default: None, the full size.
+        min_edge: reduce by an integer factor, so that the longest edge keeps at least this many
+            pixels. Default: None, the full size.
 
     Returns:
         uint8 (height, width, 4): red, green, blue, alpha.
@@ -41,14 +40,11 @@ def read_rgba(picture: Picture, min_edge: int | None = None) -> np.ndarray:
     if isinstance(picture, np.ndarray):
         picture = _array_to_pillow(picture)
     with _open(picture) as image:
-        from PIL import ImageOps
-
-        if min_edge and image.format == "JPEG":
+        if min_edge and image.format == "JPEG":  # reduces already while decoding
             image.draft(None, (min_edge, min_edge))
         upright = _to_8_bit(image)
-        is_callers_image = upright is picture  # which must not change
-        if is_callers_image:
-            upright = ImageOps.exif_transpose(upright)
+        if upright is picture:  # the caller's image, which must not change
+            upright = ImageOps.exif_transpose(image)
         else:  # in place, because a copy of a large photo takes much memory
             ImageOps.exif_transpose(upright, in_place=True)
         has_alpha = "A" in upright.getbands() or "transparency" in upright.info
@@ -63,19 +59,22 @@ def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> 
     """Read a picture that must have this size (height, width): uint8 (height, width, channels).
 
     Transparent pixels become black, the background of Fashion-MNIST. An array is only checked.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_rgba`, or the picture has another size.
+    Raises the errors of `read_rgba`, and a ValueError for another size.
     """
+    shape = (*size, channels)
     if isinstance(picture, np.ndarray):
-        return _check_array(picture, (*size, channels))
+        pixels = picture[..., np.newaxis] if picture.ndim == 2 else picture
+        if pixels.dtype != np.uint8 or pixels.shape != shape:
+            got = f"{picture.dtype} {picture.shape}"
+            raise ValueError(f"picture: got {got}; expected raw pixels, uint8 {shape}")
+        return pixels
     rgba = read_rgba(picture)
     height, width = rgba.shape[:2]
     if (height, width) != size:
         got = f"{width}x{height} pixels"
         raise ValueError(f"{_display_name(picture)}: {got}; expected {size[1]}x{size[0]}")
     image = _composite(rgba, "black").convert("L" if channels == 1 else "RGB")
-    return np.asarray(image).reshape(*size, channels)
+    return np.asarray(image).reshape(shape)
 
 
 def read_on_white(picture: Picture, min_edge: int | None = None) -> np.ndarray:
@@ -86,14 +85,9 @@ def read_on_white(picture: Picture, min_edge: int | None = None) -> np.ndarray:
 def fit_picture(picture: Picture, size: tuple[int, int], channels: int = 3) -> np.ndarray:
     """Read a picture and resize it to (height, width): uint8 (height, width, channels).
 
-    Nothing is cropped, so the aspect ratio may change. Transparent pixels become white. Pictures
-    in class folders, and those that a model trained on them predicts, are read this way.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_rgba`.
+    Nothing is cropped, so the aspect ratio may change. Transparent pixels become white. Raises the
+    errors of `read_rgba`.
     """
-    from PIL import Image
-
     image = Image.fromarray(read_on_white(picture, 2 * max(size)))
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != size[::-1]:
@@ -101,23 +95,14 @@ def fit_picture(picture: Picture, size: tuple[int, int], channels: int = 3) -> n
     return np.asarray(image).reshape(*size, channels)
 
 
-def measure_picture(path: Path) -> tuple[int, int, bool]:
-    """Stored height and width of a picture, and whether it is grey; reads the file header only.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the format is not supported, or the picture is too large.
-    """
+def measure_picture(path: Path) -> dict[str, Any]:
+    """`size` (height, width) of a picture as stored, and whether it is `grey`, from its header."""
     with _open(path) as image:
-        return image.height, image.width, image.mode in GREY_MODES
+        return {"size": [image.height, image.width], "grey": image.mode in GREY_MODES}
 
 
 def find_pictures(arguments: list[str]) -> list[str]:
-    """Expand command line arguments to paths of pictures, in order.
-
-    A folder expands to the pictures in it and its subfolders, sorted by name; a glob pattern to
-    the files that match; anything else stays as it is.
-    """
+    """Expand folders, including subfolders, and glob patterns to sorted paths of pictures."""
     paths: list[str] = []
     for argument in arguments:
         path = Path(argument)
@@ -133,24 +118,11 @@ def find_pictures(arguments: list[str]) -> list[str]:
 
 def _composite(rgba: np.ndarray, background: str) -> Any:
     """A Pillow image of `rgba` on a background of one colour."""
-    from PIL import Image
-
     image = Image.fromarray(rgba)
     return Image.alpha_composite(Image.new("RGBA", image.size, background), image)
 
 
-def _check_array(image: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    pixels = image[..., np.newaxis] if image.ndim == 2 else image
-    if pixels.dtype != np.uint8 or pixels.shape != shape:
-        raise ValueError(
-            f"picture: got {image.dtype} {image.shape}; expected raw pixels, uint8 {shape}"
-        )
-    return pixels
-
-
 def _array_to_pillow(image: np.ndarray) -> Any:
-    from PIL import Image
-
     squeezed = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
     if image.dtype != np.uint8 or image.size == 0 or squeezed.shape[2:] not in ((), (3,), (4,)):
         raise ValueError(
@@ -167,8 +139,6 @@ def _display_name(picture: Any) -> str:
 @contextmanager
 def _open(picture: Any) -> Iterator[Any]:
     """Open a Pillow image after checking format and size; its errors become one-line errors."""
-    from PIL import Image
-
     name = _display_name(picture)
     try:
         if isinstance(picture, Image.Image):
@@ -183,7 +153,7 @@ def _open(picture: Any) -> Iterator[Any]:
         raise FileNotFoundError(f"{name}: no such file") from None
     except (Image.DecompressionBombError, Image.UnidentifiedImageError, SyntaxError) as error:
         raise ValueError(f"{name}: not a picture (PNG, JPEG, WebP, GIF or BMP): {error}") from None
-    except (OSError, ValueError, io.UnsupportedOperation) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from None
     except (struct.error, TypeError, LookupError, EOFError, ArithmeticError) as error:
         raise ValueError(f"{name}: damaged ({error})") from None  # Pillow raises these, too
@@ -215,8 +185,6 @@ def _to_8_bit(image: Any) -> Any:
     """16-bit grey, which Pillow would clip at 255, scaled to 8 bits; other images unchanged."""
     if not image.mode.startswith("I"):
         return image
-    from PIL import Image
-
     grey = np.asarray(image).astype(np.uint32) >> 8
     converted = Image.fromarray(grey.astype(np.uint8))
     if "exif" in image.info:

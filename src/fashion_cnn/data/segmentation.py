@@ -1,9 +1,7 @@
 """Segment a photo into garment and background: RGB goes in; probabilities and a mask come out.
 
-As in GrabCut (Rother et al., 2004) the border is background, the colour models of foreground and
-background are estimated again from each segmentation, and neighbours of similar colour get the same
-label. Lab histograms replace the Gaussian mixture models, and mean-field inference replaces the
-graph cut, which takes 5 ms and needs no library. docs/experiments.md has the ablations.
+As in GrabCut (Rother et al., 2004), with Lab histograms in place of Gaussian mixtures and
+mean-field inference in place of the graph cut: 5 ms, and no library. Ablations: docs/experiments.md
 """
 
 import numpy as np
@@ -34,15 +32,7 @@ _NEIGHBOURS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.5**0.5), (1, -1, 0.5**0.5))  #
 
 
 def segment_garment(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """Find the garment in a photo.
-
-    Args:
-        rgb: float (height, width, 3), 0..255.
-
-    Returns:
-        Foreground probability, float (height, width); mask, bool (height, width); and a note for
-        the user if the result is doubtful, otherwise an empty string.
-    """
+    """Foreground probability, mask and a note if they are doubtful; rgb is float 0..255."""
     lab = to_lab(rgb)
     probability = foreground_probability(lab)
     mask = main_components(probability)
@@ -63,15 +53,7 @@ def to_lab(rgb: np.ndarray) -> np.ndarray:
 
 
 def foreground_probability(lab: np.ndarray, centre_prior: float = 0.0) -> np.ndarray:
-    """The probability that each pixel is garment, from its colour and its neighbours.
-
-    Args:
-        lab: float (height, width, 3).
-        centre_prior: how much the centre is favoured over the border, as a logit. Default: 0.
-
-    Returns:
-        float (height, width), 0..1.
-    """
+    """The probability that each pixel is garment, float (height, width); the prior is a logit."""
     height, width, _ = lab.shape
     border = border_mask((height, width))
     if border.all():
@@ -142,24 +124,13 @@ def _sum_neighbours(values: np.ndarray, pairwise: list[np.ndarray]) -> np.ndarra
 
 
 def main_components(probability: np.ndarray) -> np.ndarray:
-    """The mask of the garment without specks and small holes.
-
-    It has the connected component with the largest area, central pixels counting more, and all
-    with at least 30 % of that (the second shoe of a pair). Holes of up to 5 % of the mask are
-    filled.
-
-    Args:
-        probability: float (height, width); foreground above 0.5.
-
-    Returns:
-        bool (height, width).
-    """
+    """The mask of the garment without specks and small holes: bool (height, width)."""
     mask = probability > 0.5
     y, x = ((np.arange(n) + 0.5) / n * 2 - 1 for n in mask.shape)
-    weights = np.exp(-(y[:, None] ** 2) - x**2) * mask
+    weights = np.exp(-(y[:, None] ** 2) - x**2) * mask  # central pixels count more
     components = label_components(mask)
     area = np.bincount(components.ravel(), weights.ravel(), mask.size)
-    mask = mask & (area >= 0.3 * area.max())[components]
+    mask = mask & (area >= 0.3 * area.max())[components]  # also the second shoe of a pair
     holes = label_components(~mask)
     size = np.bincount(holes.ravel(), minlength=mask.size)
     size[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])] = mask.size

@@ -5,19 +5,15 @@ import numpy as np
 SPLIT_SEED = 2017  # the year of Fashion-MNIST; never changed, so that all results are comparable
 
 
-def stratified(labels: np.ndarray, size: int, seed: int = SPLIT_SEED) -> np.ndarray:
+def stratified(labels: np.ndarray, size: int) -> np.ndarray:
     """Choose `size` indices, each class in proportion to its frequency.
 
     Args:
         labels: integers (n,).
-        size: how many to choose, 0..n.
-        seed: the same labels, size and seed give the same choice. Default: 2017.
+        size: how many to choose, 0..n; otherwise a ValueError is raised.
 
     Returns:
-        int64 (size,), ascending.
-
-    Raises:
-        ValueError: `size` exceeds the number of labels.
+        int64 (size,), ascending; always the same for the same arguments.
     """
     if not 0 <= size <= len(labels):
         raise ValueError(f"split size: got {size}; expected 0..{len(labels)}")
@@ -26,7 +22,7 @@ def stratified(labels: np.ndarray, size: int, seed: int = SPLIT_SEED) -> np.ndar
     chosen_counts = np.floor(quota).astype(int)
     by_remainder = np.argsort(chosen_counts - quota, kind="stable")  # largest first
     chosen_counts[by_remainder[: size - chosen_counts.sum()]] += 1
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SPLIT_SEED)
     chosen = [
         rng.permutation(np.flatnonzero(labels == label))[:count]
         for label, count in zip(classes, chosen_counts, strict=True)
