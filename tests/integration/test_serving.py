@@ -629,7 +629,7 @@ def test_a_failed_start_prints_one_line(tmp_path, server, model):
 
 def test_listening_beyond_loopback_without_a_token_warns(server):
     _, stderr = refused_start("textbook", "--host", "0.0.0.0", "--port", server)  # noqa: S104
-    assert stderr.startswith("Warning: whoever can reach 0.0.0.0 can ask")
+    assert stderr.startswith("Warning: anybody who can reach 0.0.0.0 can send requests")
 
 
 def test_ctrl_c_stops_the_server(serving):
