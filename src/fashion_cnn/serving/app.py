@@ -14,34 +14,34 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
+from PIL import Image
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from fashion_cnn.data.photo import PreparedImage
 from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.inference.drawing import explanation_steps
 from fashion_cnn.serving import protocol, schema
 from fashion_cnn.serving.limits import MAX_BODY_BYTES, RequestLimits
-from fashion_cnn.serving.state import LoadedModel, ServerState
+from fashion_cnn.serving.state import ServerState
 
 PAGE = Path(__file__).parent / "page"
 FILE_TYPES = "JPEG, PNG or WebP"
 VERSION = version("fashion-cnn")
 
 router = APIRouter()
+v2 = APIRouter(prefix="/v2", tags=["protocol"])
 
 
-def make_app(state: ServerState, token: str | None = None, origins: Sequence[str] = ()) -> Any:
-    """Make the ASGI application.
-
-    Args:
-        state: the model, its queue and its metrics.
-        token: the bearer token that clients must send. Default: none.
-        origins: other websites whose pages may send requests, such as `https://shop.example`.
-    """
+def make_app(state: ServerState, token: str | None, origins: Sequence[str]) -> ASGIApp:
+    """The ASGI application; `origins` are other websites whose pages may send requests."""
     summary = "Classifies pictures of clothes."
     app = FastAPIOffline(redoc_url=None, title="fashion-cnn", version=VERSION, summary=summary)
     app.state.server = state
+    app.include_router(v2)
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=PAGE), name="page")
     for kind in (HTTPException, RequestValidationError, ValueError, Exception):
@@ -50,8 +50,7 @@ def make_app(state: ServerState, token: str | None = None, origins: Sequence[str
     limited = RequestLimits(app, state, token)
     if not origins:
         return limited
-    methods = ["GET", "POST"]
-    return CORSMiddleware(limited, list(origins), allow_methods=methods, allow_headers=["*"])
+    return CORSMiddleware(limited, origins, allow_methods=["GET", "POST"], allow_headers=["*"])
 
 
 async def _error_response(request: Request, error: Exception) -> Response:
@@ -69,38 +68,29 @@ async def _server_state(request: Request) -> ServerState:
     return request.app.state.server
 
 
-async def _requested_model(request: Request, name: str, version: str | None = None) -> LoadedModel:
+async def _requested_model(request: Request, name: str, version: str | None = None) -> Classifier:
     """The loaded model, if it has the name and version in the path; else 404."""
-    model = request.app.state.server.model
-    if name != model.name or version not in (None, model.version):
+    state: ServerState = request.app.state.server
+    if name != state.name or version not in (None, state.classifier.sha256):
         requested = name if version is None else f"{name}, version {version}"
-        available = f"{model.name}, version {model.version}"
+        available = f"{state.name}, version {state.classifier.sha256}"
         raise HTTPException(404, f"no model {requested[:200]}; available is {available}")
-    return model
+    return state.classifier
 
 
 State = Annotated[ServerState, Depends(_server_state)]
-RequestedModel = Annotated[LoadedModel, Depends(_requested_model)]
-_NO_MODEL: dict[str, Any] = {"tags": ["protocol"], "responses": {404: schema.ERRORS[404]}}
-_INFER: dict[str, Any] = {
-    "tags": ["protocol"],
-    "responses": schema.INFERRED,
-    "openapi_extra": schema.describe_body(schema.INFER_BODY),
-}
+RequestedModel = Annotated[Classifier, Depends(_requested_model)]
+_NO_MODEL: Any = {"responses": {404: schema.ERRORS[404]}}
+_INFER: Any = {"responses": schema.INFERRED, "openapi_extra": schema.INFER_BODY}
 
 
-@router.get("/v2/health/live", tags=["protocol"])
+@v2.get("/health/live")
 async def live() -> schema.Live:
     """Whether the server runs."""
     return schema.Live(live=True)
 
 
-@router.get(
-    "/v2/health/ready",
-    tags=["protocol"],
-    response_model=schema.Ready,
-    responses={503: schema.ERRORS[503]},
-)
+@v2.get("/health/ready", response_model=schema.Ready, responses={503: schema.ERRORS[503]})
 async def ready(state: State) -> Any:
     """Whether the server accepts requests; not while it shuts down."""
     if state.draining:
@@ -108,56 +98,54 @@ async def ready(state: State) -> Any:
     return {"ready": True}
 
 
-@router.get("/v2", tags=["protocol"])
+@v2.get("")
 async def server() -> schema.Server:
     """Name, version and extensions of the server."""
-    extensions = list(protocol.EXTENSIONS)
-    return schema.Server(name="fashion-cnn", version=VERSION, extensions=extensions)
+    return schema.Server(name="fashion-cnn", version=VERSION, extensions=protocol.EXTENSIONS)
 
 
-@router.get("/v2/models/{name}/versions/{version}", **_NO_MODEL)
-@router.get("/v2/models/{name}", **_NO_MODEL)
-async def model_metadata(model: RequestedModel) -> schema.Model:
+@v2.get("/models/{name}/versions/{version}", **_NO_MODEL)
+@v2.get("/models/{name}", **_NO_MODEL)
+async def model_metadata(name: str, model: RequestedModel) -> schema.Model:
     """The input and output tensors of a model; -1 means any number of images."""
-    shape, classes = [-1, *model.classifier.shape], len(model.classifier.card["class_names"])
+    classes = len(model.card["class_names"])
     return schema.Model(
-        name=model.name,
-        versions=[model.version],
+        name=name,
+        versions=[model.sha256],
         platform="onnx_onnxv1",
-        inputs=[schema.Tensor(name=protocol.INPUT, datatype="UINT8", shape=shape)],
+        inputs=[schema.Tensor(name=protocol.INPUT, datatype="UINT8", shape=[-1, *model.shape])],
         outputs=[schema.Tensor(name=protocol.OUTPUT, datatype="FP32", shape=[-1, classes])],
     )
 
 
-@router.get("/v2/models/{name}/versions/{version}/ready", **_NO_MODEL)
-@router.get("/v2/models/{name}/ready", **_NO_MODEL)
-async def model_ready(model: RequestedModel) -> schema.ModelReady:
+@v2.get("/models/{name}/versions/{version}/ready", **_NO_MODEL)
+@v2.get("/models/{name}/ready", **_NO_MODEL)
+async def model_ready(name: str, model: RequestedModel) -> schema.ModelReady:
     """Whether a model accepts requests."""
-    return schema.ModelReady(name=model.name, ready=True)
+    return schema.ModelReady(name=name, ready=True)
 
 
-@router.post("/v2/models/{name}/versions/{version}/infer", **_INFER)
-@router.post("/v2/models/{name}/infer", **_INFER)
-async def infer(request: Request, state: State, model: RequestedModel) -> Response:
+@v2.post("/models/{name}/versions/{version}/infer", **_INFER)
+@v2.post("/models/{name}/infer", **_INFER)
+async def infer(request: Request, name: str, state: State, model: RequestedModel) -> Response:
     """Class probabilities of images of the model's input size."""
     header = protocol.HEADER_LENGTH
     length = request.headers.get(header)
     if length is not None and not length.isdecimal():
         raise ValueError(f"{header}: got {length[:60]!r}; expected a number of bytes")
     json_length = None if length is None else int(length)
-    parsed = protocol.parse_infer_request(await request.body(), json_length, model.classifier.shape)
+    parsed = protocol.parse_infer_request(await request.body(), json_length, model.shape)
     with state.queue.reserve(image=len(parsed.images)):
-        rows = await state.queue.probabilities(model.classifier, parsed.images)
-    state.metrics.count_images(parsed.images, rows, model.classifier.card["class_names"])
-    body, headers = protocol.write_response(parsed, rows, model.name, model.version)
+        rows = await state.queue.probabilities(model, parsed.images)
+    state.metrics.count_images(parsed.images, rows, model.card["class_names"])
+    body, headers = protocol.write_response(parsed, rows, name, model.sha256)
     return Response(body, headers=headers)
 
 
 @router.get("/metrics", tags=["operators"], response_class=Response)
 async def metrics(state: State) -> Response:
     """Metrics for Prometheus."""
-    content, media_type = state.metrics.export()
-    return Response(content, media_type=media_type)
+    return Response(generate_latest(state.metrics), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/", include_in_schema=False)
@@ -168,14 +156,11 @@ async def page() -> FileResponse:
 @router.get("/model.json", tags=["photos"])
 async def card(state: State) -> dict[str, Any]:
     """The model's card: its classes, its accuracy, its training data."""
-    return {"name": state.model.name, "sha256": state.model.version, **state.model.classifier.card}
+    return {"name": state.name, "sha256": state.classifier.sha256, **state.classifier.card}
 
 
 @router.post(
-    "/predict",
-    tags=["photos"],
-    responses=schema.PREDICTED,
-    openapi_extra=schema.describe_body(schema.PHOTO_BODY),
+    "/predict", tags=["photos"], responses=schema.PREDICTED, openapi_extra=schema.PHOTO_BODY
 )
 async def predict(
     request: Request,
@@ -185,18 +170,17 @@ async def predict(
 ) -> Response:
     """Classify a photo (JPEG, PNG or WebP), sent as the body or as the form field `file`."""
     started, photo = time.perf_counter(), io.BytesIO(await _read_photo(request))
-    model, queue, steps = state.model, state.queue, None
-    classifier = model.classifier
+    name, classifier, queue, steps = state.name, state.classifier, state.queue, None
     with queue.reserve(image=1, photo=1, explanation=int(explain)):
         prepared = await queue.run_in_thread("photo", classifier.prepare, photo)
         prepared_at = time.perf_counter()
-        rows = await queue.probabilities(classifier, prepared.pixels[np.newaxis])
+        images = prepared.pixels[np.newaxis]
+        rows = await queue.probabilities(classifier, images)
         predicted_at = time.perf_counter()
         if explain:
             steps = await queue.run_in_thread("explanation", _explain, classifier, prepared)
     prediction = classifier.to_prediction(rows[0], prepared.note)
-    pixels, class_names = prepared.pixels[np.newaxis], classifier.card["class_names"]
-    state.metrics.count_images(pixels, rows, class_names)
+    state.metrics.count_images(images, rows, classifier.card["class_names"])
     state.metrics.count_verdict(prediction.verdict)
     best = list(prediction.probabilities.items())[:top]
     content = {
@@ -206,8 +190,8 @@ async def predict(
         "note": prediction.note,
         "top": [{"label": label, "probability": probability} for label, probability in best],
         "seen": _to_png(prepared.pixels),
-        "model": model.name,
-        "version": model.version,
+        "model": name,
+        "version": classifier.sha256,
         "milliseconds": {
             "prepare": round(1e3 * (prepared_at - started), 3),
             "model": round(1e3 * (predicted_at - prepared_at), 3),
@@ -229,7 +213,6 @@ async def _read_photo(request: Request) -> bytes:
         if file is None or isinstance(file, str):
             raise ValueError("form: no file; expected one in the field 'file'")
         photo = await file.read()
-        await form.close()
     else:
         photo = await request.body()
     if not photo:
@@ -241,16 +224,12 @@ async def _read_photo(request: Request) -> bytes:
 
 
 def _explain(classifier: Classifier, prepared: PreparedImage) -> list[dict[str, str]]:
-    from fashion_cnn.inference.drawing import explanation_steps
-
     steps = explanation_steps(prepared, classifier.occlusion_map(prepared))
     return [{"caption": caption, "png": _to_png(np.asarray(image))} for caption, image in steps]
 
 
 def _to_png(pixels: np.ndarray) -> str:
     """A PNG in base64 of uint8 (height, width[, 1 or 3])."""
-    from PIL import Image
-
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

@@ -1,16 +1,16 @@
 """The server on the machines of a Ray cluster, with as many replicas as the load requires."""
 
 import signal
-import tempfile
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from fashion_cnn.console import print_message, silence_stderr
 from fashion_cnn.inference.classifier import Classifier, model_name
 from fashion_cnn.machine import LOOPBACK_HOSTS
 from fashion_cnn.parallel.cluster import cluster
+from fashion_cnn.serving.app import make_app
+from fashion_cnn.serving.state import Metrics, ServerState
 
 APP = "fashion-cnn"
 MAX_REQUESTS = 256  # running on one replica, and queued for all; each replica refuses overload
@@ -25,25 +25,25 @@ SCALING = {
 def serve_on(
     address: str,
     model: str,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    replicas: int | None = None,
-    token: str | None = None,
-    origins: Sequence[str] = (),
+    host: str,
+    port: int,
+    replicas: int | None,
+    token: str | None,
+    origins: Sequence[str],
 ) -> None:
     """Serve a model on a cluster until SIGTERM or Ctrl-C, then remove it from the cluster.
 
     Args:
-        address: the address of the cluster.
+        address: of the cluster.
         model: what `Classifier.load` takes, on this machine.
         host: the address to listen on. On loopback only the head node listens; else every node.
-        port: the port on each of them.
+        port: on each of them.
         replicas: most replicas, each on one core. Default: one per core of the cluster.
-        token: the bearer token that clients must send. Default: none.
+        token: the bearer token that clients must send, if any.
         origins: other websites whose pages may send requests.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such model or cluster, or it is invalid.
+        FileNotFoundError, ValueError: no such model or cluster, or an invalid one.
         RuntimeError: no replica started.
     """
     if not port:
@@ -56,7 +56,9 @@ def serve_on(
         cores = _require_idle(ray, address)
 
         def replica_app() -> Any:
-            return _replica_app(name, content, token, origins)
+            replica = serve.get_replica_context().replica_id.unique_id
+            classifier, metrics = Classifier(content, name, threads=1), Metrics(replica=replica)
+            return make_app(ServerState(name, classifier, metrics), token, origins)
 
         deployment: Any = serve.deployment(
             serve.ingress(replica_app)(),
@@ -106,17 +108,3 @@ def _wait_for_signal(message: str) -> None:
     signal.set_wakeup_fd(-1)  # or the command line ends the process after 1.5 s
     print_message(message)
     stopped.wait()
-
-
-def _replica_app(name: str, content: bytes, token: str | None, origins: Sequence[str]) -> Any:
-    """The application of one replica, for the model in `content`."""
-    from ray import serve
-
-    from fashion_cnn.serving.app import make_app
-    from fashion_cnn.serving.state import ServerState
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.onnx"
-        path.write_bytes(content)
-        replica = serve.get_replica_context().replica_id.unique_id
-        return make_app(ServerState(str(path), replica=replica), token, origins)

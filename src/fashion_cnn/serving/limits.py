@@ -3,11 +3,11 @@
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fashion_cnn.serving.queue import Overloaded
 from fashion_cnn.serving.state import ServerState
@@ -22,26 +22,24 @@ PAGE_POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 DOCS_POLICY = PAGE_POLICY.replace("-src 'self';", "-src 'self' 'unsafe-inline';")  # Swagger UI's
-HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+CLOSE = {"connection": "close"}
+TOO_LARGE = f"the body has more than {MAX_BODY_BYTES:,} bytes"
 
 
 class RequestLimits:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: Any, state: ServerState, token: str | None = None) -> None:
+    def __init__(self, app: ASGIApp, state: ServerState, token: str | None) -> None:
         self.app, self.state, self.token = app, state, token
         self.body_bytes = 0  # of all bodies in memory
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -52,44 +50,37 @@ class RequestLimits:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *self._headers(scope["path"])]
+                headers = MutableHeaders(scope=message)
+                policy = DOCS_POLICY if scope["path"] == "/docs" else PAGE_POLICY
+                headers.update({**HEADERS, "content-security-policy": policy})
+                if self.state.draining:
+                    headers["connection"] = "close"
             await send(message)
 
         try:
             self._require_token(scope)
             if scope["method"] == "POST":
                 self._reject_early(scope)
-                await self._read_body(receive, chunks)
-            await self.app(scope, _replay(chunks, receive), send_with_headers)
+                receive = await self._read_body(receive, chunks)
+            await self.app(scope, receive, send_with_headers)
         except HTTPException as error:
             response = JSONResponse({"error": error.detail}, error.status_code, error.headers)
             await response(scope, receive, send_with_headers)
         finally:
             self.body_bytes -= sum(map(len, chunks))
-            route = scope.get("route")
-            path = getattr(route, "path", "other") if status != 404 else "other"
+            path = getattr(scope.get("route"), "path", "other") if status != 404 else "other"
             self.state.metrics.count_response(path, status, time.perf_counter() - started)
 
-    def _headers(self, path: str) -> list[tuple[bytes, bytes]]:
-        policy = DOCS_POLICY if path == "/docs" else PAGE_POLICY
-        headers = [*HEADERS, (b"content-security-policy", policy.encode())]
-        if self.state.draining:
-            headers.append((b"connection", b"close"))
-        return headers
-
-    def _require_token(self, scope: Message) -> None:
+    def _require_token(self, scope: Scope) -> None:
         path = scope["path"]
         if self.token is None or path == "/" or path.startswith(PUBLIC_PATHS):
             return
         received = dict(scope["headers"]).get(b"authorization", b"")
         if not hmac.compare_digest(received, b"Bearer " + self.token.encode()):
-            raise HTTPException(
-                401,
-                "missing or wrong token; expected the header Authorization: Bearer TOKEN",
-                {"www-authenticate": "Bearer"},
-            )
+            reason = "missing or wrong token; expected the header Authorization: Bearer TOKEN"
+            raise HTTPException(401, reason, {"www-authenticate": "Bearer"})
 
-    def _reject_early(self, scope: Message) -> None:
+    def _reject_early(self, scope: Scope) -> None:
         """Reject what can be rejected before the body is read, which costs more."""
         if self.state.queue.is_full:
             raise Overloaded(self.state.queue.pending_seconds)
@@ -97,11 +88,12 @@ class RequestLimits:
         if b"content-encoding" in headers:
             raise HTTPException(415, "Content-Encoding is not supported; send the body unencoded")
         length = headers.get(b"content-length", b"0")
+        # clients that send no Expect read no response until they have sent the body
         if b"expect" in headers and length.isdigit() and int(length) > MAX_BODY_BYTES:
-            raise _too_large()  # other clients read no response until they have sent the body
+            raise HTTPException(413, TOO_LARGE, CLOSE)
 
-    async def _read_body(self, receive: Receive, chunks: list[bytes]) -> None:
-        """Append the body to `chunks`; the rest of one that is too large is discarded."""
+    async def _read_body(self, receive: Receive, chunks: list[bytes]) -> Receive:
+        """Append the body to `chunks`, less what is too large; return a `receive` to replay it."""
         size, more = 0, True
         try:
             async with asyncio.timeout(BODY_TIMEOUT):
@@ -117,23 +109,14 @@ class RequestLimits:
                     if self.body_bytes > MAX_TOTAL_BODY_BYTES:
                         raise Overloaded(1.0)
                     if size > (MAX_BODY_BYTES * DISCARD_FACTOR if more else MAX_BODY_BYTES):
-                        raise _too_large()
+                        raise HTTPException(413, TOO_LARGE, CLOSE)
         except TimeoutError:
             reason = f"the body took longer than {BODY_TIMEOUT:g} s"
-            raise HTTPException(408, reason, {"connection": "close"}) from None
+            raise HTTPException(408, reason, CLOSE) from None
         chunks[:] = [b"".join(chunks)]
+        messages = [{"type": "http.request", "body": chunks[0]}]
 
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
 
-def _too_large() -> HTTPException:
-    reason = f"the body has more than {MAX_BODY_BYTES:,} bytes"
-    return HTTPException(413, reason, {"connection": "close"})
-
-
-def _replay(chunks: list[bytes], receive: Receive) -> Receive:
-    """A `receive` that gives the body that has been read, and then what the connection gives."""
-    messages = [{"type": "http.request", "body": b"".join(chunks), "more_body": False}]
-
-    async def receive_again() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return receive_again
+        return replay

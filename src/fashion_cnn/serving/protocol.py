@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, Field, SkipValidation, StrictInt, ValidationError
 from pydantic_core import from_json
 
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = ["binary_tensor_data"]
 HEADER_LENGTH = "inference-header-content-length"  # length of the JSON part of a body, in bytes
 INPUT, OUTPUT = "pixels", "probabilities"  # tensor names
 MAX_IMAGES = 10_000  # per request
@@ -51,42 +51,25 @@ class InferBody(BaseModel):
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A valid inference request.
+    """A valid inference request."""
 
-    Attributes:
-        id: chosen by the client; the response repeats it.
-        images: uint8 (n, height, width, channels).
-        binary: whether the response carries the probabilities as raw bytes.
-    """
-
-    id: str | None
-    images: np.ndarray
-    binary: bool
+    id: str | None  # chosen by the client; the response repeats it
+    images: np.ndarray  # uint8 (n, height, width, channels)
+    binary: bool  # whether the response carries the probabilities as raw bytes
 
 
 def parse_infer_request(
     body: bytes, json_length: int | None, image_shape: tuple[int, int, int]
 ) -> InferRequest:
-    """Parse the body of an inference request.
-
-    Args:
-        body: JSON, optionally followed by the raw bytes of the input tensor.
-        json_length: length of the JSON in bytes; None if the body is only JSON.
-        image_shape: (height, width, channels) of the model's input.
-
-    Raises:
-        ValueError: the body is invalid, or does not match the model.
-    """
+    """Parse a body of JSON, `json_length` bytes of it if the tensor's raw bytes follow."""
     if json_length is not None and not 0 < json_length <= len(body):
         raise ValueError(f"{HEADER_LENGTH}: got {json_length}; the body has {len(body)} bytes")
     try:
-        content = from_json(body[:json_length], allow_inf_nan=False)
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from None
-    try:
-        request = InferBody.model_validate(content)
+        request = InferBody.model_validate(from_json(body[:json_length], allow_inf_nan=False))
     except ValidationError as error:
         raise ValueError(validation_message(error.errors(include_url=False))) from None
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
     binary = (request.parameters or {}).get("binary_data_output", False)
     if request.outputs:
         parameters = request.outputs[0].parameters or {}
@@ -109,23 +92,19 @@ def write_response(
     request: InferRequest, probabilities: np.ndarray, model: str, version: str
 ) -> tuple[bytes, dict[str, str]]:
     """The body and headers of a response; probabilities are float32 (n, classes)."""
-    shape = list(probabilities.shape)
-    output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": shape}
-    response: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": [output]}
+    output: Any = {"name": OUTPUT, "datatype": "FP32", "shape": list(probabilities.shape)}
+    response: Any = {"model_name": model, "model_version": version, "outputs": [output]}
     if request.id is not None:
         response["id"] = request.id
-    if not request.binary:
+    if request.binary:
+        raw = probabilities.astype("<f4").tobytes()
+        output["parameters"] = {"binary_data_size": len(raw)}
+    else:
         output["data"] = probabilities.ravel().tolist()
-        return _to_json(response), {"content-type": "application/json"}
-    raw = probabilities.astype("<f4").tobytes()
-    output["parameters"] = {"binary_data_size": len(raw)}
-    head = _to_json(response)
-    headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
-    return head + raw, headers
-
-
-def _to_json(response: dict[str, Any]) -> bytes:
-    return json.dumps(response, separators=(",", ":")).encode()
+    head = json.dumps(response, separators=(",", ":")).encode()
+    if not request.binary:
+        return head, {"content-type": "application/json"}
+    return head + raw, {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
 
 
 def _read_pixels(

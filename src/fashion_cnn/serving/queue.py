@@ -23,8 +23,6 @@ SMOOTHING = 0.1  # weight of the newest measurement in the estimated durations
 
 
 class Overloaded(HTTPException):
-    """Too much work is pending; the header Retry-After says when to try again."""
-
     def __init__(self, seconds: float) -> None:
         message = f"{seconds:.1f} s of work are queued; try again later"
         super().__init__(503, message, {"retry-after": str(math.ceil(seconds))})
@@ -40,16 +38,11 @@ class _Item:
 
 
 class InferenceQueue:
-    """Pending inference work, and the threads that do it.
-
-    Attributes:
-        pending_seconds: estimated duration of the work that is queued or running.
-        seconds: measured duration on one core of each kind of work: one `image` in the network,
-            preparing one `photo`, one `explanation`.
-    """
+    """Pending inference work, and the threads that do it."""
 
     def __init__(self, seconds_per_image: float = 1e-3, cores: int | None = None) -> None:
-        self.pending_seconds = 0.0
+        self.pending_seconds = 0.0  # estimated duration of the work that is queued or running
+        # duration on one core: an image in the network, preparing a photo, explaining a prediction
         self.seconds = {"image": seconds_per_image, "photo": 2e-2, "explanation": 0.2}
         self._items: deque[_Item] = deque()
         self._cores = cores or machine.cores()
@@ -59,16 +52,11 @@ class InferenceQueue:
 
     @property
     def is_full(self) -> bool:
-        """Whether new requests are refused."""
         return self.pending_seconds > MAX_QUEUED_SECONDS
 
     @contextmanager
     def reserve(self, **work: int) -> Iterator[None]:
-        """Count work as pending while the context is open, for example `reserve(image=64)`.
-
-        Raises:
-            Overloaded: too much work is pending already.
-        """
+        """Count work, such as `image=64`, as pending in the context, or raise `Overloaded`."""
         if self.is_full:
             raise Overloaded(self.pending_seconds)
         cost = sum(count * self.seconds[kind] for kind, count in work.items()) / self._cores
@@ -119,12 +107,10 @@ class InferenceQueue:
             if len(images) >= MIN_TIMED_BATCH:
                 seconds = time.perf_counter() - started
                 self._update_estimate("image", seconds / len(images))
-            start = 0
-            for item in items:
-                end = start + len(item.images)
+            ends = np.cumsum([len(item.images) for item in items])
+            for item, result in zip(items, np.split(rows, ends[:-1]), strict=True):
                 if not item.result.done():  # done: the client has disconnected
-                    item.result.set_result(rows[start:end])
-                start = end
+                    item.result.set_result(result)
 
     def _next_batch(self) -> list[_Item]:
         """The oldest item, and those right after it that fit into its batch."""

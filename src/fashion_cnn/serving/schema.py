@@ -3,12 +3,10 @@
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from fashion_cnn.serving.protocol import InferBody
-
-REFERENCE = "#/components/schemas/{model}"
 
 
 class Error(BaseModel):
@@ -54,7 +52,6 @@ class OutputTensor(Tensor):
 
 
 class Inferred(BaseModel):
-    model_config = ConfigDict(protected_namespaces=())  # allows names that start with model_
     model_name: str
     model_version: str
     id: str | None = None
@@ -95,43 +92,30 @@ _DESCRIPTIONS = {
     415: "The type of the file or its encoding is not supported.",
     503: "The server is overloaded or not ready; see Retry-After.",
 }
-Responses = dict[int | str, dict[str, Any]]
-ERRORS: Responses = {k: {"model": Error, "description": v} for k, v in _DESCRIPTIONS.items()}
+ERRORS: Any = {k: {"model": Error, "description": v} for k, v in _DESCRIPTIONS.items()}
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
-INFERRED: Responses = {
-    200: {
-        "model": Inferred,
-        "description": "Probabilities.",
-        "content": {"application/octet-stream": _BYTES},
-    },
-    **ERRORS,
-}
-PREDICTED: Responses = {200: {"model": Prediction, "description": "A prediction."}, **ERRORS}
-INFER_BODY = {
-    "application/json": {"schema": {"$ref": REFERENCE.format(model="InferBody")}},
-    "application/octet-stream": {
-        "schema": {
-            **_BYTES["schema"],
-            "description": "JSON, followed by the raw bytes of the tensor. The header "
-            "Inference-Header-Content-Length gives the length of the JSON.",
-        }
-    },
+_RAW = {"application/octet-stream": _BYTES}
+_PROBABILITIES = {"model": Inferred, "description": "Probabilities.", "content": _RAW}
+INFERRED = {200: _PROBABILITIES, **ERRORS}
+PREDICTED = {200: {"model": Prediction, "description": "A prediction."}, **ERRORS}
+_RAW_TENSOR = (
+    "JSON, followed by the raw bytes of the tensor. The header "
+    "Inference-Header-Content-Length gives the length of the JSON."
+)
+_INFER_BODIES = {
+    "application/json": {"schema": {"$ref": "#/components/schemas/InferBody"}},
+    "application/octet-stream": {"schema": {**_BYTES["schema"], "description": _RAW_TENSOR}},
 }
 _FORM = {"type": "object", "required": ["file"], "properties": {"file": _BYTES["schema"]}}
-PHOTO_BODY = {
-    "multipart/form-data": {"schema": _FORM},
-    "image/jpeg": _BYTES,
-    "image/png": _BYTES,
-    "image/webp": _BYTES,
-}
-
-
-def describe_body(content: dict[str, Any]) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads its body itself."""
-    return {"requestBody": {"required": True, "content": content}}
+_PHOTOS = dict.fromkeys(("image/jpeg", "image/png", "image/webp"), _BYTES)
+_PHOTO_BODIES = {"multipart/form-data": {"schema": _FORM}, **_PHOTOS}
+# the `openapi_extra` of the routes that read their body themselves
+INFER_BODY = {"requestBody": {"required": True, "content": _INFER_BODIES}}
+PHOTO_BODY = {"requestBody": {"required": True, "content": _PHOTO_BODIES}}
 
 
 def add_request_models(app: FastAPI) -> None:
     """Describe the bodies that routes read themselves, which FastAPI cannot know."""
-    _, definitions = models_json_schema([(InferBody, "validation")], ref_template=REFERENCE)
+    template = "#/components/schemas/{model}"
+    _, definitions = models_json_schema([(InferBody, "validation")], ref_template=template)
     app.openapi()["components"]["schemas"].update(definitions["$defs"])

@@ -10,17 +10,19 @@ import socket
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from fashion_cnn.console import print_message
+from fashion_cnn.inference.classifier import Classifier, model_name
 from fashion_cnn.serving.app import make_app
-from fashion_cnn.serving.state import ServerState, load_model
+from fashion_cnn.serving.state import Metrics, ServerState
 
-SETTINGS = "FASHION_CNN_SERVE"  # environment variable that passes the settings to the workers
 SWITCH_INTERVAL = 1e-3  # seconds that a Python thread may run while another one waits
 DRAIN_SECONDS = 0.3  # from SIGTERM, when the server stops being ready, to closing the socket
 SHUTDOWN_SECONDS = 20  # for running requests to end after that
@@ -30,12 +32,7 @@ MAX_CONNECTIONS = 1000
 
 
 def serve(
-    model: str,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    workers: int = 1,
-    token: str | None = None,
-    origins: Sequence[str] = (),
+    model: str, host: str, port: int, workers: int, token: str | None, origins: Sequence[str]
 ) -> None:
     """Serve a model until SIGTERM or Ctrl-C.
 
@@ -44,24 +41,22 @@ def serve(
         host: the address to listen on.
         port: 0 takes any free port.
         workers: number of processes; each loads the model.
-        token: the bearer token that clients must send. Default: none.
+        token: the bearer token that clients must send, if any.
         origins: other websites whose pages may send requests.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such model, or it is invalid.
+        FileNotFoundError, ValueError: no such model, or an invalid one.
         OSError: the server cannot listen on the address.
     """
-    name = load_model(model).name
+    Classifier.load(model, threads=1)  # raises here, and not in the workers
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), backlog=1024, family=family)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise OSError(f"{host}:{port}: {reason}; give another --port or --host") from None
-    settings = {"model": model, "token": token, "origins": list(origins), "shared": workers > 1}
-    os.environ[SETTINGS] = json.dumps(settings)
     config = uvicorn.Config(
-        "fashion_cnn.serving.server:worker_app",
+        partial(worker_app, model, workers > 1, token, origins),
         factory=True,
         http=LimitedConnection,
         ws="none",
@@ -75,7 +70,7 @@ def serve(
     signal.set_wakeup_fd(-1)  # from here on uvicorn's event loop handles signals
     address = f"[{host}]" if ":" in host else host
     url = f"http://{address}:{listener.getsockname()[1]}"
-    print_message(f"Serving {name} at {url} (press Ctrl-C to stop)")
+    print_message(f"Serving {model_name(model)} at {url} (press Ctrl-C to stop)")
     if workers == 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it again at the end
         uvicorn.Server(config).run([listener])
@@ -85,51 +80,36 @@ def serve(
         Workers(config, [listener]).run()
 
 
-def worker_app() -> Any:
-    """Make the ASGI application of a worker; its settings come from the environment."""
+def worker_app(model: str, shared: bool, token: str | None, origins: Sequence[str]) -> ASGIApp:
+    """The ASGI application of a worker; uvicorn calls this in its event loop."""
     sys.setswitchinterval(SWITCH_INTERVAL)
-    settings = json.loads(os.environ[SETTINGS])
-    state = ServerState(settings["model"], settings["shared"])
-    app = make_app(state, settings["token"], settings["origins"])
+    state = ServerState(model_name(model), Classifier.load(model, threads=1), Metrics(shared))
+    app = make_app(state, token, origins)
     gc.collect()
     gc.freeze()  # else each full garbage collection pauses the server for 20 ms
-
-    async def app_with_signals(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            _handle_signals(state)
-        await app(scope, receive, send)
-
-    return app_with_signals
+    _handle_signals(state, model)
+    return app
 
 
-def _handle_signals(state: ServerState) -> None:
+def _handle_signals(state: ServerState, model: str) -> None:
     """SIGTERM: stop being ready, wait a little, then shut down. SIGHUP: reload the model."""
-    loop, shut_down = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
+    loop = asyncio.get_running_loop()
+    shut_down: Any = signal.getsignal(signal.SIGTERM)
 
-    def after_draining() -> None:
-        if callable(shut_down):
-            shut_down(signal.SIGTERM, None)
-
-    def on_sigterm(number: int, frame: Any) -> None:
+    def on_sigterm(*arguments: Any) -> None:
         state.draining = True
-        loop.call_soon_threadsafe(loop.call_later, DRAIN_SECONDS, after_draining)
+        loop.call_soon_threadsafe(loop.call_later, DRAIN_SECONDS, shut_down, *arguments)
 
-    async def reload() -> None:
+    def reload() -> None:
         try:
-            await asyncio.to_thread(state.reload)
-            model = state.model
-            print_message(f"Reloaded {model.name}, SHA-256 {model.version[:16]}…")
+            state.name, state.classifier = model_name(model), Classifier.load(model, threads=1)
+            print_message(f"Reloaded {state.name}, SHA-256 {state.classifier.sha256[:16]}…")
         except (OSError, ValueError) as error:
             print_message(f"fashion-cnn: {error}; keeping the loaded model")
 
-    def on_sighup() -> None:
-        task = loop.create_task(reload())
-        state.tasks.add(task)
-        task.add_done_callback(state.tasks.discard)
-
     signal.signal(signal.SIGTERM, on_sigterm)
     if hasattr(signal, "SIGHUP"):
-        loop.add_signal_handler(signal.SIGHUP, on_sighup)
+        loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, reload)
 
 
 class Workers(Multiprocess):
@@ -145,7 +125,7 @@ class LimitedConnection(HttpToolsProtocol):
     """Uvicorn's connection, with limits on request headers and on the number of connections."""
 
     _timer: asyncio.TimerHandle | None = None
-    _header_bytes = 0  # received since the last request
+    _header_bytes = 0  # received since the timer was started
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -156,8 +136,7 @@ class LimitedConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._timer is None and (self.cycle is None or self.cycle.response_complete):
             self._await_headers()
-        if self._timer is not None:
-            self._header_bytes += len(data)
+        self._header_bytes += len(data)
         super().data_received(data)
         if self._timer is not None and self._header_bytes > MAX_HEADER_BYTES:
             self._refuse(431, f"the request headers have more than {MAX_HEADER_BYTES:,} bytes")
