@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, folders that one process keeps to itself, checksums."""
+"""Atomic file writes, folder locks, checksums."""
 
 import csv
 import hashlib

@@ -60,7 +60,7 @@ def run_pipeline(
     """
     settings = settings or {}
     run = Run(folder) if folder else None
-    resume = resume and run is not None and can_resume(run, recipe_name)
+    resume = resume and run is not None and prepare_resume(run, recipe_name)
     name = str(run.recipe_path) if run and resume and not recipe_name else recipe_name or DEFAULT
     recipe = configure(name, settings)
     if run and resume:
@@ -109,18 +109,21 @@ def configure(recipe_name: str, settings: Mapping[str, str]) -> Recipe:
 
 
 def fit(recipe_name: str, recipe: Recipe, settings: Mapping[str, str], data: Data) -> Recipe:
-    """Fit a recipe to few images, unless it is from a file or a setting decides the batch size."""
+    """Fit a named recipe to few images, unless batch size or learning rate are set."""
     if is_recipe_file(recipe_name) or {"batch_size", "learning_rate"} & settings.keys():
         return recipe
     fitted = fit_to_data(recipe, data)
     if "epochs" in settings:
         fitted = replace(fitted, epochs=recipe.epochs)
     if fitted != recipe:
-        print_message(f"{INDENT}few images: {fitted.epochs} epochs, batches of {fitted.batch_size}")
+        print_message(
+            f"{INDENT}few images: recipe adapted to {fitted.epochs} epochs, batches of "
+            f"{fitted.batch_size}, learning rate {fitted.learning_rate:g}"
+        )
     return fitted
 
 
-def can_resume(run: Run, recipe_name: str | None) -> bool:
+def prepare_resume(run: Run, recipe_name: str | None) -> bool:
     """Whether there is a run to resume, after repairing it; else training starts from scratch."""
     if run.is_started:
         if damaged := run.damaged_files():
@@ -161,7 +164,7 @@ def _open_folder(run: Run | None, recipe_name: str, resume: bool) -> Iterator[Ru
     except (KeyboardInterrupt, SystemExit, OSError, RuntimeError):
         if run.is_started:
             command = f"fashion-cnn train --run {run} --resume"
-            print_message(f"Saved up to the last completed epoch: {command}")
+            print_message(f"Interrupted; completed epochs are saved. To continue: {command}")
         raise
     finally:
         if is_new and not any(run.folder.iterdir()):
@@ -210,8 +213,8 @@ def _print_training(recipe: Recipe, processes: int | None) -> None:
     without_effect = [name for name in recipe.augment if name != "flip"]
     if head_epochs and without_effect:
         print_message(
-            f"{INDENT}the head trains on features that are computed once: without "
-            f"{', '.join(without_effect)}"
+            f"{INDENT}the head trains on precomputed features, so these augmentations are not "
+            f"applied to it: {', '.join(without_effect)}"
         )
 
 
@@ -240,7 +243,7 @@ def _train(
 
 
 def evaluate_and_export(run: Run, data: Data) -> dict[str, Any]:
-    """Measure a trained run, draw its four plots, and export it to ONNX; returns the metrics."""
+    """Evaluate a trained run, draw its four plots, and export it to ONNX; returns the metrics."""
     from fashion_cnn.evaluation import measure_run
     from fashion_cnn.export import export_in_process, export_run
     from fashion_cnn.keras_setup import keras

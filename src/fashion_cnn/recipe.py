@@ -102,10 +102,11 @@ class Recipe:
             raise ValueError(f"head_epochs: got {self.head_epochs}; expected 0 for {self.model}")
         if 0 < self.head_epochs < self.epochs and not self.fine_tune_rate:
             raise ValueError(
-                "fine_tune_rate: got 0; expected more, for the epochs after the head's"
+                f"fine_tune_rate: got 0; expected more, because epochs ({self.epochs}) exceed "
+                f"head_epochs ({self.head_epochs})"
             )
         if self.teacher and self.class_weights:
-            raise ValueError("class_weights: expected false with a teacher")
+            raise ValueError("class_weights: got true; cannot be combined with a teacher")
         return self
 
     def to_json(self) -> str:
@@ -129,7 +130,7 @@ def _check_options(model: str, options: Mapping[str, Any]) -> None:
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
     """A recipe from the contents of a `recipe.json`; ValueError says what does not fit."""
     if not isinstance(values, Mapping) or "name" not in values:
-        raise ValueError("expected an object with at least a name")
+        raise ValueError("expected a JSON object with at least a name")
     try:
         return Recipe(**values)
     except ValidationError as error:

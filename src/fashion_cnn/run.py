@@ -60,7 +60,7 @@ class Run(os.PathLike[str]):
 
     @property
     def is_unused(self) -> bool:
-        """Whether the folder holds no run, or only what one leaves that was killed at its start."""
+        """Whether the folder is empty, or holds only leftovers of a run killed at its start."""
         return files.is_unused(self.folder, (_ENVIRONMENT,))
 
     @property
@@ -85,7 +85,7 @@ class Run(os.PathLike[str]):
 
     @property
     def is_finished(self) -> bool:
-        """Whether everything is done: the checksums cover the metrics.
+        """Whether the run is complete: the checksums, which are written last, list the metrics.
 
         Raises:
             ValueError: the checksum file is damaged.
@@ -296,4 +296,4 @@ class Run(os.PathLike[str]):
         ]
 
     def _how_to_repair(self) -> str:
-        return f"`fashion-cnn train --run {self} --resume` makes it again from the last checkpoint"
+        return f"`fashion-cnn train --run {self} --resume` restores it from the last checkpoint"

@@ -199,7 +199,7 @@ def test_the_output_folder_must_not_hold_other_files(picture_folder, tmp_path):
     assert "no pictures there" in process.stderr
     for words, message in (
         (("--cluster", "auto"), "--cluster needs --output"),
-        (("--output", empty, "--format", "csv"), "--output: goes without"),
+        (("--output", empty, "--format", "csv"), "--output cannot be combined with"),
     ):
         process = fashion_cnn("predict", picture_folder, *words, status=2)
         assert message in process.stderr

@@ -96,7 +96,7 @@ def test_data_lists_unreadable_files_and_duplicates(folder):
 def test_a_recipe_without_pretraining_works_on_a_small_folder(folder):
     result = fashion_cnn("train", "--data", "mine", "--no-report", "--run", "scratch", cwd=folder)
     assert "no test folder: a tenth of the training pictures" in result.stderr
-    assert "few images: 17 epochs, batches of 8" in result.stderr
+    assert "few images: recipe adapted to 17 epochs, batches of 8, learning rate" in result.stderr
     metrics = json.loads((folder / "scratch/metrics.json").read_text())
     assert (metrics["test_examples"], metrics["train_examples"]) == (12, 96)
     assert metrics["test_accuracy"] >= 0.75
@@ -106,7 +106,7 @@ def test_a_recipe_without_pretraining_works_on_a_small_folder(folder):
 
 def test_transfer_learning_in_two_phases_is_reported_and_exported(folder, trained):
     assert "3 epochs, the first 2 of the head alone" in trained.stderr
-    assert "features that are computed once: without zoom, colour" in trained.stderr
+    assert "augmentations are not applied to it: zoom, colour" in trained.stderr
     run = folder / "runs" / "mobilenet-1"
     names = {path.name for path in run.iterdir()}
     assert {"report.html", "model.onnx", "model.onnx.json", "model.onnx.md", "gradcam.png"} <= names
@@ -159,7 +159,7 @@ def test_a_source_that_has_changed_is_refused(folder, trained):
     draw_picture(folder / "changing" / "ring" / "photo 03.jpg", 1, 999)
     for verb in ("evaluate", "report"):
         error = fashion_cnn(verb, "changed", cwd=folder, status=1).stderr
-        assert "changing has changed since it was trained" in error
+        assert "changing has changed since this run was trained" in error
     (folder / "changed" / "metrics.json").unlink()
     for name in ("SHA256SUMS", "model.keras"):
         (folder / "changed" / name).unlink()

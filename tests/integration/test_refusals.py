@@ -188,7 +188,7 @@ FAILURES = [
     (broken_run("recipe.json", b"{"), "run/recipe.json: damaged"),
     (broken_run("environment.json", b"[" * 10**5), "run/environment.json: damaged"),
     (broken_run("environment.json", b"{}"), "run/environment.json: damaged (no data"),
-    (broken_run("thesis.txt", b""), "run: fashion-mnist has changed since it was trained"),
+    (broken_run("thesis.txt", b""), "run: fashion-mnist has changed since this run was trained"),
     (broken_run("SHA256SUMS", b"0  recipe.json\n"), "run/SHA256SUMS: damaged"),
 ]
 CASES = [(2, *row) for row in USAGE] + [(1, *row) for row in FAILURES]
@@ -244,7 +244,10 @@ def test_data_command_works_without_a_home_folder(tmp_path):
 def test_a_loss_of_nan_ends_training(tmp_path, real_data):
     arguments = ("--batch-size", "1000", "--learning-rate", "1e30", "--run", "run")
     result = fashion_cnn("train", "textbook", *arguments, cwd=tmp_path, status=1)
-    assert "epoch 1: the loss is nan; the steps are too large: try --learning-rate" in result.stderr
+    assert (
+        "epoch 1: the loss is nan; the learning rate is probably too high: try --learning-rate"
+        in result.stderr
+    )
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 

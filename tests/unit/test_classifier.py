@@ -94,7 +94,7 @@ def test_damaged_files_are_refused(exported_run, tmp_path):
 def test_a_model_without_a_card_is_refused(exported_run, tmp_path):
     model = onnx.load(exported_run.onnx_path)
     del model.metadata_props[:]
-    with pytest.raises(ValueError, match="no card of fashion-cnn"):
+    with pytest.raises(ValueError, match="not a model exported by fashion-cnn"):
         Classifier(model.SerializeToString())
 
 

@@ -112,7 +112,9 @@ def test_who_cannot_teach_is_refused_before_anything(tiny_data, real_data, tmp_p
         with pytest.raises((FileNotFoundError, ValueError), match=match):
             train(dataclasses.replace(SHORT, teacher=name), data, tmp_path / "run")
         assert not (tmp_path / "run").exists()
-    with pytest.raises(ValueError, match="class_weights: expected false with a teacher"):
+    with pytest.raises(
+        ValueError, match="class_weights: got true; cannot be combined with a teacher"
+    ):
         dataclasses.replace(SHORT, teacher="textbook", class_weights=True)
 
 

@@ -159,7 +159,11 @@ def test_the_card_for_people(random_data, exported_run):
     assert "\n\nAbout the data: few images.\n\n## How it was made\n\n```json\n{\n" in text
     assert text.endswith("}\n```\n")
     text = card_markdown({**card, "temperature": None, "preparation": "fit"})
-    assert "held out for validation. No temperature and no threshold were fitted.\n\n|" in text
+    assert "for validation. No temperature (calibration) and no confidence threshold" in text
+    assert " were fitted.\n\n|" in text
     assert "(uint8, 28x28x1), to whose height" in text and "About the data" not in text
     text = card_markdown({**card, "temperature": 1.0, "threshold": 1, "preparation": "photo"})
-    assert "validation. At no threshold were 99 %" in text and "), which `data/photo.py`" in text
+    assert (
+        "validation. No confidence threshold reached 99 %" in text
+        and "), which `fashion-cnn predict`" in text
+    )

@@ -10,7 +10,7 @@ from fashion_cnn.console import print_message
 
 
 def data(source: opt.Source = "fashion-mnist", output: opt.SamplesPlot = None) -> None:
-    """Check the data, count it, report what is wrong with it, and draw a sheet of samples."""
+    """Check a data set, count its images, and draw samples."""
     from fashion_cnn.data import load_data
     from fashion_cnn.data.duplicates import near_duplicates
     from fashion_cnn.report import draw_samples
@@ -71,7 +71,7 @@ def recipes() -> None:
     from fashion_cnn.recipes import RECIPES, measured
 
     figures, row = measured(), "{:<17}{:<10}{:>6}{:>7}{:>20}{:>8}"
-    print(row.format("recipe", "network", "epochs", "batch", "test accuracy, %", "time"))
+    print(row.format("recipe", "model", "epochs", "batch", "test accuracy, %", "time"))
     for recipe in RECIPES.values():
         promise = _promise(figures["recipes"].get(recipe.name))
         settings = [f"{key}={str(value).lower()}" for key, value in recipe.options.items()]
@@ -93,7 +93,7 @@ def _promise(figures: dict[str, float] | None) -> tuple[str, str]:
 
 
 def presets() -> None:
-    """List the trained models that come with the package."""
+    """List the pretrained models included in the package."""
     from fashion_cnn.inference.classifier import presets as cards
 
     row = "{:<10}{:>11}{:>26}{:>12}  {}"

@@ -9,7 +9,7 @@ from fashion_cnn.console import UsageError
 
 
 def evaluate(run: opt.RunFolder, split: opt.Split = "test", as_json: opt.AsJson = False) -> None:
-    """Read a run's model back and measure it again."""
+    """Evaluate a run's model again."""
     from fashion_cnn.evaluation import evaluate_run
     from fashion_cnn.run import Run
 
@@ -29,7 +29,7 @@ def print_metrics(metrics: dict[str, Any], split: str) -> None:
     print(f"{split.capitalize()} accuracy: {accuracy_text(metrics, split)}")
     if len({row["support"] for row in per_class.values()}) > 1:
         recall, f1 = metrics[f"{split}_macro_accuracy"], metrics[f"{split}_macro_f1"]
-        print(f"Mean over the classes: {recall:.2%}, F1 {f1:.2%}")
+        print(f"Mean over the classes: recall {recall:.2%}, F1 {f1:.2%}")
 
 
 def accuracy_text(metrics: dict[str, Any], split: str) -> str:
@@ -39,7 +39,7 @@ def accuracy_text(metrics: dict[str, Any], split: str) -> str:
 
 
 def export(run: opt.Exported, format_: opt.Format = "onnx", output: opt.ExportPath = None) -> None:
-    """Write a run's model for another runtime, verified to be equal, with its card."""
+    """Export a run's model to another runtime, with its model card."""
     if format_ == "web":
         from fashion_cnn.export.web import export_web
 
@@ -56,7 +56,7 @@ def export(run: opt.Exported, format_: opt.Format = "onnx", output: opt.ExportPa
 
 
 def report(run: opt.RunFolder) -> None:
-    """Explain a run's network, draw all plots, and write report.html."""
+    """Draw all plots of a run and write report.html."""
     from fashion_cnn.pipeline import report_run
     from fashion_cnn.run import Run
 
@@ -67,7 +67,7 @@ def report(run: opt.RunFolder) -> None:
 def compare(
     runs: opt.RunFolders, output: opt.Curves = Path("comparison.png"), as_json: opt.AsJson = False
 ) -> None:
-    """Compare runs, and test which differences are more than chance."""
+    """Compare runs, and test which differences are significant."""
     from fashion_cnn.evaluation.compare import compare_runs
     from fashion_cnn.report import draw_comparison
     from fashion_cnn.run import Run

@@ -9,14 +9,14 @@ Text = str | None
 Number = int | None
 File = Path | None
 
-_SOURCE = "fashion-mnist, a folder of class folders or of IDX files, or an .npz."
+_SOURCE = "fashion-mnist, a folder with a subfolder per class, a folder of IDX files, or an .npz."
 _OPTIONAL_SOURCE = f"{_SOURCE} Default: fashion-mnist."
 _MODEL = "A preset, a run folder or an .onnx file."
 _SETTINGS = "Recipe field or model option: batch_norm=true, augment=flip,shift. Can be repeated."
-_JOBS = "Trainings at a time. Default: one a core or GPU."
-_RECIPE = "See `fashion-cnn recipes`. Default: standard. Fitted to few images, unless it is a file."
+_JOBS = "Trainings at a time. Default: one per core or GPU."
+_RECIPE = "Default: standard. A named recipe is adapted where images are few, a file never."
 _WEIGHTS = "Initial weights of mobilenet and resnet."
-_VALIDATION = "What the validation curve is measured on; test and none train on all images."
+_VALIDATION = "What to validate on. With test or none, no training images are held out."
 _PROCESSES = (
     "Train with N processes that share each batch (JAX; on cores of this machine, or on one GPU "
     "each of CUDA_VISIBLE_DEVICES)."
@@ -28,13 +28,13 @@ _INPUTS = (
 _BATCH_FOLDER = "For very many pictures: write Parquet files, on all cores; repeat to continue."
 _WORKERS = "Processes, each with the model. Default: one; on a cluster up to N, as the load needs."
 _CLIENTS = "File of the token that clients must send."
-_ORIGINS = "Another site whose pages may send requests."
+_ORIGINS = "Another site whose pages may send requests (CORS). Can be repeated."
 _SPACE = (
     'JSON of what may change, such as {"dropout": [0.0, 0.3], "learning_rate": {"low": 0.05, '
     '"high": 0.5, "log": true}}, with the keys of train --set.'
 )
 _TUNE_FOLDER = "For the results; the same command continues there. Default: tune-<recipe>."
-_AUDITED_RUNS = "Runs to be measured also without the suspects."
+_AUDITED_RUNS = "Runs to evaluate also without the test images that are probably mislabelled."
 
 # several commands
 Source = Annotated[str, Option("--data", metavar="SOURCE", help=_SOURCE)]
@@ -48,7 +48,7 @@ ModelArgument = Annotated[str, Argument(metavar="MODEL", help=_MODEL)]
 Model = Annotated[str, Option(metavar="MODEL", help=_MODEL)]
 
 # data
-SamplesPlot = Annotated[File, Option(help="Where to draw. Default: <source>-samples.png.")]
+SamplesPlot = Annotated[File, Option(metavar="PNG", help="Default: <source>-samples.png.")]
 
 # train
 RecipeName = Annotated[Text, Argument(metavar="RECIPE | recipe.json", help=_RECIPE)]
@@ -56,9 +56,9 @@ AnySource = Annotated[Text, Option("--data", metavar="SOURCE", help=_OPTIONAL_SO
 Weights = Annotated[Text, Option(metavar="imagenet|none|PATH", help=_WEIGHTS)]
 Teacher = Annotated[Text, Option(metavar="MODEL", help="The teacher model of a distillation.")]
 Epochs = Annotated[Text, Option(metavar="N", help="Passes over the training images.")]
-BatchSize = Annotated[Text, Option(metavar="N", help="Images a step.")]
+BatchSize = Annotated[Text, Option(metavar="N", help="Images per step.")]
 LearningRate = Annotated[Text, Option(metavar="X", help="Peak learning rate of the optimizer.")]
-Seed = Annotated[Text, Option(metavar="N", help="Of weights, order, augmentation and dropout.")]
+Seed = Annotated[Text, Option(metavar="N", help="For weights, order, augmentation, dropout.")]
 ValidateOn = Annotated[Literal["validation", "test", "none"] | None, Option(help=_VALIDATION)]
 NewRun = Annotated[File, Option(metavar="DIR", help="The run folder. Default: runs/<recipe>-<n>.")]
 Resume = Annotated[bool, Option("--resume", help="Continue the run in --run.")]
@@ -78,25 +78,25 @@ BatchFolder = Annotated[File, Option(metavar="DIR", help=_BATCH_FOLDER)]
 
 # evaluate, compare, export
 Split = Annotated[Literal["validation", "test"], Option(help="Which images.")]
-Curves = Annotated[Path, Option(help="Where the curves are drawn.")]
+Curves = Annotated[Path, Option(metavar="PNG", help="Where the curves are drawn.")]
 Exported = Annotated[str, Argument(metavar="RUN", help="A run; for web also a preset or .onnx.")]
 FormatName = Literal["onnx", "onnx-int8", "litert", "savedmodel", "web"]  # as export.FORMATS
 Format = Annotated[FormatName, Option("--format", help="For which runtime; web makes a page.")]
 ExportPath = Annotated[File, Option(metavar="PATH", help="Default: in the run's folder.")]
 
 # serve
-Host = Annotated[str, Option(help="The address to listen at.")]
-Port = Annotated[int, Option(min=0, max=65535, help="0 takes one that is free.")]
+Host = Annotated[str, Option(metavar="HOST", help="The address to listen at.")]
+Port = Annotated[int, Option(min=0, max=65535, metavar="PORT", help="0 picks a free one.")]
 Workers = Annotated[Number, Option(min=1, metavar="N", help=_WORKERS)]
 TokenFile = Annotated[File, Option("--token-file", metavar="PATH", help=_CLIENTS)]
 Origins = Annotated[list[str] | None, Option("--allow-origin", metavar="URL", help=_ORIGINS)]
 
 # tune, audit
-SearchRecipe = Annotated[str, Argument(metavar="RECIPE | recipe.json", help="Where to start.")]
+SearchRecipe = Annotated[str, Argument(metavar="RECIPE | recipe.json", help="The starting point.")]
 Space = Annotated[str, Option(metavar="FILE|default", help=_SPACE)]
-Trials = Annotated[int, Option(min=1, metavar="N", help="In all, with those of earlier calls.")]
+Trials = Annotated[int, Option(min=1, metavar="N", help="In all, finished ones included.")]
 TuneFolder = Annotated[File, Option(metavar="DIR", help=_TUNE_FOLDER)]
 AuditedRuns = Annotated[list[Path] | None, Argument(metavar="RUN", help=_AUDITED_RUNS)]
-FastRecipe = Annotated[str, Option(help="A fast recipe, which is trained once a fold.")]
-Folds = Annotated[int, Option(min=2, metavar="N", help="Parts of the training images.")]
+FastRecipe = Annotated[str, Option(metavar="RECIPE", help="A fast recipe, trained once per fold.")]
+Folds = Annotated[int, Option(min=2, metavar="N", help="Of the cross-validation.")]
 AuditFolder = Annotated[Path, Option(metavar="DIR", help="Where results are written.")]

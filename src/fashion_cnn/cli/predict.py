@@ -25,12 +25,12 @@ def predict(
     output: opt.BatchFolder = None,
     cluster: opt.Cluster = None,
 ) -> None:
-    """Classify photos of garments, or pictures like those of Fashion-MNIST."""
+    """Classify photos of garments, or images like Fashion-MNIST's."""
     words = _expand_stdin(inputs)
     if output:
         if unsure or show or explain or (top, format_) != (TOP, "table"):
             options = "--unsure, --show, --explain, --top and --format"
-            raise UsageError(f"--output: goes without {options}")
+            raise UsageError(f"--output cannot be combined with {options}")
         _predict_many(words, model, output, cluster)
         return
     if cluster:
@@ -126,7 +126,7 @@ def serve(
     origins: opt.Origins = None,
     cluster: opt.Cluster = None,
 ) -> None:
-    """Predict over HTTP: the Open Inference Protocol, photos, and a page to try it at."""
+    """Serve predictions over HTTP, and a page to try them."""
     from fashion_cnn.machine import LOOPBACK_HOSTS
 
     secret = token.read_text(encoding="utf-8").strip() if token else None

@@ -20,7 +20,7 @@ def tune(
     jobs: opt.Jobs = None,
     cluster: opt.Cluster = None,
 ) -> None:
-    """Search for a better recipe, judged by accuracy on the validation images alone."""
+    """Search for a better recipe, by validation accuracy."""
     from fashion_cnn.experiments.search_space import default_space, read_space
     from fashion_cnn.experiments.tune import importances
     from fashion_cnn.experiments.tune import tune as search
@@ -48,7 +48,7 @@ def _print_trials(rows: list[dict[str, Any]], keys: list[str]) -> None:
         values = [f"{key}={_short(row[key])}" for key in keys if key in row]
         line = f"{row['trial']:>5}{accuracy:>21}{row['epochs_run']:>8}{row['seconds']:>9.0f}"
         print(f"{line}  {' '.join(values)}{'  stopped early' * (row['state'] == 'PRUNED')}")
-    print("\nThe best of many trials is partly luck: several seeds tell what it is worth")
+    print("\nThe best of many trials is partly luck; confirm it with train --seeds 5")
 
 
 def _short(value: Any) -> str:
@@ -62,7 +62,7 @@ def audit(
     folds: opt.Folds = 5,
     output: opt.AuditFolder = Path("audit"),
 ) -> None:
-    """List images that are probably mislabelled, and those that are in both train and test."""
+    """List probable label errors and near-duplicates."""
     from fashion_cnn.data import load_data
     from fashion_cnn.experiments.audit import accuracy_without_suspects
     from fashion_cnn.experiments.audit import audit as run_audit

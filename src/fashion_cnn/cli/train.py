@@ -29,7 +29,7 @@ def train(
     jobs: opt.Jobs = None,
     cluster: opt.Cluster = None,
 ) -> None:
-    """Train a network, evaluate it on the test images, and draw the results."""
+    """Train a network, evaluate it, and draw the results."""
     _check_usage(processes, seeds, cluster, ensemble or jobs is not None, resume)
     if resume and run is None:
         raise UsageError("--resume needs --run DIR, the run to continue")
@@ -42,7 +42,10 @@ def train(
         _train_seeds(recipe, pairs, source, run, seeds, ensemble, jobs, cluster)
         return
     if processes:
-        _use_jax()
+        from fashion_cnn.training.distributed import require_jax
+
+        require_jax()
+        os.environ["KERAS_BACKEND"] = "jax"
     from fashion_cnn.pipeline import run_pipeline
 
     where: Any = {"resume": resume, "report": report, "processes": processes, "cluster": cluster}
@@ -55,19 +58,16 @@ def train(
 def _check_usage(
     processes: int | None, seeds: int | None, cluster: str | None, needs_seeds: bool, resume: bool
 ) -> None:
-    if (cluster and not (processes or seeds)) or (processes and seeds):
-        raise UsageError("--cluster: expected with --processes N or --seeds N, one of the two")
+    if processes and seeds:
+        raise UsageError("--processes and --seeds cannot be combined")
+    if cluster and not (processes or seeds):
+        raise UsageError("--cluster needs --processes N or --seeds N")
     if needs_seeds and not seeds:
         raise UsageError("--ensemble and --jobs need --seeds N")
     if resume and seeds:
-        raise UsageError("--resume: not with --seeds N; the same command with --run DIR continues")
-
-
-def _use_jax() -> None:
-    from fashion_cnn.training.distributed import require_jax
-
-    require_jax()
-    os.environ["KERAS_BACKEND"] = "jax"
+        raise UsageError(
+            "--resume: not with --seeds; repeat the command with --run DIR to continue"
+        )
 
 
 def parse_settings(settings: list[str] | None, teacher: str | None = None) -> dict[str, str]:
@@ -106,7 +106,7 @@ def _train_seeds(
 
     recipe, data = load_and_fit(recipe_name, settings, source or "fashion-mnist")
     folder = run or Run.create(f"{recipe.name}-seeds").folder
-    print_message(f"{seeds} seeds of {recipe.name}; if interrupted: the same with --run {folder}")
+    print_message(f"Training with {seeds} seeds; to continue: the same with --run {folder}")
     with progress_bar(seeds) as advance:
         rows = train_seeds(recipe, data.source, seeds, folder, cluster, jobs, advance)
     print("seed  validation accuracy  test accuracy  seconds")

@@ -33,7 +33,10 @@ def load_run_data(run: Run) -> Data:
     source = run.data_source()
     data = load_data(source["source"], read_recipe(run).image_size)
     if data.sha256 != source["sha256"]:
-        raise ValueError(f"{run}: {source['source']} has changed since it was trained")
+        raise ValueError(
+            f"{run}: {source['source']} has changed since this run was trained; restore it, or "
+            "train again"
+        )
     return data
 
 

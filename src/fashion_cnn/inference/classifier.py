@@ -81,7 +81,9 @@ class Classifier:
             self.shape = int(size["height"]), int(size["width"]), int(size["channels"])
             self._input_name = self._check_card()
         except KeyError as error:
-            raise ValueError(f"{name}: no card of fashion-cnn in it (no {error})") from None
+            raise ValueError(
+                f"{name}: not a model exported by fashion-cnn (its metadata lacks {error})"
+            ) from None
         except Exception as error:  # the runtime has its own exception types for damaged bytes
             reason = str(error).splitlines()[0][:200]
             raise ValueError(f"{name}: not a valid model ({reason})") from None

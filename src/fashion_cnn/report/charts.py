@@ -85,7 +85,7 @@ CHARTS = (
     Chart(
         "robustness",
         "Accuracy under corruptions",
-        "How much accuracy is lost on test images that are changed as photos often are.",
+        "How much accuracy is lost on test images that are degraded as photos often are.",
         plots.corruption_accuracy,
         is_wide=True,
         is_inverted=False,
@@ -93,7 +93,8 @@ CHARTS = (
     Chart(
         "predictions",
         "Predictions for the first test images",
-        "The predicted class and its probability, for images that were not selected.",
+        "The predicted class and its probability, for the first images of the test set, not "
+        "hand-picked.",
         lambda results: sheets.predictions_at(results, np.arange(len(results.labels))),
         in_every_run=True,
         is_sheet=True,

@@ -36,7 +36,7 @@ def curves(history: dict[str, list[float]], metric: str, held_out: str = "Valida
     epoch_axis(ax)
     ax.legend(loc="lower right" if metric == "accuracy" else "upper right")
     if held_out == "Test":
-        note = "Measured on the test set, as in the textbook: do not choose a model by it"
+        note = "Validated on the test set: do not choose a model by this curve"
         add_note(figure, note)
     return figure
 
@@ -102,10 +102,10 @@ def per_class(results: RunResults) -> Figure:
 def reliability_diagram(results: RunResults) -> Figure:
     """Accuracy against confidence (arXiv:1706.04599), also after temperature scaling if fitted."""
     temperature = results.metrics["temperature"]
-    panels = [("As trained", results.probabilities)]
+    panels = [("Before temperature scaling", results.probabilities)]
     if temperature is not None:
         scaled = apply_temperature(results.probabilities, temperature)
-        panels.append((f"Temperature {temperature:.2f}", scaled))
+        panels.append((f"After temperature scaling (T = {temperature:.2f})", scaled))
     figure = new_figure(5 * len(panels) + 0.4, 6)
     all_axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     legend: dict[str, Any] = {}

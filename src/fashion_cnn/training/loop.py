@@ -75,10 +75,10 @@ def train(
             written.
         model: a `keras.Model` of your own in place of the recipe's; it ends in softmax.
         scale: what your own model expects: `"0..255"` or `"0..1"`.
-        callbacks: any `keras.callbacks.Callback`. Batch callbacks are called once a chunk (once an
-            epoch on a GPU by JAX), `on_test_…` never. They see the model that is being trained
-            (`training_copy`). A recipe with a head phase is two trainings to them, the first of
-            the head; a callback that stops one of them ends both.
+        callbacks: any `keras.callbacks.Callback`. Batch callbacks are called once per chunk of many
+            steps (once per epoch on a GPU by JAX), `on_test_…` never. They see the model that is
+            being trained (`training_copy`). A recipe with a head phase is two trainings to them,
+            the first of the head; a callback that stops one of them ends both.
         resume: continue from the run's newest checkpoint; on the same machine the result is that
             of an uninterrupted run, bit for bit. Default: false.
         verbose: Keras's own progress: 0 nothing, 1 bars, 2 a line an epoch. Default: 0.
@@ -110,7 +110,7 @@ def train(
         done = int(broadcast_from_first(str(done).encode()))
         history: list[dict[str, float]] = []
         for phase in phases:
-            if done > phase.end:  # the next phase starts from the checkpoint
+            if done > phase.end:  # at its very end, the next phase still needs its weights
                 continue
             model = phase.compile_model()
             if phase.start < done:
@@ -184,8 +184,8 @@ def _train_phase(
             loss, correct = loss + chunk_loss, correct + chunk_correct
             if not math.isfinite(loss):
                 raise FloatingPointError(
-                    f"epoch {epoch + 1}: the loss is {loss}; the steps are too large: try "
-                    f"--learning-rate {recipe.learning_rate / 10:g}"
+                    f"epoch {epoch + 1}: the loss is {loss}; the learning rate is probably too "
+                    f"high: try --learning-rate {recipe.learning_rate / 10:g}"
                 )
             logs = {"loss": loss / images, "accuracy": correct / images}
             callbacks.on_train_batch_end(-(-images // recipe.batch_size) - 1, logs)

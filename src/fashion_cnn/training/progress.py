@@ -65,5 +65,5 @@ class EpochProgress(keras.callbacks.Callback):
 def _format_logs(logs: dict[str, float]) -> str:
     text = f"loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.2%}"
     if "val_accuracy" in logs:
-        text += f"  validation {logs['val_accuracy']:.2%}"
+        text += f"  val_accuracy {logs['val_accuracy']:.2%}"
     return text

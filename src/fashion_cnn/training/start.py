@@ -70,4 +70,7 @@ def _require_same_start(run: Run, recipe: Recipe, data: Data, weights: dict[str,
     if before.get("backbone_sha256") != weights["backbone_sha256"]:
         raise ValueError(f"{run}: was started from other weights; give --weights those again")
     if before.get("teacher_sha256") != weights["teacher_sha256"]:
-        raise ValueError(f"{run}: {recipe.teacher} has changed since the run was started")
+        raise ValueError(
+            f"{run}: {recipe.teacher} has changed since the run was started; "
+            "restore it, or start a new run"
+        )
