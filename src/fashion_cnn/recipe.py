@@ -131,6 +131,10 @@ def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
     """A recipe from the contents of a `recipe.json`; ValueError says what does not fit."""
     if not isinstance(values, Mapping) or "name" not in values:
         raise ValueError("expected a JSON object with at least a name")
+    known = [field.name for field in dataclasses.fields(Recipe)]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"unknown key {key!r}; expected one of {', '.join(known)}")
     try:
         return Recipe(**values)
     except ValidationError as error:
@@ -141,14 +145,10 @@ def _error_text(error: Any) -> str:
     """One of Pydantic's errors in the form `key: got X; expected Y`."""
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    key = error["loc"][0]
-    if error["type"] == "unexpected_keyword_argument":
-        known = ", ".join(field.name for field in dataclasses.fields(Recipe))
-        return f"unknown key {key!r}; expected one of {known}"
     expected = error["msg"].removeprefix("Input should be ")
     if expected.startswith(("greater", "less")):
         expected = f"a value {expected}"
-    return f"{key}: got {error['input']!r:.60}; expected {expected}"
+    return f"{error['loc'][0]}: got {error['input']!r:.60}; expected {expected}"
 
 
 def fit_to_few_images(recipe: Recipe, images: int) -> Recipe:

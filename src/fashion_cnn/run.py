@@ -34,7 +34,7 @@ class Run(os.PathLike[str]):
         folder: where its files are; it need not exist yet.
     """
 
-    def __init__(self, folder: "Path | str | Run") -> None:
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 
     def __fspath__(self) -> str:

@@ -94,3 +94,8 @@ def test_refusals_are_short_and_leave_nothing(tmp_path, words, status, message):
 def test_debug_shows_the_traceback(tmp_path):
     done = fashion_cnn_process("evaluate", "nowhere", "--debug", cwd=tmp_path, status=1)
     assert "Traceback" in done.stderr
+
+
+def test_debug_changes_nothing_about_wrong_usage(tmp_path):
+    done = fashion_cnn("train", "textbok", "--debug", cwd=tmp_path, status=2)
+    assert "expected textbook" in done.stderr

@@ -65,6 +65,7 @@ def test_bad_settings_are_refused(key, text, message):
         ({"name": "x", "options": {"dropout": "much"}}, "expected a number"),
         ({"name": "x", "options": {"dropout": float("nan")}}, "expected a number"),
         ({"name": "../x"}, "expected letters"),
+        ({"name": "x", "__dataclass_self__": 1}, "unknown key '__dataclass_self__'"),
     ],
 )
 def test_bad_files_are_refused(values, message):

@@ -101,6 +101,14 @@ def test_resuming_on_other_data_is_refused(tiny_data, run_folder):
         train(SHORT, ((255 - x, y), (x, y)), run_folder, resume=True)
 
 
+def test_a_run_can_be_given_in_place_of_its_model(tiny_data, run_folder):
+    trained = train(SHORT, tiny_data, run_folder)
+    images = tiny_data.test_images[:3]
+    expected = predict(trained.model, images)
+    for run in (trained.run, str(run_folder), Run(run_folder)):
+        np.testing.assert_array_equal(predict(run, images), expected)
+
+
 def test_keras_shows_its_own_progress_on_request(tiny_data, capsys):
     train(SHORT, tiny_data, verbose=2)
     assert "Epoch 2/2" in capsys.readouterr().out

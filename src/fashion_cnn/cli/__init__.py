@@ -49,7 +49,7 @@ def run_command(arguments: Sequence[str]) -> int:
         print_message(f"fashion-cnn: {error.format_message()} See --help.")
         return error.exit_code
     except _FAILURES as error:
-        if "--debug" in arguments:
+        if "--debug" in arguments and not isinstance(error, UsageError):
             raise
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

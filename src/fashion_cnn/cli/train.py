@@ -35,7 +35,7 @@ def train(
         raise UsageError("--resume needs --run DIR, the run to continue")
     flags = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     flags |= {"seed": seed, "validation": validation}
-    flags["weights"] = _absolute(weights, ("imagenet", "none"))
+    flags["weights"] = _absolute(weights or None, ("imagenet", "none"))
     pairs = parse_settings(settings, teacher)
     pairs |= {key: str(value) for key, value in flags.items() if value is not None}
     if seeds:

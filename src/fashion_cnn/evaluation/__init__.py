@@ -1,8 +1,8 @@
 """A trained model and images in; class probabilities, metrics and explanations out."""
 
+import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,10 @@ MAX_EMBEDDINGS = 2000  # test images on the map of embeddings
 GRADCAM_PER_CLASS = 8  # test images of each class with a Grad-CAM heat map
 
 
-def load_model(run: Run | Path | str) -> Any:
+def load_model(run: str | os.PathLike[str]) -> Any:
     """The `keras.Model` of a run; FileNotFoundError without one, ValueError if it is damaged."""
-    path = Run(Path(run)).verified_path("model.keras")
+    path = Run(run).keras_path
+    Run(run).verified_path(path.name)
     if not path.is_file():
         raise FileNotFoundError(f"{run}: has no model.keras; expected the folder of a finished run")
     return load_keras_file(path)
@@ -53,7 +54,7 @@ def predict(model: Any, images: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the images are not raw pixels, or not of the model's shape.
     """
-    if isinstance(model, str | Path):
+    if isinstance(model, str | os.PathLike):
         model = load_model(model)
     from fashion_cnn.models.forward import compile_forward
 

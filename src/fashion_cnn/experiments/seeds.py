@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from fashion_cnn.experiments.experiment import open_experiment, read_experiment, train_or_resume
 from fashion_cnn.files import lock_folder, write_atomically, write_csv
 from fashion_cnn.parallel.pool import ATTEMPTS, Task, open_pool, run_tasks
-from fashion_cnn.recipe import Recipe
+from fashion_cnn.recipe import Recipe, recipe_from_dict
 from fashion_cnn.run import HISTORY_COLUMNS, Run
 
 COLUMNS = ("seed", "val_accuracy", "test_accuracy", "test_loss", "train_seconds")
@@ -46,6 +46,7 @@ def train_seeds(
         ValueError: the folder belongs to something else, or `train` raises it.
         RuntimeError: the processes of a training died again and again.
     """
+    recipe_from_dict({**asdict(recipe), "seed": recipe.seed + seeds - 1})  # refuses it early
     folder = folder.absolute()  # other machines have other working directories
     open_experiment(folder, recipe, {"source": source, "seeds": seeds})
     rows = []

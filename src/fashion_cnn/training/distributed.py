@@ -121,7 +121,9 @@ def _completed_epochs(run: Run) -> int:
 
 def _attempt(pool: Pool, processes: int, job: Job, callbacks: Sequence[Any]) -> None:
     """Train to the end, or raise what a process raised; `BrokenExecutor` where one died."""
-    with tempfile.TemporaryDirectory(prefix="fashion-cnn-") as folder:  # only this user can open it
+    with tempfile.TemporaryDirectory(
+        prefix="fashion-cnn-", ignore_cleanup_errors=True
+    ) as folder:  # only this user can open it, and rank 0 may still write to it
         events = Path(folder) / "events.jsonl"
         events.touch()
         futures = pool.submit_group(train_rank, processes, processes, job, events)

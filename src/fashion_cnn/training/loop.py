@@ -45,7 +45,7 @@ class Trained:
 
     model: Any
     history: list[dict[str, float]]
-    run: Run | None
+    run: Path | None
 
     @property
     def seconds(self) -> float:
@@ -129,7 +129,7 @@ def train(
         if run:
             write_atomically(run.keras_path, network.save)
             run.write_checksums(*TRAINED)
-    return Trained(network, history, run)
+    return Trained(network, history, run.folder if run else None)
 
 
 def _resolve(recipe: Recipe | str | Path, data: Any) -> tuple[Recipe, Data]:

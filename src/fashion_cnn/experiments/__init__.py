@@ -1,0 +1,1 @@
+"""What trains many networks: seeds, searches, audits of the labels."""

@@ -1,0 +1,1 @@
+"""Predictions of exported models on ONNX Runtime, without a deep learning framework."""

@@ -1,0 +1,1 @@
+"""Pools of tasks on local processes or Ray, and collectives of distributed training."""
