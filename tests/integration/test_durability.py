@@ -23,7 +23,6 @@ from interruptible_run import at_file_operations, finish
 from fashion_cnn import RECIPES, train
 from fashion_cnn.data import as_data
 from fashion_cnn.evaluation import load_model
-from fashion_cnn.files import read_json, read_npz
 from fashion_cnn.run import Run
 from fashion_cnn.training.checkpoint import newest_checkpoint, repair
 
@@ -163,16 +162,16 @@ def damages(content, flips, rng):
 
 def read_again(run, name):
     """What reads the file, as the verbs do."""
-    if name == "SHA256SUMS":
-        Run(run).recipe_values()
-    elif name.endswith(".json"):
-        read_json(run / name)
-    elif name == "history.csv":
-        Run(run).history()
-    elif name == "model.keras":
-        load_model(run)
-    else:
-        read_npz(run / name)
+    readers = {
+        "SHA256SUMS": Run(run).recipe_values,
+        "recipe.json": Run(run).recipe_values,
+        "environment.json": Run(run).environment,
+        "metrics.json": Run(run).metrics,
+        "predictions.npz": Run(run).predictions,
+        "history.csv": Run(run).history,
+        "model.keras": lambda: load_model(run),
+    }
+    readers.get(name, lambda: Run(run).verified_path(name))()  # the rest are checkpoints
 
 
 def damage_all(run, copy, flips):
@@ -263,7 +262,10 @@ def test_no_space_is_said_before_training(place, tmp_path, monkeypatch):
 def test_two_trainings_of_one_run_are_kept_apart(place, tmp_path):
     recipe, data, run = str(place / "sprint.json"), place / "data.npz", tmp_path / "run"
     run.mkdir()
-    with run.lock(), pytest.raises(ValueError, match=f"process {os.getpid()} is at work there"):
+    with (
+        Run(run).lock(),
+        pytest.raises(ValueError, match=f"in use by process {os.getpid()}"),
+    ):
         train(recipe, data, run)
     train(recipe, data, run)
     assert not (run / ".lock").exists()

@@ -468,7 +468,7 @@ def test_compact_trains_in_bfloat16_and_without_validation(tiny_data, run_folder
     assert (predict(run_folder, tiny_data.test_images).argmax(1) == tiny_data.test_labels).all()
     metrics = measure_run(Run(run_folder), tiny_data)
     assert metrics["test_accuracy"] == 1 and "validation_accuracy" not in metrics
-    assert len(draw_run(run_folder, tiny_data)) == 4
+    assert len(draw_run(Run(run_folder), tiny_data)) == 4
     rates = [row["learning_rate"] for row in trained.history]
     assert max(rates) == rates[1] and rates[-1] < 0.02  # the triangle
 
