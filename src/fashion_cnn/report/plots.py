@@ -112,7 +112,7 @@ def reliability_diagram(results: RunResults) -> Figure:
     for ax, (name, probabilities) in zip(all_axes, panels, strict=True):
         _reliability_bars(ax, probabilities, results.labels)
         error = calibration_error(probabilities, results.labels)
-        ax.set_title(f"{name}: calibration error {error:.1%}", fontsize=12)
+        ax.set_title(f"{name}\nCalibration error {error:.1%}", fontsize=12)
         handles, labels = ax.get_legend_handles_labels()
         legend |= dict(zip(labels, handles, strict=True))
     all_axes[0].set_ylabel("Accuracy")
