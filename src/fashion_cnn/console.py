@@ -31,6 +31,11 @@ def print_message(text: str = "") -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def format_seconds(seconds: float) -> str:
+    """A duration in seconds, or from two minutes on in minutes."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
 @contextmanager
 def silence_stderr() -> Iterator[None]:
     """Discard what is written to file descriptor 2.

@@ -47,10 +47,10 @@ def bfloat16_is_fast() -> bool:
     if limit.upper() in _WITHOUT_BFLOAT16:
         return False
     try:
-        about = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        cpu_info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
-    return "avx512_bf16" in about or "amx_bf16" in about
+    return "avx512_bf16" in cpu_info or "amx_bf16" in cpu_info
 
 
 __all__ = ["bfloat16_is_fast", "keras"]

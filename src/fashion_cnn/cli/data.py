@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_cnn.cli import options as opt
-from fashion_cnn.console import print_message
+from fashion_cnn.console import format_seconds, print_message
 
 
 def data(source: opt.Source = "fashion-mnist", output: opt.SamplesPlot = None) -> None:
@@ -86,10 +86,10 @@ def _promise(figures: dict[str, float] | None) -> tuple[str, str]:
     """Test accuracy and time of a recipe as text; empty where they have not been measured."""
     if not figures:
         return "", ""
-    accuracy, seconds = f"{figures['test_accuracy']:.2f}", figures["seconds"]
+    accuracy = f"{figures['test_accuracy']:.2f}"
     if "test_accuracy_sd" in figures:  # more than one run
         accuracy += f" ± {figures['test_accuracy_sd']:.2f}"
-    return accuracy, f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return accuracy, format_seconds(figures["seconds"])
 
 
 def presets() -> None:

@@ -22,8 +22,8 @@ GRADCAM_PER_CLASS = 8  # test images of each class with a Grad-CAM heat map
 
 def load_model(run: str | os.PathLike[str]) -> Any:
     """The `keras.Model` of a run; FileNotFoundError without one, ValueError if it is damaged."""
-    path = Run(run).keras_path
-    Run(run).verified_path(path.name)
+    run = Run(run)
+    path = run.verified_path(run.keras_path.name)
     if not path.is_file():
         raise FileNotFoundError(f"{run}: has no model.keras; expected the folder of a finished run")
     return load_keras_file(path)

@@ -115,7 +115,9 @@ class Classifier:
         """
         path = PRESET_FOLDER / f"{model}.onnx" if model in PRESETS else Path(model)
         if path.is_dir():
-            path = path / "model.onnx"
+            from fashion_cnn.run import Run  # only now: a preset or a file needs nothing of it
+
+            path = Run(path).onnx_path
         if not path.is_file():
             raise FileNotFoundError(
                 f"{model}: no model; expected a run folder with model.onnx, an .onnx file, or one "

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from fashion_cnn.console import format_seconds
 from fashion_cnn.data.dataset import channels_last
 from fashion_cnn.files import write_text
 from fashion_cnn.inference.classifier import model_name
@@ -57,9 +58,8 @@ def _facts(run: Run, recipe: Recipe, results: RunResults) -> dict[str, str]:
     software = [f"{key} {versions[key]}" for key in ("fashion-cnn", "keras") if key in versions]
     backend_version = versions.get(backend) or versions.get(f"{backend}-cpu", "")
     software += [f"{backend} {backend_version}".strip(), f"Python {environment['python']}"]
-    seconds, count = metrics["train_seconds"], len(results.history["epoch"])
+    count, time = len(results.history["epoch"]), format_seconds(metrics["train_seconds"])
     epochs = f"{count} epoch" if count == 1 else f"{count} epochs"
-    time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     facts = {
         "Recipe": f"{recipe.name}, seed {recipe.seed}",
         "Network": f"{recipe.model}, {metrics['parameters']:,} parameters",

@@ -127,7 +127,7 @@ def embedding_map(results: RunResults) -> Figure:
         ax.text(x, y, name, ha="center", va="center", weight="bold", path_effects=HALO)
     ax.set_axis_off()
     ax.set_title(f"t-SNE of the embeddings of {len(images):,} test images")
-    add_note(figure, "Color: true class. Only distances within a cluster are meaningful.")
+    add_note(figure, "Colour: true class. Only distances within a cluster are meaningful.")
     return figure
 
 

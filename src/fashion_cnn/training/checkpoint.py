@@ -118,9 +118,9 @@ def repair(run: Run) -> list[str]:
     damaged = run.damaged_files()
     if not damaged:
         return []
-    for name in damaged:
-        if name.startswith("checkpoints/"):
-            (run.folder / name).unlink(missing_ok=True)
+    for path in run.checkpoints:
+        if path.relative_to(run.folder).as_posix() in damaged:
+            path.unlink()
     arrays = newest_checkpoint(run)
     if arrays is None:
         raise ValueError(
