@@ -3,12 +3,15 @@ RECIPE ?= standard
 SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+COG = $(BIN)/cog -I benchmarks README.md docs/*.md docs/decisions/index.md
+# all but gpu, whose CUDA libraries take gigabytes
+EXTRAS := $(addprefix --extra ,train audit tracking heic serve jax scale litert notebook)
 READY := .venv/.ready
 FITTING := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c '$(FITTING)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: setup train test test-quick test-durability lint bench notebook lock
+.PHONY: setup train test test-quick test-durability lint docs tables bench notebook lock
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -43,7 +46,14 @@ lint: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(COG) --check
 	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile
+
+docs: $(READY)
+	@NO_COLOR=1 $(BIN)/zensical build --clean --strict
+
+tables: $(READY)
+	@$(COG) -r
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/textbook.py
@@ -52,7 +62,7 @@ notebook: $(READY)
 	@$(BIN)/jupyter lab notebooks/convolutional_neural_networks.ipynb
 
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(EXTRAS) \
 		--group dev --no-header --no-annotate pyproject.toml --output-file requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra serve \
 		--group build --no-header --no-annotate pyproject.toml --output-file requirements-serve.lock

@@ -6,7 +6,7 @@ First measures what one core does: images per second of three sizes, by `photo`.
 --output` on a Ray cluster whose cores only wait for as long as a core works, and return predictions
 made before: Ray, the plan and the files are real. Larger clusters are simulated from the measured
 times. Each figure is a row of `head.csv`; finished settings are skipped. Prints the first three
-tables of docs/scale.md.
+tables of docs/scale-limits.md.
 Seeds: one run. Machine: 2 CPU cores. Duration: 15 minutes.
 """
 
@@ -179,7 +179,7 @@ def simulate_cluster(cores: int) -> dict[str, object]:
 
 
 def tables(rows: list[results.Row]) -> list[str]:
-    """Return the tables of docs/scale.md about prediction."""
+    """Return the tables of docs/scale-limits.md about prediction."""
     core_columns = {
         "images_per_second": "images per second",
         "bytes_per_image": "bytes per image",

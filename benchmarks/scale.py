@@ -5,7 +5,7 @@
 Trains `sprint` with one process and with two. Predicts generated photos (96x96, JPEG) by `photo`:
 on all cores of this machine, and on a Ray cluster of two machines with one core each (processes of
 this machine) of which one is removed half-way. Each is a row of `scale.csv`; finished rows are
-skipped. Prints the last two tables of docs/scale.md.
+skipped. Prints the last two tables of docs/scale-limits.md.
 Seeds: one run each. Machine: 2 CPU cores. Duration: 30 minutes.
 """
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def tables(rows: list[results.Row]) -> list[str]:
-    """Return the tables of docs/scale.md about commands: training, and prediction."""
+    """Return the tables of docs/scale-limits.md about commands: training, and prediction."""
     header = ["`sprint` trained with", "validation accuracy after each epoch, %"]
     header += ["test accuracy, %", "seconds of the command"]
     trainings = []

@@ -5,7 +5,7 @@
 Measures the costs of a search (Optuna, with its journal file) for its head node and its processes
 with 100, 1,000 and 10,000 finished trials, and simulates from them how many of 1,000 GPUs would be
 busy. Each figure is a row of `search_head.csv`; finished settings are skipped. Prints the tables of
-docs/scale.md about a search.
+docs/scale-limits.md about a search.
 Seeds: one run. Machine: 1 CPU core. Duration: 10 minutes.
 """
 
@@ -131,7 +131,7 @@ def simulate_search(seconds: float) -> dict[str, object]:
 
 
 def tables(rows: list[results.Row]) -> list[str]:
-    """Return the tables of docs/scale.md about a search."""
+    """Return the tables of docs/scale-limits.md about a search."""
     costs = results.select(rows, measurement="costs")
     costs = [{**row, "setting": with_commas(row["setting"])} for row in costs]
     simulations = results.select(rows, measurement="simulation")
