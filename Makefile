@@ -3,7 +3,9 @@ RECIPE ?= standard
 SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-COG = $(BIN)/cog -I benchmarks README.md docs/*.md docs/decisions/index.md
+# pages with blocks that cog writes
+GENERATED := README.md $(wildcard docs/*.md) docs/decisions/index.md
+COG = $(BIN)/cog -I benchmarks
 # all but gpu, whose CUDA libraries take gigabytes
 EXTRAS := $(addprefix --extra ,train audit tracking heic serve jax scale litert notebook)
 READY := .venv/.ready
@@ -46,14 +48,14 @@ lint: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(COG) --check
+	@$(COG) --check $(GENERATED)
 	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile
 
 docs: $(READY)
 	@NO_COLOR=1 $(BIN)/zensical build --clean --strict
 
 tables: $(READY)
-	@$(COG) -r
+	@$(COG) -r $(GENERATED)
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/textbook.py

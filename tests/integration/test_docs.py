@@ -137,7 +137,7 @@ def working_folder(tmp_path_factory, first_images):
     recipe = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=20)
     (folder / "short.json").write_text(recipe.to_json())
     (folder / "images.txt").write_text("garment.png\nshirt.jpg\n")
-    options = ("--data", "few.npz", *ONE_EPOCH)
+    options = ("--data", "few.npz", *ONE_EPOCH, "--no-report")
     fashion_cnn("train", "textbook", *options, cwd=folder)
     shutil.copytree(folder / "runs/textbook-1", folder / "runs/standard-1")
     options = ("--data", "photos", *SHORT_OPTIONS["photos"], "--run", "runs/mobilenet-1")
