@@ -1,4 +1,4 @@
-"""The README's two trackers, run as they stand there, against the real libraries."""
+"""The two trackers of docs/train.md, run as they are there, with the real libraries."""
 
 import re
 import sqlite3
@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "train.md").read_text(encoding="utf-8")
 TINY = """
 import numpy as np
 import keras
@@ -25,8 +25,8 @@ TINY = replace(RECIPES["textbook"], epochs=2, batch_size=20)
 
 
 def example(word, folder):
-    """Run the README's lines about `word` on tiny data; what they printed."""
-    (lines,) = [x for x in re.findall(r"```python\n(.*?)```", README, re.S) if word in x]
+    """Run the code of the page that names `word`, on tiny data."""
+    (lines,) = [x for x in re.findall(r"```python\n(.*?)```", PAGE, re.S) if word in x]
     code = TINY + lines.replace('train("standard"', "train(TINY")
     assert "train(TINY, data, callbacks=" in code
     call = [sys.executable, "-c", code]
