@@ -137,8 +137,9 @@ def working_folder(tmp_path_factory, first_images):
     recipe = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=20)
     (folder / "short.json").write_text(recipe.to_json())
     (folder / "images.txt").write_text("garment.png\nshirt.jpg\n")
-    options = ("--data", "few.npz", *ONE_EPOCH, "--no-report")
-    fashion_cnn("train", "textbook", *options, cwd=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fashion_cnn.data.load_fashion_mnist", lambda: first_images(500, 100))
+        fashion_cnn("train", "textbook", *ONE_EPOCH, "--no-report", cwd=folder)
     shutil.copytree(folder / "runs/textbook-1", folder / "runs/standard-1")
     options = ("--data", "photos", *SHORT_OPTIONS["photos"], "--run", "runs/mobilenet-1")
     fashion_cnn("train", "textbook", *options, cwd=folder)
