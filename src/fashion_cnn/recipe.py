@@ -27,41 +27,51 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 class Recipe:
     """The settings of a training; `recipe.json` of a run can be given back to `train`.
 
+    Recipes are immutable; `dataclasses.replace(recipe, epochs=3)` makes a changed copy.
+
     Attributes:
         name: gives the run folder its name.
-        model: a key of `models.MODELS`.
-        options: of that model.
-        optimizer: `adam` (arXiv:1412.6980), or `sgd` with Nesterov momentum.
-        learning_rate: the peak learning rate.
+        model: the network: `textbook`, `compact`, `residual` or `transfer`.
+            Default: `textbook`.
+        options: of that network; `build_model` takes the same. Default: the network's own.
+        optimizer: `adam` (arXiv:1412.6980), or `sgd` with Nesterov momentum. Default: `adam`.
+        learning_rate: the peak learning rate. Default: 0.001.
         schedule: `constant`, or `triangle`: linear warm-up over the `warmup` share of all steps,
-            then linear decay to 0 (arXiv:1708.07120).
-        warmup: see `schedule`; 0..1.
-        momentum: of `sgd`.
+            then linear decay to 0 (arXiv:1708.07120). Default: `constant`.
+        warmup: see `schedule`; 0..1. Default: 0.2.
+        momentum: of `sgd`. Default: 0.9.
         weight_decay: decoupled weight decay, times the learning rate (arXiv:1711.05101); biases
-            and normalisation layers are excluded.
-        label_smoothing: share of the label spread over all classes (arXiv:1512.00567).
-        epochs: passes over the training images.
-        batch_size: images a step.
-        augment: names from `data.augment.AUGMENTATIONS`, applied in this order.
+            and normalization layers are excluded. Default: 0.
+        label_smoothing: share of the label spread over all classes (arXiv:1512.00567). Default: 0.
+        epochs: passes over the training images. Default: 10.
+        batch_size: images per step. Default: 64.
+        augment: `flip`, `shift`, `shift1`, `erase`, `zoom`, `colour` or `photo`, applied in this
+            order. Default: none.
         precision: of training, `float32` or `bfloat16` (where the processor has it); the trained
-            model is float32 in both cases.
+            model is float32 in both cases. Default: `float32`.
         flip_average: test-time augmentation: the trained model predicts the mean of an image's and
-            its flipped image's probabilities, at twice the cost.
+            its flipped image's probabilities, at twice the cost. Default: False.
         validation: `validation` holds out images (5,000 of Fashion-MNIST's) and validates on
             them; `test` trains on everything and validates on the test set; `none` trains on
-            everything and does not validate.
-        image_size: height and width to which pictures of class folders are scaled. 0 leaves small
-            ones of one size as they are, and scales others to 64.
+            everything and does not validate. Default: `validation`.
+        image_size: height and width in pixels to which pictures of class folders are resized. 0
+            keeps those of one size up to 64x64 as they are, and resizes others to 64x64.
+            Default: 0.
         class_weights: whether every class has the same weight in the loss, whatever its size.
+            Default: False.
         head_epochs: so many of the epochs, the first, train only the layers after `features`, on
             features that are computed once. In them `flip` is the only augmentation with an effect.
-            0 for networks that are not pretrained.
-        fine_tune_rate: the peak learning rate of the epochs after these.
+            Default: 0, as for networks that are not pretrained.
+        fine_tune_rate: the peak learning rate of the epochs after these. Default: 0.
         teacher: a model whose probabilities are training targets as well (distillation,
             arXiv:1503.02531): a preset, a run or an `.onnx` file that was trained on the same
-            data, without the held-out images.
+            data, without the held-out images. Default: none.
         distill_weight: the weight of the teacher's probabilities; the smoothed label has the rest.
-        seed: of initial weights, order, augmentation and dropout.
+            Default: 0.9.
+        seed: of initial weights, order, augmentation and dropout. Default: 0.
+
+    Raises:
+        ValueError: a field has the wrong type or is out of range, or fields contradict each other.
     """
 
     name: str

@@ -121,6 +121,7 @@ _ALL = (
     replace(_MOBILENET, name="resnet", options={**_MOBILENET.options, "backbone": "resnet50"}),
 )
 RECIPES = {recipe.name: recipe for recipe in _ALL}
+"""The recipes that ship with the package: name -> `Recipe`. `fashion-cnn recipes` lists them."""
 
 
 def measured() -> dict[str, Any]:

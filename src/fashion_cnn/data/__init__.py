@@ -17,11 +17,11 @@ def load_data(source: str | Path = "fashion-mnist", image_size: int = 0) -> Data
             files, as in MNIST, KMNIST and EMNIST; or an `.npz` with the arrays `x_train`,
             `y_train`, `x_test` and `y_test`. Default: `fashion-mnist`.
         image_size: height and width in pixels to which pictures in class folders are resized.
-            Default: 0, which keeps small ones of equal size and resizes all others to 64.
+            Default: 0, which keeps those of one size up to 64x64 and resizes all others to 64x64.
 
     Returns:
         `Data`; for Fashion-MNIST 60,000 training images, of which 5,000 (500 per class, always the
-        same) are held out for validation, and 10,000 test images, uint8 (n, 28, 28).
+            same) are held out for validation, and 10,000 test images, uint8 (n, 28, 28).
 
     Raises:
         FileNotFoundError: the source does not exist, or Fashion-MNIST cannot be downloaded.

@@ -13,20 +13,41 @@ MIN_TRAIN_IMAGES = 12  # of which one is held out for validation
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Training and test images with labels; the validation split is an index into training."""
+    """Training and test images with labels; the validation split is an index into training.
 
-    train_images: np.ndarray  # uint8 (n, height, width[, channels]), 0..255
-    train_labels: np.ndarray  # integers (n,), 0..classes-1
+    Attributes:
+        train_images: uint8 (n, height, width) or (n, height, width, channels), 0..255; those for
+            validation included.
+        train_labels: integers (n,), 0..classes-1.
+        test_images: uint8 (m, …), of the same height, width and channels.
+        test_labels: integers (m,).
+        class_names: in label order.
+        source: what `load_data` loads the same data from, or `arrays`.
+        location: where the data was found, for people.
+        sha256: file or array name -> SHA-256.
+        held_out: indices into the training images, for validation. Default: None, a stratified
+            twelfth of them.
+        train_files: the path of each training image, if it has a file of its own.
+        test_files: the path of each test image, likewise.
+        notes: warnings for whoever trains on the data.
+
+    Raises:
+        ValueError: images are not uint8, shapes or counts do not fit, labels are out of range, or
+            there are fewer than 12 training images.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
-    class_names: tuple[str, ...]  # in label order
-    source: str = "arrays"  # what `load_data` loads the same data from
-    location: str = "arrays"  # where the data was found, for people
-    sha256: dict[str, str] = field(default_factory=dict)  # file or array name -> SHA-256
-    held_out: np.ndarray | None = None  # indices for validation; None: a stratified twelfth
-    train_files: tuple[str, ...] = ()  # of each training image, if it has its own
+    class_names: tuple[str, ...]
+    source: str = "arrays"
+    location: str = "arrays"
+    sha256: dict[str, str] = field(default_factory=dict)
+    held_out: np.ndarray | None = None
+    train_files: tuple[str, ...] = ()
     test_files: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # warnings for whoever trains on the data
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         classes = len(self.class_names)
@@ -55,7 +76,17 @@ class Data:
         return np.delete(np.arange(len(self.train_labels)), self.validation_index)
 
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images and labels of `train`, `validation` or `test`."""
+        """The images and labels of a split.
+
+        Args:
+            name: `train` (without the images held out), `validation` or `test`.
+
+        Returns:
+            uint8 (n, height, width[, channels]) and integers (n,).
+
+        Raises:
+            ValueError: there is no such split.
+        """
         if name == "test":
             return self.test_images, self.test_labels
         if name not in ("train", "validation"):

@@ -52,7 +52,9 @@ def predict(model: Any, images: np.ndarray) -> np.ndarray:
         float32 (n, classes); each row adds up to 1.
 
     Raises:
-        ValueError: the images are not raw pixels, or not of the model's shape.
+        FileNotFoundError: there is no such run.
+        ValueError: the images are not raw pixels, or not of the model's shape; or the run's model
+            is damaged.
     """
     if isinstance(model, str | os.PathLike):
         model = load_model(model)
@@ -75,12 +77,17 @@ def evaluate(
 
     Args:
         model: a `keras.Model` that takes raw pixels, or the path of a run.
-        images: uint8, as for `predict`.
-        labels: integers (n,).
-        class_names: for the per-class metrics. Default: the class indices.
+        images: uint8 (n, height, width) or (n, height, width, channels), 0..255.
+        labels: integers (n,), 0..classes-1.
+        class_names: names for the per-class metrics. Default: the class indices.
 
     Returns:
-        `accuracy`, `loss`, `per_class` and more; docs/metrics.md explains each.
+        A dictionary: `accuracy` (0..1), `loss`, `per_class` and more, see docs/metrics.md.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: the images are not raw pixels or not of the model's shape, or images and labels
+            differ in number.
     """
     return classification_metrics(predict(model, images), labels, class_names)
 

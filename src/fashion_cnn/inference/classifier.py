@@ -36,28 +36,38 @@ def _preset_card(name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier predicts for one picture."""
+    """What a classifier predicts for one picture.
 
-    label: str  # the most probable class
-    probability: float  # of that class, 0..1
-    probabilities: dict[str, float]  # by class name, most probable first
-    sure: bool | None  # at least the model's threshold, and no note; None without a threshold
-    note: str = ""  # what the user should know about this photo
+    Attributes:
+        label: the most probable class.
+        probability: of that class, 0..1, at the model's fitted temperature.
+        probabilities: class name -> probability, most probable first.
+        sure: whether the probability reaches the model's threshold and there is no note; None if
+            the model has no threshold.
+        note: a warning about the photo, such as that no garment was found; usually empty.
+    """
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    sure: bool | None
+    note: str = ""
 
     @property
     def verdict(self) -> str:
-        """`sure`, `unsure`, or "" if the model has no threshold."""
+        """`sure`, `unsure`, or an empty string if the model has no threshold."""
         return {True: "sure", False: "unsure", None: ""}[self.sure]
 
 
 class Classifier:
-    """An exported model on ONNX Runtime.
+    """An exported model on ONNX Runtime, without a deep learning framework.
 
     Attributes:
-        card: what the export wrote into the file: `class_names`, `input`, `threshold`, `test`, …
-        content: the bytes of the file.
-        sha256: of the file.
-        shape: (height, width, channels) of its input images.
+        card (dict[str, Any]): what the export wrote into the file: `class_names`, `input`,
+            `threshold`, `test`, …
+        content (bytes): the bytes of the `.onnx` file.
+        sha256 (str): the SHA-256 of `content`.
+        shape (tuple[int, int, int]): (height, width, channels) of its input images.
     """
 
     def __init__(self, content: bytes, name: str = "model", threads: int = 0) -> None:
@@ -66,7 +76,7 @@ class Classifier:
         Args:
             content: the bytes of an `.onnx` file.
             name: for error messages.
-            threads: of one batch; 0 is all cores.
+            threads: that compute one batch. Default: 0, all cores.
 
         Raises:
             ValueError: not a valid model, or not one that `fashion-cnn export` wrote.
@@ -106,8 +116,11 @@ class Classifier:
         """Load a preset, the model of a run folder, or an `.onnx` file.
 
         Args:
-            model: the preset's name, or the path of a run folder or a file.
-            threads: of one batch; 0 is all cores.
+            model: the preset's name, or the path of a run folder or a file. Default: `photo`.
+            threads: that compute one batch. Default: 0, all cores.
+
+        Returns:
+            A `Classifier`.
 
         Raises:
             FileNotFoundError: there is no such model.
@@ -132,7 +145,14 @@ class Classifier:
         return cls(content, str(path), threads)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities of raw pixels, uint8 (n, height, width, channels): float32 (n, classes)."""
+        """Class probabilities of images that have the network's shape.
+
+        Args:
+            images: raw pixels, uint8 (n, height, width, channels), 0..255.
+
+        Returns:
+            float32 (n, classes), in the order of `card["class_names"]`; each row adds up to 1.
+        """
         batch = max(4, BATCH * SIDE**2 // max(SIDE**2, self.shape[0] * self.shape[1]))
         outputs = [np.zeros((0, len(self._class_names)), np.float32)]
         for start in range(0, len(images), batch):
@@ -141,18 +161,20 @@ class Classifier:
         return np.concatenate(outputs)
 
     def predict(self, pictures: Picture | Sequence[Picture]) -> Any:
-        """Predict the classes of pictures.
+        """Predict the class of one picture, or of each in a list.
 
         Args:
-            pictures: one or a list of: path, file object, PIL image, or uint8 array (height,
-                width[, channels]). An array with one more axis is a list.
+            pictures: one or a list of: path, binary file object, Pillow image, or uint8 array of
+                shape (height, width) or (height, width, 1, 3 or 4), 0..255. An array with four
+                axes is a list.
 
         Returns:
-            A `Prediction`, or a list of them.
+            A `Prediction`, or a list of them in the same order.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: not a picture, or not of the model's size.
+            ValueError: not a readable picture, more than 64 million pixels, or, for a model
+                without a preparation, not of the model's size. One such picture fails the list.
         """
         if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
             pictures = list(pictures)
@@ -161,11 +183,21 @@ class Classifier:
         return self.predict_prepared([self.prepare(picture) for picture in pictures])
 
     def prepare(self, picture: Picture) -> PreparedImage:
-        """Turn a picture into the network's input; for arguments and errors see `predict`.
+        """Turn a picture into the network's input.
 
         An array of the network's shape is left as it is. Otherwise the card's `preparation`
-        decides: `photo` is the steps of `data/photo.py`, `fit` scales to the network's size, and
-        models without one take only pictures of exactly their size.
+        decides: `photo` finds the garment and converts it to the format of Fashion-MNIST, `fit`
+        resizes to the network's size, and models without one take only pictures of their size.
+
+        Args:
+            picture: one picture, as for `predict`.
+
+        Returns:
+            A `PreparedImage`, whose `pixels` are uint8 (height, width, channels).
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: as for `predict`.
         """
         height, width, channels = self.shape
         shapes = ((height, width), (height, width, channels))
@@ -180,7 +212,14 @@ class Classifier:
         return PreparedImage(np.broadcast_to(pixels, (height, width, 3)), pixels)
 
     def predict_prepared(self, prepared: Sequence[PreparedImage]) -> list[Prediction]:
-        """Predict the classes of pictures that `prepare` returned."""
+        """Predict the classes of pictures that `prepare` returned.
+
+        Args:
+            prepared: what `prepare` returned for each picture.
+
+        Returns:
+            A list of `Prediction`, in the same order.
+        """
         if not prepared:
             return []
         rows = self.probabilities(np.stack([image.pixels for image in prepared]))
@@ -188,7 +227,15 @@ class Classifier:
         return list(map(self.to_prediction, rows, notes))
 
     def to_prediction(self, row: np.ndarray, note: str = "") -> Prediction:
-        """The prediction that one row of probabilities, (classes,), amounts to."""
+        """The prediction for one row of probabilities.
+
+        Args:
+            row: float (classes,), one row of what `probabilities` returns.
+            note: a warning about the picture; with one, the prediction is not sure.
+
+        Returns:
+            A `Prediction`.
+        """
         order = np.argsort(-row, kind="stable")
         probabilities = {self._class_names[k]: float(row[k]) for k in order}
         label = self._class_names[order[0]]
@@ -199,10 +246,13 @@ class Classifier:
     def occlusion_map(self, prepared: PreparedImage) -> np.ndarray:
         """How much each pixel contributes to the prediction (occlusion, arXiv:1311.2901).
 
+        Args:
+            prepared: what `prepare` returned.
+
         Returns:
             float (height, width): the mean drop of the predicted class's probability over all
-            black squares that cover the pixel. A square is a fifth of the width wide; the squares
-            are a fourteenth of the width apart.
+                black squares that cover the pixel. A square is a fifth of the width wide; the
+                squares are a fourteenth of the width apart.
         """
         height, width, _ = self.shape
         side, step = max(2, width // 5), max(2, width // 14)

@@ -32,16 +32,18 @@ def build_model(
     classes: int = 10,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Build a network.
+    """Build a network with random weights, or with pretrained ones (`transfer`).
 
     Args:
-        name: a key of `MODELS`.
-        image_shape: (height, width, channels).
-        classes: how many.
-        options: values for any of `model_options(name)`.
+        name: `textbook`, `compact`, `residual` or `transfer`. Default: `textbook`.
+        image_shape: (height, width, channels) in pixels. Default: (28, 28, 1).
+        classes: number of classes. Default: 10.
+        options: the network's keyword parameters, such as `{"batch_norm": True}`. Default: those of
+            its function.
 
     Returns:
-        An uncompiled `keras.Model`, uint8 (n, height, width, channels) -> float32 (n, classes).
+        An uncompiled `keras.Model`: uint8 (n, height, width, channels), raw pixels 0..255, to
+            float32 (n, classes), probabilities.
 
     Raises:
         ValueError: unknown name or option, or an option is out of range.

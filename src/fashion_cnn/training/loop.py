@@ -39,8 +39,9 @@ class Trained:
     Attributes:
         model: an uncompiled float32 `keras.Model` of Keras's own layers, raw pixels in,
             probabilities out.
-        history: one dictionary an epoch, keys as in `history.csv`.
-        run: the run folder, if one was requested.
+        history: one dictionary per epoch: `epoch`, `loss`, `accuracy` (0..1), `val_loss`,
+            `val_accuracy`, `learning_rate` and `seconds`.
+        run: the path of the run folder; None if none was requested.
     """
 
     model: Any
@@ -49,7 +50,7 @@ class Trained:
 
     @property
     def seconds(self) -> float:
-        """Time of all epochs with their validation, without building and loading."""
+        """Seconds of all epochs with their validation, without building and loading."""
         return sum(row["seconds"] for row in self.history)
 
 
@@ -67,28 +68,30 @@ def train(
     """Train a network by a recipe.
 
     Args:
-        recipe: the name of a recipe, which is fitted to the data where images are few (see
-            `fit_to_few_images`); or a `Recipe`, or the path of a `recipe.json`, taken as it is.
-        data: what `load_data` returns, or what it takes, or NumPy arrays `((x_train, y_train),
-            (x_test, y_test))` with uint8 images.
-        run: a folder for the model, the history and a checkpoint an epoch. Default: nothing is
+        recipe: the name of a recipe, whose batch size, learning rate and epochs are adapted where
+            images are few; or a `Recipe`, or the path of a `recipe.json`, taken as it is.
+        data: what `load_data` returns, or a source that it takes, or NumPy arrays `((x_train,
+            y_train), (x_test, y_test))`: images uint8 (n, height, width[, channels]), labels
+            integers (n,).
+        run: a folder for the model, the history and one checkpoint per epoch. Default: nothing is
             written.
         model: a `keras.Model` of your own in place of the recipe's; it ends in softmax.
-        scale: what your own model expects: `"0..255"` or `"0..1"`.
+        scale: the pixels that your own model expects: `"0..255"` or `"0..1"`.
         callbacks: any `keras.callbacks.Callback`. Batch callbacks are called once per chunk of many
             steps (once per epoch on a GPU by JAX), `on_test_…` never. They see the model that is
-            being trained (`training_copy`). A recipe with a head phase is two trainings to them,
-            the first of the head; a callback that stops one of them ends both.
+            being trained, not the one that is returned. A recipe with a head phase is two trainings
+            to them, the first of the head; a callback that stops one of them ends both.
         resume: continue from the run's newest checkpoint; on the same machine the result is that
-            of an uninterrupted run, bit for bit. Default: false.
-        verbose: Keras's own progress: 0 nothing, 1 bars, 2 a line an epoch. Default: 0.
+            of an uninterrupted run, bit for bit. Default: False.
+        verbose: Keras's own progress: 0 nothing, 1 bars, 2 a line per epoch. Default: 0.
 
     Returns:
-        `Trained`.
+        A `Trained`: the model, its history and its run folder.
 
     Raises:
         ValueError: an argument does not fit, or another process trains in `run`; raised before
             any training.
+        FileNotFoundError: the data, or the run to resume, does not exist.
         OSError: `run` cannot be written, or the disk is full.
         FloatingPointError: the loss is not finite; earlier checkpoints stay.
     """
