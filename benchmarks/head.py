@@ -181,20 +181,22 @@ def simulate_cluster(cores: int) -> dict[str, object]:
 def tables(rows: list[results.Row]) -> list[str]:
     """Return the tables of docs/scale-limits.md about prediction."""
     core_columns = {
-        "images_per_second": "images per second",
-        "bytes_per_image": "bytes per image",
+        "images_per_second": "photos per second on one core",
+        "bytes_per_image": "bytes per photo",
         "bytes_per_prediction": "bytes per prediction",
     }
     cluster_columns = {
-        "images_per_second": "measured images per second",
-        "utilization": "utilization of the cores",
-        "simulated_images_per_second": "simulated images per second",
-        "simulated_utilization": "simulated utilization",
+        "images_per_second": "photos per second, measured",
+        "utilization": "utilization of the cores, measured",
+        "simulated_images_per_second": "photos per second, simulated",
+        "simulated_utilization": "utilization, simulated",
     }
     core = results.select(rows, measurement="core")
     clusters = [x for x in results.select(rows, measurement="predict") if x["setting"] != "no work"]
+    # such as `1000 cores, simulated`: the columns tell what is simulated
+    clusters = [row | {"setting": with_commas(row["setting"].split()[0])} for row in clusters]
     return [
-        metric_table(core, "size of a photo", core_columns),
+        metric_table(core, "photo, pixels", core_columns),
         billion_table(core),
         metric_table(clusters, "cores", cluster_columns),
     ]
@@ -221,10 +223,10 @@ def billion_table(rows: list[results.Row]) -> str:
         amounts.append(
             [cores, 24 * USD_PER_CORE_HOUR * cores, mbit, machine_mbit, prediction_bytes]
         )
-    labels = ["cores, all busy", "USD per day for them", "Mbit/s of images, in total"]
-    labels += [f"Mbit/s of images for {MACHINE_CORES} cores", "GB of predictions per day"]
+    labels = ["cores, all busy", "USD per day for these cores", "Mbit/s read by all machines"]
+    labels += [f"Mbit/s read by a machine of {MACHINE_CORES} cores", "GB of predictions per day"]
     lines = zip(labels, *([f"{x:,.0f}" for x in column] for column in amounts), strict=True)
-    return results.markdown_table(["", *sizes], lines)
+    return results.markdown_table(["photo, pixels", *sizes], lines)
 
 
 def with_commas(value: str) -> str:

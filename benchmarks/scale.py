@@ -64,21 +64,21 @@ def main() -> None:
 
 def tables(rows: list[results.Row]) -> list[str]:
     """Return the tables of docs/scale-limits.md about commands: training, and prediction."""
-    header = ["`sprint` trained with", "validation accuracy after each epoch, %"]
-    header += ["test accuracy, %", "seconds of the command"]
+    header = ["options of `train sprint`", "validation accuracy after each epoch, %"]
+    header += ["test accuracy, %", "seconds"]
     trainings = []
     for row in results.select(rows, command="train"):
         curve = ", ".join(f"{100 * float(x):.2f}" for x in row["val_accuracy"].split())
         accuracy = f"{100 * float(row['test_accuracy']):.2f}"
-        trainings.append([row["setup"], curve, accuracy, row["seconds"]])
+        trainings.append([f"`{row['setup']}`", curve, accuracy, row["seconds"]])
     predictions = []
     for row in results.select(rows, command="predict"):
         counts = [f"{int(row[key]):,}" for key in ("rows", "distinct_paths", "errors")]
         memory = f"{int(row['peak_mb']):,}"
         speed = [row["images_per_second"], row["seconds"], memory]
         predictions.append([row["setup"], *counts, *speed])
-    columns = ["predicted on", "rows", "distinct paths", "unreadable", "images per second"]
-    columns += ["seconds of the command", "peak memory of all processes, MB"]
+    columns = ["run on", "rows", "distinct paths", "errors", "photos per second"]
+    columns += ["seconds", "peak memory, MB"]
     return [results.markdown_table(header, trainings), results.markdown_table(columns, predictions)]
 
 

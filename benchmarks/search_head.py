@@ -23,7 +23,13 @@ from head import measure_once, metric_table, read_value, with_commas
 ROWS = Path(__file__).with_suffix(".csv")
 GPUS, TRIALS = 1000, 10_000
 TRIAL_COUNTS = (100, 1000, TRIALS)  # of finished trials, at which the costs are measured
-CALLS = ("ask", "open", "report", "should_prune", "tell")
+CALLS = {  # name -> what it does
+    "ask": "propose a trial",
+    "open": "open the study",
+    "report": "report an epoch",
+    "should_prune": "decide whether to stop",
+    "tell": "record a result",
+}
 REPEATS = 5
 EPOCHS = 9  # of a whole training; of nine trials six stop after 1 epoch and two after 3
 
@@ -135,11 +141,12 @@ def tables(rows: list[results.Row]) -> list[str]:
     costs = results.select(rows, measurement="costs")
     costs = [{**row, "setting": with_commas(row["setting"])} for row in costs]
     simulations = results.select(rows, measurement="simulation")
+    simulations = [{**row, "setting": row["setting"].split()[0]} for row in simulations]
     columns = {"trials_per_second": "trials per second"}
     columns["gpu_utilization"] = "utilization of the GPUs"
     return [
-        metric_table(costs, "finished trials", {f"{name}_ms": name for name in CALLS}),
-        metric_table(simulations, "a whole training", columns),
+        metric_table(costs, "finished trials", {f"{x}_ms": f"{y}, ms" for x, y in CALLS.items()}),
+        metric_table(simulations, "seconds of a full training", columns),
     ]
 
 
