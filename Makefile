@@ -58,7 +58,7 @@ tables: $(READY)
 	@$(COG) -r $(GENERATED)
 
 bench: $(READY)
-	@$(BIN)/python benchmarks/textbook.py
+	@$(BIN)/python benchmarks/textbook.py --rows "$$(mktemp -d)/textbook.csv"
 
 notebook: $(READY)
 	@$(BIN)/jupyter lab notebooks/convolutional_neural_networks.ipynb

@@ -2,14 +2,18 @@
 
 import csv
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 Row = dict[str, str]
+KERAS = ("keras", "tensorflow-cpu", "tensorflow")  # packages, of which those installed are named
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -54,6 +58,24 @@ def run_missing(
     return read_rows(path)
 
 
+def machine_columns(packages: Iterable[str] = KERAS) -> dict[str, object]:
+    """Return columns for a row: the processor, its cores, and the versions of packages."""
+    from fashion_cnn.machine import environment
+
+    machine = environment("tensorflow")
+    versions = [f"Python {platform.python_version()}"]
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            versions.append(f"{name} {metadata.version(name)}")
+    columns = {"processor": machine["processor"], "cores": machine["cores"]}
+    return columns | {"versions": ", ".join(versions)}
+
+
+def describe_machine(row: Row) -> str:
+    """Format the columns of `machine_columns`."""
+    return f"{row['cores']} cores of {row['processor']}, {row['versions']}"
+
+
 def numbers(rows: Iterable[Row], column: str, scale: float = 1.0) -> list[float]:
     """Return the numbers of a column, each times `scale`."""
     return [scale * float(row[column]) for row in rows]
@@ -64,6 +86,21 @@ def mean_sd(rows: Iterable[Row], column: str, scale: float = 1.0, decimals: int 
     values = numbers(rows, column, scale)
     mean = f"{round(statistics.mean(values), 6):.{decimals}f}"  # 95.575 is 95.58
     return f"{mean} ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else mean
+
+
+def median(rows: Iterable[Row], column: str, decimals: int = 2) -> str:
+    """Format the median of a column, which is empty if there are no rows."""
+    values = numbers(rows, column)
+    return f"{statistics.median(values):,.{decimals}f}" if values else ""
+
+
+def median_quartiles(values: Sequence[float], decimals: int = 2) -> str:
+    """Format the median and, of two values or more, the quartiles."""
+    middle = f"{statistics.median(values):,.{decimals}f}"
+    if len(values) < 2:
+        return middle
+    low, _, high = statistics.quantiles(values, n=4)
+    return f"{middle} ({low:,.{decimals}f} to {high:,.{decimals}f})"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -7,8 +7,9 @@ process, so that all of them meet the same load on the machine. A finished run i
 `frontier.csv`; finished rows are skipped, and interrupted long recipes are resumed. The time
 includes building, compiling and validation, but not imports, loading the data and the test; of the
 long recipes it is that of all epochs. The plain script trains on all 60,000 images and validates on
-the test set, as the textbook does. Prints the README's tables, and writes
-`docs/images/frontier.png` and the figures that `fashion-cnn recipes` shows.
+the test set, as the textbook does. Prints the tables of docs/results.md and of the README (the time
+for one picture is that of benchmarks/inference.py), and writes `docs/images/frontier.png` and the
+figures that `fashion-cnn recipes` shows.
 Seeds: 5; `thorough` 3, `marathon` 2. Machine: 2 CPU cores. Duration: 70 minutes; `marathon`, only
 if it is named, 2 hours more.
 """
@@ -18,7 +19,6 @@ import dataclasses
 import json
 import math
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -81,20 +81,9 @@ def run_process(name: str, seed: int) -> dict[str, float]:
     }
 
 
-def machine_columns() -> dict[str, object]:
-    from fashion_cnn.machine import environment
-
-    machine = environment("tensorflow")
-    versions = f"Python {platform.python_version()}"
-    for name in ("keras", "tensorflow-cpu", "tensorflow"):
-        if name in machine["versions"]:
-            versions += f", {name} {machine['versions'][name]}"
-    return {"processor": machine["processor"], "cores": machine["cores"], "versions": versions}
-
-
 def measure(recipes: list[str], seeds: int) -> None:
     """Run what has no row yet. The plain script is the first of each seed."""
-    machine = machine_columns()
+    machine = results.machine_columns()
     for seed in range(seeds):
         missing = [
             name
@@ -133,7 +122,7 @@ def summarize(rows: list[results.Row]) -> dict[str, dict[str, float]]:
 
 
 def table(rows: list[results.Row]) -> str:
-    """Return the README's table: each recipe next to its targets."""
+    """Return the table of docs/results.md: each recipe next to its targets."""
     header = ["recipe", "test accuracy, %", "target", "time relative to plain Keras", "target"]
     lines = []
     for name, means in summarize(rows).items():
@@ -147,48 +136,32 @@ def table(rows: list[results.Row]) -> str:
     return results.markdown_table([*header, "seconds", "n"], lines)
 
 
+def readme_table(rows: list[results.Row], inference_rows: list[results.Row]) -> str:
+    """Return the README's table: each recipe, its time for one picture, and its command."""
+    header = ["recipe", "test accuracy, %", "time relative to plain Keras", "seconds"]
+    lines = []
+    for name, means in summarize(rows).items():
+        runs = results.select(rows, recipe=name)
+        accuracy = results.mean_sd(runs, "test_accuracy", 100)
+        ratio, command = "1", "python benchmarks/plain_keras.py"
+        if name != PLAIN:
+            ratio, command = results.mean_sd(runs, "ratio"), f"fashion-cnn train {name}"
+        one = results.median(results.select(inference_rows, model=name), "onnx_one_ms")
+        seconds = f"{means['seconds']:,.0f}"
+        lines.append([name, accuracy, ratio, seconds, one, len(runs), f"`{command}`"])
+    return results.markdown_table([*header, "ms per picture", "n", "command"], lines)
+
+
 def write_measured(summary: dict[str, dict[str, float]], rows: list[results.Row]) -> None:
     """Write the figures that `fashion-cnn recipes` shows."""
-    last = rows[-1]
-    machine = f"{last['cores']} cores of {last['processor']}, {last['versions']}"
     figures = {
         name: {key: round(value, 4) for key, value in row.items() if not math.isnan(value)}
         for name, row in summary.items()
         if name != PLAIN
     }
+    machine = results.describe_machine(rows[-1])
     text = json.dumps({"machine": machine, "recipes": figures}, indent=2) + "\n"
     MEASURED.write_text(text, encoding="utf-8")
-
-
-def count_flops(model) -> int:
-    """Return the floating-point operations of all convolutions and dense layers for one image."""
-    total = 0
-    for layer in model.layers:
-        if hasattr(layer, "kernel"):
-            pixels = math.prod(layer.output.shape[1:-1])
-            total += 2 * math.prod(layer.kernel.shape) * pixels
-    return total
-
-
-def inference_table(recipes: list[str]) -> str:
-    """Return parameters, arithmetic and time of each recipe's untrained network."""
-    from fashion_cnn import RECIPES, build_model, load_data
-    from fashion_cnn.models.forward import compile_forward
-    from fashion_cnn.models.wrappers import flip_averaged
-
-    images = load_data().test_images[..., None]
-    header = ["recipe", "parameters", "MFLOP per image", "ms for one image"]
-    lines = []
-    for name in recipes:
-        recipe = RECIPES[name]
-        network = build_model(recipe.model, options=recipe.options)
-        mflop = count_flops(network) * (2 if recipe.flip_average else 1) / 1e6
-        forward = compile_forward(flip_averaged(network) if recipe.flip_average else network)
-        one = results.median_seconds(lambda: forward(images[:1]), 200)  # noqa: B023 (called now)
-        batch = results.median_seconds(lambda: forward(images), 7)  # noqa: B023
-        figures = [f"{network.count_params():,}", f"{mflop:.1f}", f"{1e3 * one:.2f}"]
-        lines.append([name, *figures, f"{len(images) / batch:,.0f}"])
-    return results.markdown_table([*header, "images per second in batches"], lines)
 
 
 def plot(rows: list[results.Row], summary: dict[str, dict[str, float]]) -> None:
@@ -246,7 +219,8 @@ def main() -> None:
     summary = summarize(rows)
     write_measured(summary, rows)
     plot(rows, summary)
-    print(table(rows), inference_table([name for name in summary if name != PLAIN]), sep="\n\n")
+    inference_rows = results.read_rows(HERE / "inference.csv")
+    print(table(rows), readme_table(rows, inference_rows), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def measure(
     name: str, data, trained, overhead: float, peak_flops: float, bandwidth: float
 ) -> dict[str, object]:
     """Return the figures of a training as columns of a row."""
-    from frontier import count_flops
+    from inference import count_flops
 
     from fashion_cnn import evaluate
     from fashion_cnn.models import build_model

@@ -1,24 +1,32 @@
-"""Claim: on photos of clothes, `data/photo.py` makes predictions correct several times as often.
+"""Claim: `data/photo.py` at least doubles the correct predictions for simply resized photos.
 
     python benchmarks/photos.py DIR [--split validation] [--models NAME...]
 
-Measures the accuracy on photos that are simply resized, prepared as Fashion-MNIST's authors did, or
-prepared by data/photo.py: overall and by class, with the shares predicted as Bag or left unsure.
-DIR has <split>/<class>/<photo> of the public "clothing dataset (subset)", CC0 1.0. Hats, shorts and
-skirts ("others") have no class in Fashion-MNIST and should be unsure.
+Measures the presets, which are only loaded, on photos that are simply resized, prepared as
+Fashion-MNIST's authors did, or prepared by data/photo.py: how many of each class are correct,
+predicted as Bag, and sure. DIR has <split>/<class>/<photo> of the public "clothing dataset
+(subset)", CC0 1.0. Hats, shorts and skirts have no class in Fashion-MNIST and should be unsure.
+Each preset, preparation and class is a row of `photos.csv`; finished rows are skipped.
 Seeds: the presets', one each. Machine: 1 CPU core. Duration: 1 minute.
 """
 
 import argparse
+import functools
+import statistics
 from collections.abc import Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 
+import _results as results
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from fashion_cnn import Classifier
 from fashion_cnn.data.photo import SIDE, PreparedImage, prepare_photo, shrink
 from fashion_cnn.data.pictures import find_pictures, read_rgba
+
+ROWS = Path(__file__).with_suffix(".csv")
 
 # folder -> classes of Fashion-MNIST; the photos do not distinguish kinds of shoes
 CLASSES = {
@@ -30,48 +38,123 @@ CLASSES = {
     "shirt": [6],
     "shoes": [5, 7, 9],
 }
+HEADINGS = {"t-shirt": "T-shirt", "pants": "trousers", "longsleeve": "long sleeves"}
+HEADINGS["outwear"] = "outerwear"  # of the other folders: their names
 BAG = 8
+MODELS = ("textbook", "standard", "thorough", "photo")
+BEST = "data/photo.py"
+PREPARATIONS = ("gray, resized, inverted", "trimmed, sharpened", BEST)
+PACKAGES = ("onnxruntime", "numpy", "pillow")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path, metavar="DIR")
     parser.add_argument("--split", default="validation")
-    parser.add_argument("--models", nargs="+", default=["textbook", "standard", "photo"])
+    parser.add_argument("--models", nargs="+", default=MODELS)
     arguments = parser.parse_args()
-    paths, folders, prepared = read_photos(arguments.photos / arguments.split)
-    in_classes = sum(folder in CLASSES for folder in folders)
-    print(f"{len(paths)} photos in {arguments.split}, {in_classes} of Fashion-MNIST's classes\n")
-    columns = "".join(f"{name:>11}" for name in [*CLASSES, "others"])
-    print(f"{'':<24}{'correct':>7}{'macro':>7}{'Bag':>6}{columns}")
-    all_clear, is_clear = np.ones(len(paths), bool), np.array([x.note == "" for x in prepared])
-    preparations = {
-        "grey, resized, inverted": (np.stack([resize(path) for path in paths]), all_clear),
-        "trimmed, sharpened": (np.stack([trim_and_sharpen(path) for path in paths]), all_clear),
-        "data/photo.py": (np.stack([x.pixels for x in prepared]), is_clear),
-    }
-    for name in arguments.models:
-        classifier = Classifier.load(name)
-        print(name)
-        for preparation, (pixels, clear) in preparations.items():
-            print(f" {preparation:<23}{table_row(classifier, pixels, clear, folders)}")
+    folder = arguments.photos / arguments.split
+    _, folders, _ = read_photos(folder)
+    keys = [
+        {"split": arguments.split, "model": model, "preparation": preparation, "folder": name}
+        for model, preparation in product(arguments.models, PREPARATIONS)
+        for name in dict.fromkeys(folders)
+    ]
+    rows = results.run_missing(ROWS, keys, partial(count_predictions, photos=arguments.photos))
+    print(table(rows, arguments.split), threshold_table(rows, arguments.split), sep="\n\n")
 
 
-def table_row(
-    classifier: Classifier, pixels: np.ndarray, is_clear: np.ndarray, folders: Sequence[str]
-) -> str:
-    """Return the shares correct, predicted as Bag, correct in each class, and unsure."""
-    probabilities, folder_of = classifier.probabilities(pixels), np.array(folders)
-    in_classes = np.isin(folder_of, list(CLASSES))
-    is_correct = probabilities.argmax(1) == to_labels(probabilities, folders)
-    is_unsure = (probabilities.max(1) < (classifier.card["threshold"] or 0)) | ~is_clear
-    recalls = [is_correct[folder_of == name].mean() for name in CLASSES]
-    bag = (probabilities.argmax(1) == BAG)[in_classes].mean()
-    text = f"{is_correct[in_classes].mean():>7.1%}{np.mean(recalls):>7.1%}{bag:>6.0%}"
-    text += "".join(f"{recall:>11.0%}" for recall in recalls)
-    text += f"{'-':>11}\n {'  unsure':<23}{is_unsure[in_classes].mean():>7.0%}{'':>13}"
-    text += "".join(f"{is_unsure[folder_of == name].mean():>11.0%}" for name in CLASSES)
-    return text + f"{is_unsure[~in_classes].mean():>11.0%}"
+def table(rows: list[results.Row], split: str = "validation") -> str:
+    """Return the table of accuracy: of all photos of known classes, and of each class, in %."""
+    header = ["preset", "preparation", "correct (95 % interval)", "mean of the classes"]
+    known = [row for row in results.select(rows, split=split) if row["folder"] in CLASSES]
+    photos = {row["folder"]: row["photos"] for row in known}
+    header += ["predicted as Bag"]
+    header += [f"{HEADINGS.get(name, name)} (n = {photos.get(name, 0)})" for name in CLASSES]
+    lines = []
+    for model, preparation in dict.fromkeys((x["model"], x["preparation"]) for x in known):
+        chosen = results.select(known, model=model, preparation=preparation)
+        recalls = {x["folder"]: 100 * int(x["correct"]) / int(x["photos"]) for x in chosen}
+        count, correct, bag = (total(chosen, x) for x in ("photos", "correct", "bag"))
+        lines.append(
+            [
+                model,
+                format_preparation(preparation),
+                percent_interval(correct, count),
+                f"{statistics.mean(recalls.values()):.0f}",
+                f"{100 * bag / count:.0f}",
+                *(f"{recalls[name]:.0f}" for name in CLASSES),
+            ]
+        )
+    return results.markdown_table(header, lines)
+
+
+def threshold_table(rows: list[results.Row], split: str = "validation") -> str:
+    """Return the table of sure predictions of photos prepared by `data/photo.py`."""
+    header = ["preset", "photos", "sure", "correct among the sure, % (95 % interval)"]
+    header += ["unsure of known classes, %", "unsure of hats, shorts and skirts, %"]
+    lines = []
+    prepared = results.select(rows, split=split, preparation=BEST)
+    for model in dict.fromkeys(row["model"] for row in prepared):
+        chosen = results.select(prepared, model=model)
+        sure, correct = total(chosen, "sure"), total(chosen, "sure_correct")
+        known = [row for row in chosen if row["folder"] in CLASSES]
+        others = [row for row in chosen if row["folder"] not in CLASSES]
+        unsure = [100 * (1 - total(x, "sure") / total(x, "photos")) for x in (known, others)]
+        accuracy = percent_interval(correct, sure)
+        lines.append(
+            [model, total(chosen, "photos"), sure, accuracy, *(f"{x:.0f}" for x in unsure)]
+        )
+    return results.markdown_table(header, lines)
+
+
+def total(rows: Sequence[results.Row], column: str) -> int:
+    """Return the sum of a column of integers."""
+    return sum(int(row[column]) for row in rows)
+
+
+def percent_interval(correct: int, count: int) -> str:
+    """Format a share in % and its 95 % interval (Wilson, 1927)."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(correct, count).proportion_ci(0.95, method="wilson")
+    return f"{100 * correct / count:.0f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def format_preparation(name: str) -> str:
+    """Format the name of a preparation for Markdown."""
+    return f"`{name}`" if name == BEST else name
+
+
+def count_predictions(
+    split: str, model: str, preparation: str, folder: str, photos: Path
+) -> dict[str, object]:
+    """Count the photos of a class folder, and the predictions of each kind."""
+    in_folder, predicted = predict_photos(photos / split, model, preparation)
+    chosen = in_folder == folder
+    counts = {name: int(is_one[chosen].sum()) for name, is_one in predicted.items()}
+    return {"photos": int(chosen.sum()), **counts} | results.machine_columns(PACKAGES)
+
+
+@functools.cache
+def predict_photos(
+    folder: Path, model: str, preparation: str
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return each photo's class folder; which are correct, predicted as Bag, sure, and both."""
+    paths, folders, prepared = read_photos(folder)
+    is_clear = np.array([preparation != BEST or image.note == "" for image in prepared])
+    if preparation == BEST:
+        pixels = np.stack([image.pixels for image in prepared])
+    else:
+        prepare = dict(zip(PREPARATIONS, (resize, trim_and_sharpen), strict=False))[preparation]
+        pixels = np.stack([prepare(path) for path in paths])
+    classifier = Classifier.load(model)
+    probabilities = classifier.probabilities(pixels)
+    predicted = probabilities.argmax(1)
+    is_correct = predicted == to_labels(probabilities, folders)
+    is_sure = (probabilities.max(1) >= (classifier.card["threshold"] or 0)) & is_clear
+    kinds = {"correct": is_correct, "bag": predicted == BAG}
+    return np.array(folders), kinds | {"sure": is_sure, "sure_correct": is_sure & is_correct}
 
 
 def to_labels(probabilities: np.ndarray, folders: Sequence[str]) -> np.ndarray:
@@ -83,6 +166,7 @@ def to_labels(probabilities: np.ndarray, folders: Sequence[str]) -> np.ndarray:
     return labels
 
 
+@functools.cache
 def read_photos(folder: Path) -> tuple[list[str], list[str], list[PreparedImage]]:
     """Return the paths of the photos, the names of their class folders, and the prepared images."""
     paths = find_pictures([str(folder)])
@@ -93,13 +177,13 @@ def read_photos(folder: Path) -> tuple[list[str], list[str], list[PreparedImage]
 
 
 def resize(path: str) -> np.ndarray:
-    """Convert to grey, 28x28, inverted."""
-    grey = read_rgba(path)[..., :3] @ np.array([0.299, 0.587, 0.114])
-    return np.rint(255 - shrink(grey, (SIDE, SIDE))).astype(np.uint8)[..., np.newaxis]
+    """Convert to gray, 28x28, inverted."""
+    gray = read_rgba(path)[..., :3] @ np.array([0.299, 0.587, 0.114])
+    return np.rint(255 - shrink(gray, (SIDE, SIDE))).astype(np.uint8)[..., np.newaxis]
 
 
 def trim_and_sharpen(path: str) -> np.ndarray:
-    """Prepare as in arXiv:1708.07747, section 2, with the corner's colour as the background."""
+    """Prepare as in arXiv:1708.07747, section 2, with the corner's color as the background."""
     photo = Image.fromarray(read_rgba(path)).convert("RGB")
     background = Image.new("RGB", photo.size, photo.getpixel((0, 0)))
     difference = ImageChops.difference(photo, background).convert("L")

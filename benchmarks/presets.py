@@ -5,7 +5,8 @@
 Each preset is `fashion-cnn train NAME`, seed 0, in runs/presets/NAME, and is resumed there if it
 was interrupted; its ONNX file and its card are written into the package. `photo` is trained on
 Fashion-MNIST only; its temperature and its threshold are fitted on the photos in DIR/train/<class>,
-whose folders are named as in benchmarks/photos.py.
+whose folders are named as in benchmarks/photos.py. Prints the table of the presets, whose times are
+those of benchmarks/inference.py.
 Seeds: 0. Machine: 2 CPU cores. Duration: 40 minutes.
 """
 
@@ -16,10 +17,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import _results as results
+import inference
 import numpy as np
 from photos import CLASSES, read_photos, to_labels
 
-from fashion_cnn import load_data
+from fashion_cnn import Classifier, load_data
 from fashion_cnn.evaluation.calibration import (
     apply_temperature,
     calibration_error,
@@ -60,6 +63,21 @@ def main() -> None:
         path = PRESET_FOLDER / f"{name}.onnx"
         export_in_process(run, data, "onnx", path, card)
         print(f"{path}: {path.stat().st_size:,} bytes, {json.dumps(card['test'])}")
+    print(table())
+
+
+def table() -> str:
+    """Return the table of the presets: test accuracy from their cards, time from inference.csv."""
+    header = ["preset", "test accuracy on Fashion-MNIST, % (95 % interval)", "one image, ms"]
+    lines, rows = [], results.read_rows(inference.ROWS)
+    for name in PRESETS:
+        test = Classifier.load(name).card["test"]
+        accuracy, low, high = (100 * x for x in (test["accuracy"], *test["accuracy_interval"]))
+        rounds = results.select(rows, model=name)
+        ms = results.median(rounds, "onnx_one_ms")
+        rate = results.median(rounds, "onnx_images_per_second", 0)
+        lines.append([f"`{name}`", f"{accuracy:.2f} ({low:.2f} to {high:.2f})", ms, rate])
+    return results.markdown_table([*header, "images per second in batches"], lines)
 
 
 def fit_on_photos(run: Run, folder: Path) -> dict[str, Any]:

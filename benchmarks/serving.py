@@ -2,12 +2,12 @@
 
     python benchmarks/serving.py [--models textbook photo] [--soak 10]
 
-Runs the server and its load on this machine. The capacity is what wrk measures (a Debian package;
-it sends a request as soon as the one before is answered). Then requests come at random times
-(exponential gaps, fixed seed), whether or not the earlier ones are answered: at half of the
-capacity, at all of it and at twice as much, as far as Python can send them; the latency counts from
-when a request was due. Last come minutes of twice as many photos as the capacity, and the server's
-memory.
+Runs a server for each load, and the load itself, on this machine. The capacity is what wrk measures
+(a Debian package; it sends a request as soon as the one before is answered). Other loads send
+requests at random times (exponential gaps, fixed seed), whether or not the earlier ones are
+answered, at half of the capacity and at twice as much; the latency counts from when a request was
+due. Last come minutes of twice as many photos as the capacity, and the server's memory during it.
+Each load is a row of `serving.csv`; finished rows are skipped.
 Seeds: one run. Machine: 2 CPU cores. Duration: 15 minutes.
 """
 
@@ -21,21 +21,35 @@ import os
 import random
 import re
 import shutil
-import statistics
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+import _results as results
 import numpy as np
 
+ROWS = Path(__file__).with_suffix(".csv")
 PROGRAM = Path(sys.executable).with_name("fashion-cnn")
 MAX_CONNECTIONS = 400  # of the load at random times
 MAX_RATE = 2500  # requests per second that this script can send beside the server
 WRK_CONNECTIONS = {"binary": 16, "JSON": 16, "batches of 1,000": 1, "photos": 4}
+SOAK = "one photo, at twice this rate, for minutes"
+LOADS = {  # load -> (requests, rate relative to what wrk measures; None: wrk measures it)
+    "one image, raw bytes": ("binary", None),
+    "one image, raw bytes, at half of this rate": ("binary", 0.5),
+    "one image, JSON": ("JSON", None),
+    "1,000 images, raw bytes": ("batches of 1,000", None),
+    "one photo, 400x533": ("photos", None),
+    "one photo, at half of this rate": ("photos", 0.5),
+    "one photo, at twice this rate": ("photos", 2),
+    SOAK: ("photos", 2),
+}
 
 
 def main() -> None:
@@ -43,20 +57,137 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["textbook", "photo"])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=int, default=10)
-    parser.add_argument("--soak", type=float, default=10, metavar="MINUTES")
+    parser.add_argument(
+        "--soak", type=float, default=10, metavar="MINUTES", help="with the last model; 0 is none"
+    )
     arguments = parser.parse_args()
     if not shutil.which("wrk"):
         sys.exit("wrk: not installed; install Debian's package wrk")
-    for model in arguments.models:
-        print(f"{model} is ready after {startup_seconds(model, arguments.workers):.2f} s")
-    for model in arguments.models:
-        with start_server(model, arguments.workers) as (port, process):
-            requests = build_requests(model)
-            rates = measure_capacity(model, port, requests, arguments.seconds)
-            measure_random_load(port, requests, rates, arguments.seconds)
-            if arguments.soak and model == arguments.models[-1]:
-                rate = 2 * rates["photos"]
-                soak(port, process, requests["photos"], rate, 60 * arguments.soak)
+    keys = [
+        {"model": model, "workers": arguments.workers, "load": load}
+        for model in arguments.models
+        for load in LOADS
+        if load != SOAK or (arguments.soak and model == arguments.models[-1])
+    ]
+    seconds = {SOAK: 60 * arguments.soak}
+    run = partial(measure_load, seconds=dict.fromkeys(LOADS, arguments.seconds) | seconds)
+    rows = results.run_missing(ROWS, keys, run)
+    print("\n\n".join(tables(rows, arguments.workers)))
+
+
+def tables(rows: list[results.Row], workers: int = 1) -> list[str]:
+    """Return two tables: the rate and latency of each load; start, overload and memory."""
+    rows = results.select(rows, workers=workers)
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    header = ["load", *(f"`{x}`: {y}" for x in models for y in ("requests/s", "p99, ms"))]
+    lines = [
+        [load, *(x for model in models for x in load_cells(rows, model, load))]
+        for load in LOADS
+        if load != SOAK
+    ]
+    columns = ["model", "seconds until ready", "starts", "minutes of twice as many photos"]
+    columns += ["answered", "refused", "failed", "memory, MB"]
+    overloads = []
+    for model in models:
+        starts = results.select(rows, model=model)
+        ready = results.median(starts, "ready_seconds")
+        cells = [""] * 5
+        for row in results.select(starts, load=SOAK):
+            counts = [f"{int(row[x]):,}" for x in ("answered", "refused", "failed")]
+            memory = f"{row['memory_mb_low']} to {row['memory_mb_high']}"
+            cells = [f"{round(float(row['seconds']) / 60, 1):g}", *counts, memory]
+        overloads.append([f"`{model}`", ready, len(starts), *cells])
+    return [results.markdown_table(header, lines), results.markdown_table(columns, overloads)]
+
+
+def load_cells(rows: list[results.Row], model: str, load: str) -> list[str]:
+    """Return the cells of requests per second and of the 99th percentile of the latency."""
+    for row in results.select(rows, model=model, load=load):
+        seconds, refused = float(row["seconds"]), int(row["refused"])
+        if not seconds:
+            return [f"not measured (more than {MAX_RATE:,})", ""]
+        rate, p99 = int(row["answered"]) / seconds, f"{float(row['p99_ms']):,.1f}"
+        images = f" ({1000 * rate:,.0f} images)" if load.startswith("1,000") else ""
+        text = f"{rate:,.0f}{images}" if rate >= 10 else f"{rate:.1f}{images}"
+        if refused:
+            text += f", {refused / seconds:,.0f} refused"
+            p99 += f", refusals {float(row['refused_p99_ms']):,.1f}"
+        return [text, p99]
+    return ["", ""]
+
+
+def measure_load(
+    model: str, workers: int, load: str, seconds: dict[str, float]
+) -> dict[str, object]:
+    """Start a server, send it a load for some seconds, and count its responses."""
+    kind, factor = LOADS[load]
+    request = build_requests(model)[kind]
+    start = time.perf_counter()
+    with start_server(model, workers) as (port, process):
+        ready_seconds = time.perf_counter() - start
+        warm_up(port, request)
+        memory = [resident_mb(process.pid)]
+        if factor is None:
+            result = run_wrk(port, request, WRK_CONNECTIONS[kind], seconds[load])
+            memory.append(resident_mb(process.pid))
+        else:
+            rate = factor * capacity(model, workers, kind)
+            result = send_for(port, process.pid, request, rate, seconds[load], memory)
+    return {
+        **result,
+        "ready_seconds": round(ready_seconds, 2),
+        "memory_mb_low": round(min(memory)),
+        "memory_mb_high": round(max(memory)),
+        **results.machine_columns(("onnxruntime", "fastapi", "uvicorn")),
+    }
+
+
+def capacity(model: str, workers: int, kind: str) -> float:
+    """Return the requests per second that wrk has measured."""
+    load = next(x for x, (requests, factor) in LOADS.items() if requests == kind and not factor)
+    (row,) = results.select(results.read_rows(ROWS), model=model, workers=workers, load=load)
+    return int(row["answered"]) / float(row["seconds"])
+
+
+def send_for(
+    port: int, pid: int, request: bytes, rate: float, seconds: float, memory: list[float]
+) -> dict[str, object]:
+    """Send requests at random times; append the server's memory every half a minute."""
+    latencies: dict[int, list[float]] = defaultdict(list)
+    elapsed = 0.0
+    parts = max(1, round(seconds / 30)) if rate <= MAX_RATE else 0
+    for _ in range(parts):
+        start = time.perf_counter()
+        sent = asyncio.run(send_at_random(port, request, rate, seconds / parts))
+        elapsed += time.perf_counter() - start
+        for status, times in sent.items():
+            latencies[status] += times
+        memory.append(resident_mb(pid))
+    good, refused = latencies.pop(200, []), latencies.pop(503, [])
+    p50, p99 = (1e3 * float(np.percentile(good or [np.nan], x)) for x in (50, 99))
+    failed = sum(map(len, latencies.values()))
+    return load_columns(elapsed, len(good), p50, p99, refused, failed)
+
+
+def load_columns(
+    seconds: float,
+    answered: int,
+    p50: float,
+    p99: float,
+    refused: Sequence[float] = (),
+    failed: int = 0,
+) -> dict[str, object]:
+    """Return the columns of what a load measured; the percentiles are in ms."""
+    refused_p99 = 1e3 * float(np.percentile(refused or [np.nan], 99))
+    return {
+        "seconds": round(seconds, 2),
+        "answered": answered,
+        "p50_ms": round(p50, 2),
+        "p99_ms": round(p99, 2),
+        "refused": len(refused),
+        "refused_p99_ms": round(refused_p99, 2),
+        "failed": failed,
+    }
 
 
 @contextlib.contextmanager
@@ -86,14 +217,15 @@ def wait_for_port(log: "io.BufferedRandom", process: subprocess.Popen[bytes]) ->
     sys.exit("the server has ended")
 
 
-def startup_seconds(model: str, workers: int) -> float:
-    """Return the seconds from the command to a ready server, median of five."""
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        with start_server(model, workers):
-            seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+def warm_up(port: int, request: bytes) -> None:
+    """Send requests for a second; return when the last one is answered."""
+    end = time.monotonic() + 1
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        while time.monotonic() < end:
+            connection.sendall(request)
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            response.read()
 
 
 def build_requests(model: str) -> dict[str, bytes]:
@@ -132,23 +264,8 @@ def http_request(path: str, body: bytes, headers: dict[str, str]) -> bytes:
     return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 
-def measure_capacity(
-    model: str, port: int, requests: dict[str, bytes], seconds: int
-) -> dict[str, float]:
-    """Print what wrk measures; return the requests per second of each kind."""
-    print(f"\n{model:<20}{'requests/s':>12}{'images/s':>12}{'p50, ms':>10}{'p99, ms':>10}")
-    rates = {}
-    for kind, connections in WRK_CONNECTIONS.items():
-        time.sleep(3)  # until the queue is empty
-        rate, p50, p99 = run_wrk(port, requests[kind], connections, seconds)
-        rates[kind] = rate
-        images = rate * (1000 if kind.startswith("batches") else 1)
-        print(f"{kind:<20}{rate:>12,.0f}{images:>12,.0f}{p50:>10.2f}{p99:>10.2f}")
-    return rates
-
-
-def run_wrk(port: int, request: bytes, connections: int, seconds: int) -> tuple[float, ...]:
-    """Return requests per second, and the 50th and 99th percentile of the latency in ms."""
+def run_wrk(port: int, request: bytes, connections: int, seconds: float) -> dict[str, object]:
+    """Send requests by wrk, each as soon as the one before is answered; return its columns."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "request").write_bytes(request)
         script = Path(folder) / "request.lua"
@@ -156,41 +273,19 @@ def run_wrk(port: int, request: bytes, connections: int, seconds: int) -> tuple[
             f'local all = io.open("{folder}/request", "rb"):read("*a")\n'
             "request = function() return all end\n"
         )
-        options = ["-t1", f"-c{connections}", f"-d{seconds}", "--latency", "-s", str(script)]
+        options = ["-t1", f"-c{connections}", f"-d{seconds:.0f}", "--latency", "-s", str(script)]
         call = ["wrk", *options, f"http://127.0.0.1:{port}/"]
         output = subprocess.run(call, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in output:
         sys.exit(f"wrk: some requests on {connections} connections were refused:\n{output}")
+    answered = int(re.search(r"(\d+) requests in", output)[1])
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])
     unit_ms = {"us": 1e-3, "ms": 1, "s": 1e3}
     percentiles = []
     for percent in (50, 99):
         match = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)\b", output)
         percentiles.append(float(match[1]) * unit_ms[match[2]] if match else float("nan"))
-    return rate, *percentiles
-
-
-def measure_random_load(
-    port: int, requests: dict[str, bytes], rates: dict[str, float], seconds: float
-) -> None:
-    """Print a table of loads at random times, relative to the capacity."""
-    print(f"\n{'':<20}{'offered/s':>10}{'good/s':>9}{'p50, ms':>9}{'p99':>8}", end="")
-    print(f"{'refused/s':>11}{'p50, ms':>9}{'p99':>8}{'others':>8}")
-    for kind in ("binary", "photos"):
-        for factor in (0.5, 1, 2):
-            rate = factor * rates[kind]
-            if rate >= MAX_RATE:
-                continue
-            start = time.perf_counter()
-            latencies = asyncio.run(send_at_random(port, requests[kind], rate, seconds))
-            elapsed = time.perf_counter() - start
-            good, refused = latencies.pop(200, []), latencies.pop(503, [])
-            others = sum(map(len, latencies.values()))
-            print(f"{f'{kind}, {factor:g} x':<20}{rate:>10,.0f}", end="")
-            for width, times in ((9, good), (11, refused)):
-                p50, p99 = 1e3 * np.percentile(times or [np.nan], (50, 99))
-                print(f"{len(times) / elapsed:>{width},.0f}{p50:>9.1f}{p99:>8.1f}", end="")
-            print(f"{others:>8}")
+    return load_columns(answered / rate if rate else seconds, answered, *percentiles)
 
 
 class Client(asyncio.Protocol):
@@ -263,28 +358,12 @@ async def send_at_random(
     return latencies
 
 
-def soak(
-    port: int, process: subprocess.Popen[bytes], request: bytes, rate: float, seconds: float
-) -> None:
-    """Print the responses to minutes of overload, and the server's memory during it."""
-    statuses: Counter[int] = Counter()
-    memory = [resident_mb(process.pid)]
-    parts = max(2, round(seconds / 30))
-    for _ in range(parts):
-        latencies = asyncio.run(send_at_random(port, request, rate, seconds / parts))
-        statuses.update({status: len(x) for status, x in latencies.items()})
-        memory.append(resident_mb(process.pid))
-    lost = statuses.pop(0, 0)
-    print(f"\n{seconds / 60:g} minutes of {rate:,.0f} photos/s: {dict(statuses)}, {lost} lost")
-    print(f"memory, MB: {' '.join(f'{x:.0f}' for x in memory)}")
-
-
 def resident_mb(pid: int) -> float:
     """Return the resident memory of a process and its children."""
     program = shutil.which("ps") or "ps"
     call = [program, "-o", "rss=", "--pid", str(pid), "--ppid", str(pid)]
     output = subprocess.run(call, capture_output=True, text=True, check=True).stdout
-    return sum(map(int, output.split())) / 1024
+    return sum(map(int, output.split())) * 1024 / 1e6
 
 
 if __name__ == "__main__":

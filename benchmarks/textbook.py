@@ -1,11 +1,12 @@
 """Claim: recipe `textbook` needs at most 0.6 of the time and memory of the same in plain Keras.
 
-    python benchmarks/textbook.py [--epochs 10]
+    python benchmarks/textbook.py [--epochs 10] [--runs 1]
 
 Both train the same network in float32 on the same 60,000 images with the test set as validation
 data. Two processes take turns, one epoch each, so that other load on the machine affects both. The
 ratio is the median over pairs of epochs without the first, which includes compilation. Also
-measures the start of `fashion-cnn --help` (target: under 0.3 s).
+measures the start of `fashion-cnn --help` (target: under 0.3 s). A run is a row of `textbook.csv`;
+finished rows are skipped.
 Seeds: one run of each. Machine: 2 CPU cores. Duration: 4 minutes.
 """
 
@@ -18,9 +19,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from _results import median_seconds
-from plain_keras import epoch_timer, peak_mib
+import _results as results
+from plain_keras import epoch_timer, peak_mb
 
+ROWS = Path(__file__).with_suffix(".csv")
 PLAIN_SCRIPT = str(Path(__file__).with_name("plain_keras.py"))
 HELP = [str(Path(sys.executable).parent / "fashion-cnn"), "--help"]
 
@@ -32,7 +34,7 @@ def train_recipe(epochs: int) -> None:
     recipe = dataclasses.replace(RECIPES["textbook"], epochs=epochs, validation="test")
     trained = train(recipe, load_data(), callbacks=[epoch_timer(wait=True)])
     accuracy = trained.history[-1]["val_accuracy"]
-    print(json.dumps({"test_accuracy": accuracy, "peak_mib": peak_mib()}), flush=True)
+    print(json.dumps({"test_accuracy": accuracy, "peak_mb": peak_mb()}), flush=True)
 
 
 def start_process(*arguments: str) -> subprocess.Popen:
@@ -51,51 +53,81 @@ def take_turns(epochs: int) -> dict[str, dict]:
         "plain": start_process(PLAIN_SCRIPT, "--epochs", str(epochs), "--wait"),
         "recipe": start_process(__file__, "--train-recipe", "--epochs", str(epochs)),
     }
-    results = {name: {"epoch_seconds": []} for name in processes}
+    trainings = {name: {"epoch_seconds": []} for name in processes}
     for pair in range(epochs):
         for name in list(processes)[:: 1 if pair % 2 else -1]:
             process = processes[name]
             process.stdin.write("start\n")
             process.stdin.flush()
             seconds = json.loads(process.stdout.readline())["seconds"]
-            results[name]["epoch_seconds"].append(seconds)
-        print(
-            *(f"{name} {x['epoch_seconds'][-1]:.2f} s" for name, x in results.items()), flush=True
-        )
+            trainings[name]["epoch_seconds"].append(seconds)
+        last = (f"{name} {x['epoch_seconds'][-1]:.2f} s" for name, x in trainings.items())
+        print(*last, file=sys.stderr, flush=True)
     for name, process in processes.items():
-        results[name] |= json.loads(process.stdout.readline())
+        trainings[name] |= json.loads(process.stdout.readline())
         process.wait()
-    return results
+    return trainings
+
+
+def measure_run(run: int, epochs: int) -> dict[str, object]:
+    """Train both once, and start `fashion-cnn --help`."""
+
+    def show_help() -> None:
+        subprocess.run(HELP, check=True, stdout=subprocess.DEVNULL)
+
+    row: dict[str, object] = {}
+    for name, training in take_turns(epochs).items():
+        row[f"{name}_seconds"] = " ".join(f"{x:.2f}" for x in training["epoch_seconds"])
+        row[f"{name}_peak_mb"] = round(training["peak_mb"])
+        row[f"{name}_test_accuracy"] = round(training["test_accuracy"], 4)
+    row["help_seconds"] = round(results.median_seconds(show_help, 11), 3)
+    return row | results.machine_columns()
+
+
+def epoch_seconds(row: results.Row, name: str) -> list[float]:
+    """Return the seconds of each epoch without the first."""
+    return [float(x) for x in row[f"{name}_seconds"].split()][1:]
+
+
+def table(rows: list[results.Row]) -> str:
+    """Return the table: time of an epoch and memory, also relative to plain Keras."""
+    header = ["trained by", "seconds per epoch", "time relative to plain Keras", "peak memory, MB"]
+    header += ["memory relative to plain Keras", "test accuracy, %", "pairs of epochs", "runs"]
+    lines = []
+    names = {"plain": "plain Keras", "recipe": "`fashion-cnn train textbook`"} if rows else {}
+    for name, text in names.items():
+        seconds = [x for row in rows for x in epoch_seconds(row, name)]
+        plain_seconds = [x for row in rows for x in epoch_seconds(row, "plain")]
+        times = [x / plain for x, plain in zip(seconds, plain_seconds, strict=True)]
+        peaks = results.numbers(rows, f"{name}_peak_mb")
+        plain_peaks = results.numbers(rows, "plain_peak_mb")
+        memory = [x / plain for x, plain in zip(peaks, plain_peaks, strict=True)]
+        figures = [
+            results.median_quartiles(seconds, 1),
+            "1" if name == "plain" else results.median_quartiles(times),
+            results.median(rows, f"{name}_peak_mb", 0),
+            "1" if name == "plain" else f"{statistics.median(memory):.2f}",
+            results.mean_sd(rows, f"{name}_test_accuracy", 100),
+        ]
+        lines.append([text, *figures, len(seconds), len(rows)])
+    return results.markdown_table(header, lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=10, choices=range(2, 101), metavar="N")
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--rows", type=Path, default=ROWS, help="CSV file of the rows")
     parser.add_argument("--train-recipe", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train_recipe:
         train_recipe(arguments.epochs)
         return
-    results = take_turns(arguments.epochs)
-    for name, result in results.items():
-        seconds = result["epoch_seconds"]
-        print(
-            f"{name:<6} first epoch {seconds[0]:.2f} s, median of the others "
-            f"{statistics.median(seconds[1:]):.2f} s, total {sum(seconds):.1f} s, "
-            f"peak {result['peak_mib']:.0f} MB, test accuracy {result['test_accuracy']:.2%}"
-        )
-    plain, recipe = results["plain"], results["recipe"]
-    pairs = list(zip(recipe["epoch_seconds"], plain["epoch_seconds"], strict=True))[1:]
-    ratios = [ours / baseline for ours, baseline in pairs]
-    quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 2 else ratios
-    spread = f"quartiles {quartiles[0]:.3f} to {quartiles[-1]:.3f}"
-    print(f"epoch ratio   {statistics.median(ratios):.3f} ({spread}), target <= 0.6")
-    print(f"memory ratio  {recipe['peak_mib'] / plain['peak_mib']:.3f}, target <= 0.6")
-
-    def show_help() -> None:
-        subprocess.run(HELP, check=True, stdout=subprocess.DEVNULL)
-
-    print(f"--help        {median_seconds(show_help, 11):.3f} s, target < 0.3")
+    keys = [{"run": run, "epochs": arguments.epochs} for run in range(arguments.runs)]
+    rows = results.run_missing(arguments.rows, keys, measure_run)
+    print(table(rows))
+    print("Targets: time and memory at most 0.6 of plain Keras's.")
+    print(f"fashion-cnn --help: {results.median(rows, 'help_seconds', 3)} s. Target: under 0.3 s.")
 
 
 if __name__ == "__main__":
