@@ -1,6 +1,7 @@
 """Benchmark results: finished runs as rows of a CSV file, statistics, and Markdown tables."""
 
 import csv
+import importlib
 import os
 import platform
 import statistics
@@ -104,9 +105,18 @@ def median_quartiles(values: Sequence[float], decimals: int = 2) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Format rows of cells as a Markdown table."""
+    """Format rows of cells as a Markdown table, in which `1 ± 2` is not broken into lines."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return text.replace(" ± ", "\u00a0±\u00a0")
+
+
+def tables_of(benchmark: str) -> str:
+    """Return the Markdown tables of a benchmark, made from its rows, with blank lines around."""
+    module = importlib.import_module(benchmark)
+    rows = read_rows(module.ROWS)
+    tables = module.tables(rows) if hasattr(module, "tables") else [module.table(rows)]
+    return "\n" + "\n\n".join(tables) + "\n"
 
 
 def time_call(call: Callable[[], object]) -> float:

@@ -175,18 +175,18 @@ def plot(rows: list[results.Row], summary: dict[str, dict[str, float]]) -> None:
         figure = Figure(figsize=(8, 4.8), layout="constrained")
         axis = figure.subplots()
         for name, row in summary.items():
-            colour = ORANGE if name == PLAIN else BLUE
+            color = ORANGE if name == PLAIN else BLUE
             runs = results.select(rows, recipe=name)
             accuracies = results.numbers(runs, "test_accuracy", 100)
             dots = {"s": 14, "alpha": 0.35, "linewidths": 0}
-            axis.scatter(results.numbers(runs, "seconds"), accuracies, color=colour, **dots)
+            axis.scatter(results.numbers(runs, "seconds"), accuracies, color=color, **dots)
             mean = row["seconds"], row["test_accuracy"]
             spread = {"xerr": row["seconds_sd"], "yerr": row["test_accuracy_sd"]}
-            axis.errorbar(*mean, **spread, fmt="o", color=colour, capsize=3)
+            axis.errorbar(*mean, **spread, fmt="o", color=color, capsize=3)
             is_left = name == "textbook"  # plain Keras is to the right of it
             offset, alignment = ((-8, -14), "right") if is_left else ((8, -14), "left")
             position = {"textcoords": "offset points", "xytext": offset, "ha": alignment}
-            axis.annotate(name, mean, weight="bold", color=colour, **position)
+            axis.annotate(name, mean, weight="bold", color=color, **position)
         axis.set_xscale("log")
         seconds = results.numbers(rows, "seconds")
         axis.set_xlim(min(seconds) / 1.5, max(seconds) * 2.5)

@@ -61,10 +61,15 @@ def main() -> None:
         for name in dict.fromkeys(folders)
     ]
     rows = results.run_missing(ROWS, keys, partial(count_predictions, photos=arguments.photos))
-    print(table(rows, arguments.split), threshold_table(rows, arguments.split), sep="\n\n")
+    print("\n\n".join(tables(rows, arguments.split)))
 
 
-def table(rows: list[results.Row], split: str = "validation") -> str:
+def tables(rows: list[results.Row], split: str = "validation") -> list[str]:
+    """Return two tables: the accuracy, and the predictions above the threshold."""
+    return [accuracy_table(rows, split), threshold_table(rows, split)]
+
+
+def accuracy_table(rows: list[results.Row], split: str) -> str:
     """Return the table of accuracy: of all photos of known classes, and of each class, in %."""
     header = ["preset", "preparation", "correct (95 % interval)", "mean of the classes"]
     known = [row for row in results.select(rows, split=split) if row["folder"] in CLASSES]
@@ -89,7 +94,7 @@ def table(rows: list[results.Row], split: str = "validation") -> str:
     return results.markdown_table(header, lines)
 
 
-def threshold_table(rows: list[results.Row], split: str = "validation") -> str:
+def threshold_table(rows: list[results.Row], split: str) -> str:
     """Return the table of sure predictions of photos prepared by `data/photo.py`."""
     header = ["preset", "photos", "sure", "correct among the sure, % (95 % interval)"]
     header += ["unsure of known classes, %", "unsure of hats, shorts and skirts, %"]

@@ -33,6 +33,7 @@ from fashion_cnn.export import export_in_process
 from fashion_cnn.inference.classifier import PRESET_FOLDER, PRESETS
 from fashion_cnn.run import Run
 
+ROWS = inference.ROWS
 PURPOSE = {
     "photo": "photos of garments; the default",
     "textbook": "the network that everybody knows",
@@ -63,13 +64,13 @@ def main() -> None:
         path = PRESET_FOLDER / f"{name}.onnx"
         export_in_process(run, data, "onnx", path, card)
         print(f"{path}: {path.stat().st_size:,} bytes, {json.dumps(card['test'])}")
-    print(table())
+    print(table(results.read_rows(ROWS)))
 
 
-def table() -> str:
+def table(rows: list[results.Row]) -> str:
     """Return the table of the presets: test accuracy from their cards, time from inference.csv."""
     header = ["preset", "test accuracy on Fashion-MNIST, % (95 % interval)", "one image, ms"]
-    lines, rows = [], results.read_rows(inference.ROWS)
+    lines = []
     for name in PRESETS:
         test = Classifier.load(name).card["test"]
         accuracy, low, high = (100 * x for x in (test["accuracy"], *test["accuracy_interval"]))

@@ -178,7 +178,7 @@ def _print_data(recipe: Recipe, data: Data) -> None:
     print_message(f"{INDENT}{train:,} to train, {held_out:,} to validate, {test:,} to test")
     for note in data.notes:
         print_message(f"{INDENT}{note}")
-    print_message("2 Normalise   the network's first layer scales the pixels, 0..255, itself")
+    print_message("2 Normalize   the network's first layer scales the pixels, 0..255, itself")
 
 
 def _print_network(recipe: Recipe, data: Data) -> None:
@@ -251,7 +251,7 @@ def evaluate_and_export(run: Run, data: Data) -> dict[str, Any]:
 
     print_message(f"6 Evaluate    all {len(data.test_labels):,} test images")
     metrics = measure_run(run, data)
-    print_message("7 Visualise   accuracy.png, loss.png, confusion_matrix.png")
+    print_message("7 Visualize   accuracy.png, loss.png, confusion_matrix.png")
     print_message("8 Predict     predictions.png")
     draw_run(run, data)
     print_message("  Export      model.onnx: for predict, and for other runtimes")

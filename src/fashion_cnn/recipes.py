@@ -52,7 +52,7 @@ _MOBILENET = Recipe(
     label_smoothing=0.1,
     epochs=40,
     batch_size=32,
-    augment=("flip", "zoom", "colour"),
+    augment=("flip", "zoom", "color"),
     image_size=224,
     head_epochs=30,
     fine_tune_rate=0.0003,
@@ -105,8 +105,8 @@ _ALL = (
         label_smoothing=0.1,
         flip_average=True,
     ),
-    # For photos, which data/photo.py converts: 60 % on photos of real clothes, none of which is
-    # used in training.
+    # fashion-cnn train photo: 66 % of 290 photos of clothes (interval 60 to 71), n = 1. It is
+    # trained on Fashion-MNIST alone; data/photo.py converts the photos.
     replace(
         _SPRINT,
         name="photo",

@@ -63,7 +63,7 @@ def page(chromium, site):
 
 
 def draw_garment(seed, kind):
-    """A garment of random shape and colour, on a random or transparent background."""
+    """A garment of random shape and color, on a random or transparent background."""
     rng = np.random.default_rng(seed)
     size = [int(x) for x in rng.integers(60, 900, 2)]
     background = tuple(int(x) for x in rng.integers(0, 256, 3))
@@ -71,15 +71,15 @@ def draw_garment(seed, kind):
     image = Image.new(mode, size, (0, 0, 0, 0) if kind == "transparent" else background)
     if kind == "ready":
         image = Image.new(mode, size)
-    colour = tuple(int(x) for x in rng.integers(0, 256, 3))
+    color = tuple(int(x) for x in rng.integers(0, 256, 3))
     if kind == "ready":
-        colour = (220, 220, 220)
+        color = (220, 220, 220)
     outline = np.array(
         [(0.3, 0.15), (0.7, 0.15), (0.95, 0.4), (0.8, 0.5), (0.72, 0.4), (0.72, 0.9)]
     )
     outline = np.concatenate([outline, [(0.28, 0.9), (0.28, 0.4), (0.2, 0.5), (0.05, 0.4)]])
     points = (outline + rng.normal(0, 0.03, outline.shape)) * size
-    ImageDraw.Draw(image).polygon([tuple(map(float, point)) for point in points], colour)
+    ImageDraw.Draw(image).polygon([tuple(map(float, point)) for point in points], color)
     if kind == "noisy":
         noise = rng.normal(0, 12, (size[1], size[0], 3))
         image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))

@@ -246,10 +246,12 @@ def load_benchmark(monkeypatch):
     return load
 
 
-def test_frontier_table_is_that_of_the_rows(load_benchmark):
+# `make lint` compares the tables with the rows; here is what the rows must have
+
+
+def test_recipes_shows_the_measured_figures(load_benchmark):
     frontier, rows = load_benchmark("frontier")
     summary = frontier.summarize(rows)
-    assert frontier.table(rows) in README
     shipped = measured()["recipes"]
     assert shipped.keys() == summary.keys() - {frontier.PLAIN}
     for name, figures in shipped.items():
@@ -258,38 +260,25 @@ def test_frontier_table_is_that_of_the_rows(load_benchmark):
         assert figures["n"] >= frontier.TARGETS.get(name, (0, 0, 1))[2]
 
 
-def test_improvements_table_is_that_of_the_rows(load_benchmark):
+def test_improvements_have_three_seeds(load_benchmark):
     improvements, rows = load_benchmark("improvements")
     assert all(sum(row["variant"] == x for row in rows) == 3 for x in improvements.VARIANTS)
-    assert improvements.table(rows) in README
 
 
-def test_trust_tables_are_those_of_the_rows(load_benchmark):
-    trust, rows = load_benchmark("trust")
+def test_calibration_and_robustness_have_five_seeds(load_benchmark):
+    _, rows = load_benchmark("trust")
     assert all(sum(r["recipe"] == name for r in rows) >= 5 for name in ("textbook", "standard"))
-    assert trust.table(rows) in README
 
 
-def test_transfer_table_is_that_of_the_rows(load_benchmark):
+def test_transfer_learning_has_two_seeds(load_benchmark):
     transfer, rows = load_benchmark("transfer")
     for training in transfer.TRAININGS:
         assert sum((row["data"], row["recipe"]) == training for row in rows) >= 2
-    assert transfer.table(rows) in README
 
 
-def test_teacher_table_is_that_of_the_rows(load_benchmark):
+def test_distillation_has_five_seeds_with_and_without(load_benchmark):
     teacher, rows = load_benchmark("teacher")
     assert all(sum(row["recipe"] == name for row in rows) == 10 for name in teacher.RECIPES)
-    assert teacher.table(rows) in README
-
-
-@pytest.mark.parametrize("name", ["head", "search_head", "scale"])
-def test_scale_tables_are_those_of_the_rows(load_benchmark, name):
-    benchmark, rows = load_benchmark(name)
-    page = (ROOT / "docs" / "scale-limits.md").read_text(encoding="utf-8")
-    for table in benchmark.tables(rows):
-        assert len(table.splitlines()) > 3
-        assert table in page
 
 
 @pytest.mark.parametrize("page", TEXTS)

@@ -28,7 +28,7 @@ from fashion_cnn.training.checkpoint import newest_checkpoint, repair
 
 pytestmark = pytest.mark.slow
 
-# All there is to resume: order, augmentation, dropout, normalisation, momentum, schedule, bfloat16.
+# All there is to resume: order, augmentation, dropout, normalization, momentum, schedule, bfloat16.
 SMALL = {
     "textbook-plus": {},
     "sprint": {"options": {"width": 8, "hidden": 8}},

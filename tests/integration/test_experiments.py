@@ -113,7 +113,7 @@ def test_an_invalid_space_is_refused(few_images, tmp_path):
         '{"dropout": {"low": "0.1", "high": "0.5"}}',
         '{"flip_average": {"low": false, "high": true}}',
         '{"validation": ["test"]}',
-        '{"colour": [1]}',
+        '{"color": [1]}',
         '{"dropout": {"low": 0.1}}',
         '{"momentum": [2.0]}',
     ):

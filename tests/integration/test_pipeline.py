@@ -75,7 +75,7 @@ def trained(tmp_path_factory, data):
 def test_the_eight_steps_are_shown(trained):
     _, done = trained
     assert done.returncode == 0
-    steps = ("Load", "Normalise", "Build", "Compile", "Train", "Evaluate", "Visualise", "Predict")
+    steps = ("Load", "Normalize", "Build", "Compile", "Train", "Evaluate", "Visualize", "Predict")
     for number, step in enumerate(steps, 1):
         assert f"\n{number} {step}" in f"\n{done.stderr}"
     assert "(26, 26, 32)" in done.stderr
@@ -185,7 +185,7 @@ def test_savedmodel_from_the_command_line(trained):
     words = ("export", "runs/textbook-1", "--format", "savedmodel", "--output", "out")
     fashion_cnn(*words, cwd=folder)
     assert (folder / "out" / "saved_model.pb").is_file()
-    assert json.loads((folder / "out.json").read_text())["parity"]["same_answers"]
+    assert json.loads((folder / "out.json").read_text())["parity"]["same_predictions"]
 
 
 def test_a_run_resumed_from_the_command_line_says_it_is_done(trained):

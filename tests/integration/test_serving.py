@@ -184,7 +184,7 @@ def exif_rotated():
 
 
 def animated(form):
-    frames = [Image.new("RGB", (64, 64), colour) for colour in ("#303030", "#d02020")]
+    frames = [Image.new("RGB", (64, 64), color) for color in ("#303030", "#d02020")]
     file = io.BytesIO()
     frames[0].save(file, form, save_all=True, append_images=frames[1:])
     return file.getvalue()
@@ -203,7 +203,7 @@ PHOTOS = {
     "PNG": photo("PNG"),
     "WebP": photo("WEBP"),
     "CMYK": photo(mode="CMYK"),
-    "grey": photo(mode="L"),
+    "gray": photo(mode="L"),
     "palette": photo("PNG", "P"),
     "alpha": photo("PNG", "RGBA"),
     "16 bits": sixteen_bits(),

@@ -4,7 +4,7 @@ import pytest
 from fashion_cnn.data.augment import (
     AUGMENTATIONS,
     augment,
-    colour,
+    color,
     erase,
     flip,
     noise_columns,
@@ -149,17 +149,17 @@ def test_zoom_resizes_a_crop_between_half_and_all_of_the_image():
     assert min(areas) >= 0.95 and 1.7 < max(areas) < 2.2
 
 
-def test_colour_changes_brightness_contrast_and_saturation_independently():
-    grey = np.full((1, 8, 8, 3), 100, np.uint8)
-    assert colour(grey, np.array([[1.0, 0.5, 0.5]])).mean() == pytest.approx(130, abs=1)
-    assert colour(grey, np.array([[0.5, 1.0, 0.0]])).mean() == pytest.approx(100, abs=1)
-    edge = grey.copy()
+def test_color_changes_brightness_contrast_and_saturation_independently():
+    gray = np.full((1, 8, 8, 3), 100, np.uint8)
+    assert color(gray, np.array([[1.0, 0.5, 0.5]])).mean() == pytest.approx(130, abs=1)
+    assert color(gray, np.array([[0.5, 1.0, 0.0]])).mean() == pytest.approx(100, abs=1)
+    edge = gray.copy()
     edge[:, :4] = 50
-    changed = colour(edge, np.array([[0.5, 1.0, 0.5]]))[0, :, 0, 0].astype(float)
+    changed = color(edge, np.array([[0.5, 1.0, 0.5]]))[0, :, 0, 0].astype(float)
     assert changed[7] - changed[0] == pytest.approx(1.3 * 50, abs=2)
     red = np.zeros((1, 8, 8, 3), np.uint8)
     red[..., 0] = 120
-    pale = colour(red, np.array([[0.5, 0.5, 0.0]]))[0, 0, 0].astype(int)
+    pale = color(red, np.array([[0.5, 0.5, 0.0]]))[0, 0, 0].astype(int)
     assert pale[0] - pale[1] == pytest.approx(60, abs=2)
-    one_channel = colour(IMAGES, np.full((50, 3), 0.5))
+    one_channel = color(IMAGES, np.full((50, 3), 0.5))
     assert np.abs(one_channel.astype(int) - IMAGES).max() <= 1

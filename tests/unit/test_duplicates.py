@@ -14,7 +14,7 @@ def test_near_pairs_are_returned_nearest_first():
     assert distance[0] == 0 and 4 < distance[1] <= 5
 
 
-def test_large_colour_images_are_compared_at_low_resolution():
+def test_large_color_images_are_compared_at_low_resolution():
     rng = np.random.default_rng(0)
     rough = rng.integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
     others = rough.repeat(12, axis=1).repeat(12, axis=2)

@@ -129,7 +129,7 @@ def test_the_map_of_few_or_constant_embeddings(shape, constant):
     assert np.isfinite(positions).all()
 
 
-def test_the_map_preserves_neighbours():
+def test_the_map_preserves_neighbors():
     rng = np.random.default_rng(0)
     clusters = np.repeat(np.eye(3) * 20, 30, axis=0)
     vectors = np.concatenate([clusters, np.zeros((90, 60))], 1) + rng.normal(0, 1, (90, 63))

@@ -37,7 +37,7 @@ def test_onnx_predicts_as_keras_at_its_temperature(random_data, tmp_path, name):
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     card = json.loads((tmp_path / "model.onnx.json").read_text())
     assert card["sha256"] == file_sha256(path)
-    assert card["parity"]["largest_difference"] <= 1e-4 and card["parity"]["same_answers"]
+    assert card["parity"]["largest_difference"] <= 1e-4 and card["parity"]["same_predictions"]
     assert classifier.card == {key: card[key] for key in card if key != "sha256"}
     assert card["temperature_folded"] and card["class_names"] == list(random_data.class_names)
 

@@ -92,14 +92,14 @@ def test_a_class_may_be_named_train(tmp_path):
 
 def test_pictures_of_all_formats_and_modes_are_resized(tmp_path):
     fill(tmp_path, each=12, mode="L")
-    assert load_data(tmp_path).image_shape == (30, 40, 1)  # grey stays grey
+    assert load_data(tmp_path).image_shape == (30, 40, 1)  # gray stays gray
     draw(tmp_path / "hat" / "a.jpg", size=(300, 200), quality=95)
     assert load_data(tmp_path).image_shape == (64, 64, 3)
     Image.new("CMYK", (90, 90), (0, 255, 255, 0)).save(tmp_path / "hat" / "b.jpg")
     Image.new("RGBA", (90, 90), (0, 0, 255, 0)).save(tmp_path / "hat" / "c.png")
     Image.new("P", (90, 90)).save(tmp_path / "hat" / "d.gif", transparency=0)
     Image.fromarray(np.full((90, 90), 0x8000, np.uint16)).save(tmp_path / "hat" / "e.png")
-    frames = [Image.new("RGB", (9, 9), colour) for colour in ("lime", "red")]
+    frames = [Image.new("RGB", (9, 9), color) for color in ("lime", "red")]
     frames[0].save(
         tmp_path / "hat" / "f.webp", save_all=True, append_images=frames[1:], lossless=True
     )
@@ -117,11 +117,11 @@ def test_pictures_of_all_formats_and_modes_are_resized(tmp_path):
             strict=True,
         )
     )
-    centres = {
+    centers = {
         name: pixels[f"hat/{name}"][16, 16].tolist()
         for name in ("c.png", "d.gif", "e.png", "f.webp")
     }
-    assert centres == {
+    assert centers == {
         "c.png": [255] * 3,
         "d.gif": [255] * 3,
         "e.png": [128] * 3,
@@ -147,8 +147,8 @@ def test_unreadable_files_are_left_out_and_named(tmp_path):
         *complete.train_files,
         *complete.test_files,
     } - removed
-    (note,) = [note for note in data.notes if "cannot be read" in note]
-    assert note.startswith("2 files cannot be read and are left out, the first: hat/003.png (")
+    (note,) = [note for note in data.notes if "unreadable" in note]
+    assert note.startswith("unreadable files, left out: 2; the first: hat/003.png (")
     assert data.sha256 != complete.sha256
     listing = class_folders.list_pictures(tmp_path)
     assert (len(listing.pictures), listing.ignored) == (40, 1)
@@ -261,7 +261,7 @@ def test_hidden_files_and_invalid_file_names_are_left_out(tmp_path):
         file.write((tmp_path / "hat" / "001.png").read_bytes())
     data = load_data(tmp_path)
     assert len(data.train_files) + len(data.test_files) == 40
-    (note,) = [note for note in data.notes if "cannot be read" in note]
+    (note,) = [note for note in data.notes if "unreadable" in note]
     assert "hat/?.png (its name is not UTF-8)" in note
 
 

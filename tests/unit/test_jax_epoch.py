@@ -35,7 +35,7 @@ recipe = dataclasses.replace(
 
 
 def network(*_):
-    # normalisation and dropout; no convolution, whose gradient XLA compiles for ten seconds
+    # normalization and dropout; no convolution, whose gradient XLA compiles for ten seconds
     layers = keras.layers
     x = pixels = keras.Input((28, 28, 1), dtype="uint8")
     for layer in (layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(8, use_bias=False)):

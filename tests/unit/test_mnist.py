@@ -41,7 +41,7 @@ def test_idx_files_of_all_naming_schemes_are_found(tmp_path, layout):
     assert len(data.validation_index) == 2
 
 
-def test_idx_with_colour_channels(tmp_path):
+def test_idx_with_color_channels(tmp_path):
     write(tmp_path, shape=(20, 6, 8, 3))
     assert load_data(tmp_path).image_shape == (6, 8, 3)
 

@@ -1,4 +1,4 @@
-"""Batch normalisation as one kernel, and the copy of a network that trains with it."""
+"""Batch normalization as one kernel, and the copy of a network that trains with it."""
 
 import os
 

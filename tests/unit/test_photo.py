@@ -35,18 +35,18 @@ def save_and_read(image, format="PNG", **options):
     return read_rgba(io.BytesIO(file.getvalue()))
 
 
-COLOURS = {
+COLORS = {
     "dark on light": ("#202028", "#e8e4dc"),
     "light on dark": ("#f0f0e8", "#303030"),
-    "coloured background": ("#dddddd", "#b01030"),
+    "colored background": ("#dddddd", "#b01030"),
     "red on green": ("#c02020", "#207030"),
     "equal brightness": ("#806060", "#507080"),
 }
 
 
-@pytest.mark.parametrize("colours", COLOURS.values(), ids=COLOURS)
-def test_a_garment_is_segmented(colours):
-    image, mask = draw(*colours)
+@pytest.mark.parametrize("colors", COLORS.values(), ids=COLORS)
+def test_a_garment_is_segmented(colors):
+    image, mask = draw(*colors)
     prepared = prepare_photo(read_rgba(image))
     assert intersection_over_union(prepared, mask) > 0.9
     assert prepared.note == ""
@@ -60,8 +60,8 @@ def test_a_garment_is_segmented(colours):
 def test_dark_garments_become_brighter_than_light_ones():
     dark, _ = draw("#101010", "#b01030")
     light, _ = draw("#f4f4f4", "#b01030")
-    centre = [prepare_photo(read_rgba(image)).pixels[14, 14, 0] for image in (dark, light)]
-    assert centre[0] > 220 and 70 < centre[1] < 100
+    center = [prepare_photo(read_rgba(image)).pixels[14, 14, 0] for image in (dark, light)]
+    assert center[0] > 220 and 70 < center[1] < 100
 
 
 def test_transparency_is_used_as_segmentation():
@@ -98,9 +98,9 @@ def test_sixteen_bits_and_the_first_frame_of_an_animation():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 3), (28, 1), (200, 200)])
-@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (200, 30, 90)])
-def test_pictures_without_a_garment_get_a_note(size, colour):
-    prepared = prepare_photo(read_rgba(Image.new("RGB", size, colour)))
+@pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (200, 30, 90)])
+def test_pictures_without_a_garment_get_a_note(size, color):
+    prepared = prepare_photo(read_rgba(Image.new("RGB", size, color)))
     assert (prepared.pixels.shape, prepared.pixels.dtype) == ((28, 28, 1), np.uint8)
     assert "try a " in prepared.note
 

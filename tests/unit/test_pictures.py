@@ -9,7 +9,7 @@ from fashion_cnn.data import pictures
 from fashion_cnn.data.pictures import find_pictures, fit_picture, read_picture, read_rgba
 
 
-def test_an_image_file_is_read_as_grey(tmp_path):
+def test_an_image_file_is_read_as_gray(tmp_path):
     Image.new("RGB", (28, 28), (255, 0, 0)).save(tmp_path / "red.png")
     image = read_picture(tmp_path / "red.png", (28, 28))
     assert (image.shape, image.dtype, image[0, 0, 0]) == ((28, 28, 1), np.uint8, 76)

@@ -17,7 +17,7 @@ HISTORY = {
 
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
 @pytest.mark.parametrize("held_out", ["Validation", "Test"])
-def test_curves_are_titled_and_labelled_as_in_the_textbook(metric, held_out):
+def test_curves_are_titled_and_labeled_as_in_the_textbook(metric, held_out):
     ax = plots.curves(HISTORY, metric, held_out).axes[0]
     name = metric.capitalize()
     assert ax.get_title(loc="left") == f"Training and {held_out} {name}"

@@ -41,7 +41,7 @@ def test_a_card_is_complete(name, real_data):
     assert card["class_names"] == list(real_data.class_names)
     assert card["data"]["sha256"] == real_data.sha256
     assert card["command"] == f"fashion-cnn train {name}"
-    assert card["licence"] == "MIT" and card["recipe"]["name"] == name
+    assert card["license"] == "MIT" and card["recipe"]["name"] == name
     assert 0 < card["threshold"] < 1 and card["temperature"] > 0 and card["temperature_folded"]
     assert card["test"]["calibrated_ece"] < (0.2 if name == "photo" else 0.02)
     assert card["parity"]["largest_difference"] <= 1e-4

@@ -71,7 +71,7 @@ def test_every_run_has_a_report(tmp_path, case):
     assert missing == ["class 2"] * case.startswith("three")
     for name in missing:  # no images, so recall is undefined
         assert 'data-value="-1"' in page.split(f"<td>{name}</td>")[1].split("</tr>")[0]
-    assert ('class="thumb grey"' in page) == (not color and not flawless)
+    assert ('class="thumb gray"' in page) == (not color and not flawless)
     assert ('class="thumb"' in page) == (color and not flawless)
 
 

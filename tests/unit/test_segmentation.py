@@ -1,12 +1,12 @@
-"""Colour conversion and connected components of the segmentation."""
+"""Color conversion and connected components of the segmentation."""
 
 import numpy as np
 
 from fashion_cnn.data.segmentation import label_components, main_components, to_lab
 
 
-def test_lab_of_known_colours():
-    """Red, mid grey and white, as published for sRGB (rounded)."""
+def test_lab_of_known_colors():
+    """Red, mid gray and white, as published for sRGB (rounded)."""
     lab = to_lab(np.array([[255, 0, 0], [119, 119, 119], [255, 255, 255]]))
     expected = [[53.24, 80.09, 67.2], [50.03, 0, 0], [100, 0, 0]]
     np.testing.assert_allclose(lab, expected, atol=0.05)

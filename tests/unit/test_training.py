@@ -254,7 +254,7 @@ np.savez(f"{keras.backend.backend()}.npz", np.array(sums), *start, *model.get_we
 
 
 def smooth_network():
-    """Convolution and normalisation, and no unit that rounding could switch on a step earlier.
+    """Convolution and normalization, and no unit that rounding could switch on a step earlier.
 
     Two backends differ by 1e-6 to 4e-6 of the change (six seeds), with ReLU and pooling by up to
     5e-2.
@@ -277,7 +277,7 @@ def smooth_network():
 
 @pytest.mark.slow
 def test_steps_on_jax_are_tensorflows(tiny_data, tmp_path, monkeypatch):
-    """Normalisation, momentum, decay and schedule: from the same weights to the same weights."""
+    """Normalization, momentum, decay and schedule: from the same weights to the same weights."""
     if keras.backend.backend() != "tensorflow" or not importlib.util.find_spec("jax"):
         pytest.skip("compares TensorFlow with JAX; needs both")
     monkeypatch.chdir(tmp_path)
@@ -449,7 +449,7 @@ def test_triangle_goes_up_and_down_to_nothing():
     assert float(Triangle(2.0, 4, 10)(50)) == 0
 
 
-def test_weight_decay_spares_biases_and_normalisations(tiny_data):
+def test_weight_decay_spares_biases_and_normalizations(tiny_data):
     optimizer = make_optimizer(dataclasses.replace(SPRINT, weight_decay=0.9), 10)
     model = build_model("compact", (28, 28, 1), 4)
     optimizer.build(model.trainable_variables)

@@ -90,19 +90,19 @@ def test_weights_by_path_give_the_features_of_the_application(tmp_path, name):
     np.testing.assert_array_equal(again(images), model(images))
 
 
-def test_small_grey_pictures_are_enlarged_and_tripled_inside(weights):
+def test_small_gray_pictures_are_enlarged_and_tripled_inside(weights):
     options = {"weights": str(weights)}
-    grey = build_model("transfer", (28, 28, 1), 3, options)
-    colour = build_model("transfer", (28, 28, 3), 3, options)
-    colour.set_weights(grey.get_weights())
+    gray = build_model("transfer", (28, 28, 1), 3, options)
+    color = build_model("transfer", (28, 28, 3), 3, options)
+    color.set_weights(gray.get_weights())
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), dtype=np.uint8)
     np.testing.assert_allclose(
-        grey.predict(images, verbose=0),
-        colour.predict(np.repeat(images, 3, 3), verbose=0),
+        gray.predict(images, verbose=0),
+        color.predict(np.repeat(images, 3, 3), verbose=0),
         atol=1e-6,
     )
-    assert grey.get_layer("conv1").output.shape[1:3] == (48, 48)  # half of 96
-    np.testing.assert_array_equal(grey(images), grey(images, training=False))
+    assert gray.get_layer("conv1").output.shape[1:3] == (48, 48)  # half of 96
+    np.testing.assert_array_equal(gray(images), gray(images, training=False))
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_what_cannot_be_downloaded_says_what_would_do(monkeypatch):
         build_model("transfer", (64, 64, 3), 3, {"weights": "imagenet"})
 
 
-def colours(n=80, size=40):
-    """Three classes by colour, in noise: what even random features can tell apart."""
+def colors(n=80, size=40):
+    """Three classes by color, in noise: what even random features can tell apart."""
     rng = np.random.default_rng(0)
     labels = np.arange(n) % 3
     images = rng.integers(0, 60, (n, size, size, 3), dtype=np.uint8)
@@ -156,11 +156,11 @@ def digest(model, layers):
 def test_two_phases_and_what_is_frozen_does_not_move(weights, tmp_path):
     recipe = replace(TINY, options={**TINY.options, "weights": str(weights)})
     before = build_model("transfer", (40, 40, 3), 3, recipe.options)
-    trained = train(recipe, colours(), tmp_path / "run")
+    trained = train(recipe, colors(), tmp_path / "run")
     frozen = [x.name for x in before.layers if x.weights and not x.trainable]
     learning = [x.name for x in before.layers if x.weights and x.trainable]
-    normalising = [x.name for x in before.layers if "BatchNorm" in type(x).__name__]
-    assert set(normalising) <= set(frozen)
+    normalizing = [x.name for x in before.layers if "BatchNorm" in type(x).__name__]
+    assert set(normalizing) <= set(frozen)
     assert "conv1" in frozen
     assert "conv_pw_13" in learning
     assert digest(before, frozen) == digest(trained.model, frozen)
@@ -169,17 +169,17 @@ def test_two_phases_and_what_is_frozen_does_not_move(weights, tmp_path):
     rates = [row["learning_rate"] for row in trained.history]
     assert len(rates) == 5
     assert max(rates[:3]) > 10 * max(rates[3:])
-    alone = train(replace(recipe, head_epochs=20, epochs=20), colours())
+    alone = train(replace(recipe, head_epochs=20, epochs=20), colors())
     below = frozen + [name for name in learning if name != "head"]
     assert digest(before, below) == digest(alone.model, below)
-    answers = predict(alone.model, colours().test_images)
-    assert (answers.argmax(1) == colours().test_labels).mean() > 0.6
+    answers = predict(alone.model, colors().test_images)
+    assert (answers.argmax(1) == colors().test_labels).mean() > 0.6
 
 
 def test_a_run_interrupted_in_every_phase_is_resumed_to_the_same_bits(weights, tmp_path):
     """In the head's epochs, at their end, and in those of the whole network."""
     options = {**TINY.options, "weights": str(weights), "dropout": 0.3}
-    recipe, data = replace(TINY, options=options, augment=("zoom", "flip")), colours()
+    recipe, data = replace(TINY, options=options, augment=("zoom", "flip")), colors()
     uninterrupted = train(recipe, data)
 
     class Stop(keras.callbacks.Callback):
@@ -201,16 +201,16 @@ def test_resuming_from_other_weights_is_refused(weights, tmp_path):
     path = tmp_path / "own.weights.h5"
     path.write_bytes(weights.read_bytes())
     recipe = replace(TINY, options={**TINY.options, "weights": str(path)}, epochs=3)
-    train(recipe, colours(), tmp_path / "run")
+    train(recipe, colors(), tmp_path / "run")
     keras.utils.set_random_seed(5)
     application("mobilenet").save_weights(path)
     with pytest.raises(ValueError, match="started from other weights"):
-        train(recipe, colours(), tmp_path / "run", resume=True)
+        train(recipe, colors(), tmp_path / "run", resume=True)
 
 
 def test_features_are_computed_once(weights, monkeypatch):
     model = build_model("transfer", (40, 40, 3), 3, {"weights": str(weights), "min_size": 32})
-    data = colours()
+    data = colors()
     found = features.extract_features(model, data, "train")
     body = keras.Model(model.inputs[0], model.get_layer("features").output)
     np.testing.assert_allclose(
@@ -226,13 +226,13 @@ def test_features_are_computed_once(weights, monkeypatch):
 
 
 def test_from_scratch_all_layers_train_at_one_rate():
-    trained = train(TINY, colours())
+    trained = train(TINY, colors())
     assert all(layer.trainable for layer in trained.model.layers)
     assert max(row["learning_rate"] for row in trained.history) > 0.001
 
 
 @pytest.mark.skipif(not MOBILENET.is_file(), reason=f"no {MOBILENET.name} in {PRETRAINED}")
-def test_imagenet_is_recognised():
+def test_imagenet_is_recognized():
     network = keras.applications.MobileNet(weights=str(MOBILENET))
     options = {"weights": str(MOBILENET)}
     model = build_model("transfer", (224, 224, 3), 1000, options)
@@ -248,8 +248,8 @@ def traffic_light():
     draw = ImageDraw.Draw(image)
     draw.rectangle((105, 150, 119, 224), fill=(90, 90, 90))
     draw.rounded_rectangle((75, 20, 149, 170), 12, fill=(30, 30, 30))
-    for top, colour in ((30, "red"), (75, (90, 70, 0)), (120, (0, 60, 0))):
-        draw.ellipse((92, top, 132, top + 40), fill=colour)
+    for top, color in ((30, "red"), (75, (90, 70, 0)), (120, (0, 60, 0))):
+        draw.ellipse((92, top, 132, top + 40), fill=color)
     return np.asarray(image)
 
 

@@ -39,7 +39,7 @@ def data(source: opt.Source = "fashion-mnist", output: opt.SamplesPlot = None) -
 def _print_images(data: Any) -> None:
     """Sizes of the images, and for class folders which files cannot be read."""
     height, width, channels = data.image_shape
-    kind = "grey" if channels == 1 else "colour"
+    kind = "gray" if channels == 1 else "color"
     if not data.train_files:
         print(f"Images      {height}x{width}, {kind}")
         return

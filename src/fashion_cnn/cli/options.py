@@ -34,7 +34,7 @@ _SPACE = (
     '"high": 0.5, "log": true}}, with the keys of train --set.'
 )
 _TUNE_FOLDER = "For the results; the same command continues there. Default: tune-<recipe>."
-_AUDITED_RUNS = "Runs to evaluate also without the test images that are probably mislabelled."
+_AUDITED_RUNS = "Runs to evaluate also without the test images that are probably mislabeled."
 
 # several commands
 Source = Annotated[str, Option("--data", metavar="SOURCE", help=_SOURCE)]

@@ -63,16 +63,14 @@ def audit(
     output: opt.AuditFolder = Path("audit"),
 ) -> None:
     """List probable label errors and near-duplicates."""
-    from fashion_cnn.data import load_data
     from fashion_cnn.experiments.audit import accuracy_without_suspects
     from fashion_cnn.experiments.audit import audit as run_audit
-    from fashion_cnn.pipeline import configure
+    from fashion_cnn.pipeline import load_and_fit
     from fashion_cnn.report import draw_audit
     from fashion_cnn.run import Run
 
     audited = [Run(run) for run in runs or []]
-    chosen = configure(recipe, {})
-    data = load_data(source, chosen.image_size)
+    chosen, data = load_and_fit(recipe, {}, source)
     for run in audited:
         if run.data_source()["sha256"] != data.sha256:
             raise ValueError(f"{run}: trained on other data than {source}, which is audited")
@@ -81,7 +79,7 @@ def audit(
         summary = run_audit(data, chosen, output, folds, advance)
     for split in ("train", "test"):
         count, size = summary["suspects"][split], len(getattr(data, f"{split}_labels"))
-        print(f"{count:>6,} of {size:,} {split} images are probably mislabelled")
+        print(f"{count:>6,} of {size:,} {split} images are probably mislabeled")
     print(f"{summary['duplicates']:>6,} test images are nearly identical to a training image")
     for run in audited:
         row = accuracy_without_suspects(run, output)

@@ -36,7 +36,7 @@ def shift1(images: Any, noise: Any, xp: ModuleType = np) -> Any:
 
 
 def erase(images: Any, noise: Any, xp: ModuleType = np) -> Any:
-    """Paint a grey rectangle over half of the images (random erasing, arXiv:1708.04896)."""
+    """Paint a gray rectangle over half of the images (random erasing, arXiv:1708.04896)."""
     _, height, width, _ = images.shape
     area = (0.02 + 0.23 * noise[:, 1]) * height * width
     ratio = xp.exp((2 * noise[:, 2] - 1) * np.log(3.3))
@@ -47,8 +47,8 @@ def erase(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     in_rows = (row >= 0) & (row < box_height[:, None])
     in_columns = (column >= 0) & (column < box_width[:, None])
     erased = in_rows[:, :, None] & in_columns[:, None, :] & (noise[:, 0] < 0.5)[:, None, None]
-    grey = xp.floor(256 * noise[:, 5]).astype(images.dtype)[:, None, None, None]
-    return xp.where(erased[..., None], grey, images)
+    gray = xp.floor(256 * noise[:, 5]).astype(images.dtype)[:, None, None, None]
+    return xp.where(erased[..., None], gray, images)
 
 
 def zoom(images: Any, noise: Any, xp: ModuleType = np) -> Any:
@@ -79,12 +79,12 @@ def _crop_and_resize(images: Any, axis: int, fraction: Any, corner: Any, xp: Mod
     return ((before * (256 - weight) + after * weight) >> 8).astype(images.dtype)
 
 
-def colour(images: Any, noise: Any, xp: ModuleType = np) -> Any:
-    """Colour jitter: brightness and contrast change by up to 30 %, saturation by up to 50 %."""
+def color(images: Any, noise: Any, xp: ModuleType = np) -> Any:
+    """Color jitter: brightness and contrast change by up to 30 %, saturation by up to 50 %."""
     brightness, contrast, saturation = (noise[:, :3] - 0.5).T[:, :, None, None]
     channels = images.shape[3]
-    grey = xp.full((channels, channels), 1 / channels)
-    matrix = (1 + 0.6 * contrast) * (grey + (1 + saturation) * (xp.eye(channels) - grey))
+    gray = xp.full((channels, channels), 1 / channels)
+    matrix = (1 + 0.6 * contrast) * (gray + (1 + saturation) * (xp.eye(channels) - gray))
     mean = images[:, ::4, ::4].mean((1, 2, 3))[:, None, None]
     pixels = images.reshape(len(images), -1, channels).astype(np.float32)
     values = xp.matmul(pixels, matrix.astype(np.float32))
@@ -100,7 +100,7 @@ AUGMENTATIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "shift1": (shift1, 2),
     "erase": (erase, 6),
     "zoom": (zoom, 4),
-    "colour": (colour, 3),
+    "color": (color, 3),
     "photo": (photo, NOISE_COLUMNS),
 }
 

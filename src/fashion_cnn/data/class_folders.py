@@ -37,7 +37,7 @@ class PictureFile:
     split: str  # train, validation or test
     sha256: str = ""  # of the file
     size: tuple[int, int] = (0, 0)  # (height, width) in pixels
-    grey: bool = False
+    gray: bool = False
     error: str | None = None  # why it cannot be read
 
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from fashion_cnn.data.dataset import channels_last
 
-# Of the 100 nearest pairs in Fashion-MNIST, the 18 up to this distance (in grey levels) show the
+# Of the 100 nearest pairs in Fashion-MNIST, the 18 up to this distance (in gray levels) show the
 # same article or one that cannot be told from it; from 11 on most are two plain trousers.
 MAX_DISTANCE = 10.0
 COMPARED_SIZE = 32  # pixels
@@ -13,9 +13,9 @@ _BLOCK = 500  # images compared at a time
 
 
 def near_duplicates(images: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Find the nearest neighbour of each image among `others`, up to `MAX_DISTANCE`.
+    """Find the nearest neighbor of each image among `others`, up to `MAX_DISTANCE`.
 
-    The distance is the root mean squared difference of grey pixels, at most 32x32.
+    The distance is the root mean squared difference of gray pixels, at most 32x32.
 
     Args:
         images: uint8 (n, height, width[, channels]).
@@ -24,7 +24,7 @@ def near_duplicates(images: np.ndarray, others: np.ndarray) -> tuple[np.ndarray,
     Returns:
         Indices into `images`, indices into `others`, and distances, nearest pair first.
     """
-    a, b = _grey_rows(images), _grey_rows(others)
+    a, b = _gray_rows(images), _gray_rows(others)
     squares = (b * b).sum(1)
     nearest = np.empty(len(a), int)
     for start in range(0, len(a), _BLOCK):
@@ -36,12 +36,12 @@ def near_duplicates(images: np.ndarray, others: np.ndarray) -> tuple[np.ndarray,
     return pairs, nearest[pairs], distance[pairs]
 
 
-def _grey_rows(images: np.ndarray) -> np.ndarray:
-    """Grey pixels of each image as one row: float32 (n, pixels)."""
+def _gray_rows(images: np.ndarray) -> np.ndarray:
+    """Gray pixels of each image as one row: float32 (n, pixels)."""
     images = channels_last(images)
     if max(images.shape[1:3]) > COMPARED_SIZE:
         size = (COMPARED_SIZE, COMPARED_SIZE)
-        grey = [Image.fromarray(image.squeeze()).convert("L") for image in images]
-        small = [np.asarray(image.resize(size, Image.Resampling.LANCZOS)) for image in grey]
+        gray = [Image.fromarray(image.squeeze()).convert("L") for image in images]
+        small = [np.asarray(image.resize(size, Image.Resampling.LANCZOS)) for image in gray]
         images = np.stack(small)[..., np.newaxis]
     return images.mean(3, dtype=np.float32).reshape(len(images), -1)

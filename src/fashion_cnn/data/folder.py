@@ -41,7 +41,7 @@ def _load_listing(listing: Listing, size: int) -> Data:
     files = tuple(picture.path for picture in pictures)
     test = int((splits != "test").sum())  # index of the first test image
     image_size = _image_size({picture.size for picture in pictures}, size)
-    shape = (*image_size, 1 if all(picture.grey for picture in pictures) else 3)
+    shape = (*image_size, 1 if all(picture.gray for picture in pictures) else 3)
     rows = [f"{picture.path} {picture.sha256} {picture.split}" for picture in pictures]
     name = "pictures-" + _sha256([CACHE_VERSION, str(shape), *rows])[:32]
     decode_all = partial(_decode_all, listing.folder, files)
@@ -124,7 +124,7 @@ def _notes(listing: Listing, train_labels: np.ndarray) -> list[str]:
     ]
     if unreadable := listing.unreadable():
         first = "{} ({})".format(*unreadable[0])
-        notes.append(f"{len(unreadable)} files cannot be read and are left out, the first: {first}")
+        notes.append(f"unreadable files, left out: {len(unreadable)}; the first: {first}")
     pictures = listing.readable()
     test_hashes = {picture.sha256 for picture in pictures if picture.split == "test"}
     if copies := test_hashes & {p.sha256 for p in pictures if p.split != "test"}:

@@ -1,4 +1,4 @@
-"""Convert a photo of a garment to the format of Fashion-MNIST: 28x28, grey, light on black.
+"""Convert a photo of a garment to the format of Fashion-MNIST: 28x28, gray, light on black.
 
 Steps of arXiv:1708.07747, section 2, after a segmentation; their reasons: docs/experiments.md
 """
@@ -14,7 +14,7 @@ MAX_EDGE = 112  # pixels of the longest edge during segmentation
 WIDTH_SCALE = 0.86  # garments lying flat are wider than those of the data set
 MIN_BRIGHTNESS = 0.3  # of a white garment after inversion; the background is 0
 OPACITY_THRESHOLD = 0.5 - 1e-9  # a mean of exactly one half is garment, however it is rounded
-_GREY = np.array([0.299, 0.587, 0.114])  # luma weights of red, green, blue
+_GRAY = np.array([0.299, 0.587, 0.114])  # luma weights of red, green, blue
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ def prepare_photo(picture: np.ndarray) -> PreparedImage:
         rgb = rgb * (picture[..., 3:] / 255.0)
     rgb = shrink(rgb, size)
     photo = np.rint(rgb).astype(np.uint8)
-    grey = rgb @ _GREY / 255
+    gray = rgb @ _GRAY / 255
     is_transparent = (opacity < 0.5).mean() > 0.01
-    if (height, width) == (SIDE, SIDE) or (not is_transparent and _is_grey_on_black(rgb)):
-        return PreparedImage(photo, _to_uint8(_centre(grey)))
+    if (height, width) == (SIDE, SIDE) or (not is_transparent and _is_gray_on_black(rgb)):
+        return PreparedImage(photo, _to_uint8(_center(gray)))
     if is_transparent:  # the opacity is the segmentation
-        grey = rgb / np.maximum(opacity, 1e-6)[..., np.newaxis] @ _GREY / 255
+        gray = rgb / np.maximum(opacity, 1e-6)[..., np.newaxis] @ _GRAY / 255
         probability, mask, note = opacity, opacity > OPACITY_THRESHOLD, ""
     else:
         probability, mask, note = segment_garment(rgb)
-    pixels = _to_uint8(_centre(_invert_and_crop(grey, mask), WIDTH_SCALE))
+    pixels = _to_uint8(_center(_invert_and_crop(gray, mask), WIDTH_SCALE))
     return PreparedImage(photo, pixels, probability, mask, note)
 
 
@@ -74,30 +74,30 @@ def _block_means(values: np.ndarray, m: int) -> np.ndarray:
     return (sums * (m / n)).reshape(m, *values.shape[1:])
 
 
-def _is_grey_on_black(rgb: np.ndarray) -> bool:
+def _is_gray_on_black(rgb: np.ndarray) -> bool:
     """Whether a picture looks like those of Fashion-MNIST already."""
     border = rgb[border_mask(rgb.shape[:2])]
     return bool(np.ptp(rgb, axis=-1).max() <= 8 and np.median(border) <= 8 and rgb.max() > 40)
 
 
-def _invert_and_crop(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _invert_and_crop(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The inverted garment on black, cropped to its bounding box; everything if it is empty."""
     mask = mask if mask.any() else np.ones_like(mask)
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    return ((1 - (1 - MIN_BRIGHTNESS) * grey) * mask)[box]
+    return ((1 - (1 - MIN_BRIGHTNESS) * gray) * mask)[box]
 
 
-def _centre(values: np.ndarray, width_scale: float = 1.0) -> np.ndarray:
+def _center(values: np.ndarray, width_scale: float = 1.0) -> np.ndarray:
     """Shrink the longest edge to 28 pixels and pad with black: float (28, 28)."""
     scale = SIDE / max(values.shape)
     height, width = (max(1, round(n * scale)) for n in values.shape)
     small = shrink(values, (height, width))
     width = max(1, round(width * width_scale))  # two steps: 1 to 2 % more are classified correctly
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
-    centred = np.zeros((SIDE, SIDE))
-    centred[top : top + height, left : left + width] = shrink(small, (height, width))
-    return centred
+    centerd = np.zeros((SIDE, SIDE))
+    centerd[top : top + height, left : left + width] = shrink(small, (height, width))
+    return centerd
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:

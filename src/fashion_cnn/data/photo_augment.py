@@ -14,7 +14,7 @@ UNCHANGED_PROBABILITY = 0.5
 INVERT_PROBABILITY, PLAIN_PROBABILITY, STRIPES_PROBABILITY = 0.1, 0.2, 0.3
 FOREGROUND_THRESHOLD = 0.06  # brightness 0..1; darker pixels are background
 WAVE_AMPLITUDE = 0.04  # of each of three waves
-MAX_EXTENT = 2.2  # how far from the centre a warped garment can reach
+MAX_EXTENT = 2.2  # how far from the center a warped garment can reach
 _OUTSIDE = 9.0  # a coordinate that is outside of every image
 _WARP_COLUMNS, _TONE_COLUMNS, _CUTOUT_COLUMNS = 26, 11, 9
 NOISE_COLUMNS = 1 + _WARP_COLUMNS + _TONE_COLUMNS + _CUTOUT_COLUMNS
@@ -39,7 +39,7 @@ def photo(images: Any, noise: Any, xp: ModuleType = np) -> Any:
 
 
 def _grid(size: tuple[int, int], xp: ModuleType) -> tuple[Any, Any]:
-    """Coordinates of pixel centres, -1..1: x (1, 1, width) and y (1, height, 1)."""
+    """Coordinates of pixel centers, -1..1: x (1, 1, width) and y (1, height, 1)."""
     y, x = (((xp.arange(n) + 0.5) * (2 / n) - 1).astype(np.float32) for n in size)
     return x[None, None, :], y[None, :, None]
 
@@ -99,16 +99,16 @@ def _fit_to_image(mask: Any, inverse_map: InverseMap, xp: ModuleType) -> tuple[A
     row, column = xp.clip(row, 0, height - 1), xp.clip(column, 0, width - 1)
     warped_mask = inside & mask[xp.arange(n)[:, None, None], row, column]
 
-    def centre_and_length(occupied: Any) -> tuple[Any, Any]:
+    def center_and_length(occupied: Any) -> tuple[Any, Any]:
         size = occupied.shape[1]
         first, end = occupied.argmax(1), size - occupied[:, ::-1].argmax(1)
         low, high = (MAX_EXTENT * (k.astype(np.float32) * (2 / size) - 1) for k in (first, end))
         return ((low + high) / 2)[:, None, None], (high - low)[:, None, None]
 
-    centre_x, box_width = centre_and_length(warped_mask.any(1))
-    centre_y, box_height = centre_and_length(warped_mask.any(2))
+    center_x, box_width = center_and_length(warped_mask.any(1))
+    center_y, box_height = center_and_length(warped_mask.any(2))
     half = xp.maximum(xp.maximum(box_width, box_height) / 2, 0.2)
-    return inverse_map(centre_x + half * grid_x, centre_y + half * grid_y)
+    return inverse_map(center_x + half * grid_x, center_y + half * grid_y)
 
 
 def _sample_bilinear(images: Any, x: Any, y: Any, xp: ModuleType) -> Any:

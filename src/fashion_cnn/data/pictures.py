@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_DECODED_PIXELS = 64_000_000  # checked before decoding
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # of phones; needs the extra `heic`
-GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")  # of Pillow
+GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")  # of Pillow
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".heic", ".heif")
 
 Picture = np.ndarray | Path | str | BinaryIO | Any  # the last: a Pillow image
@@ -96,9 +96,9 @@ def fit_picture(picture: Picture, size: tuple[int, int], channels: int = 3) -> n
 
 
 def measure_picture(path: Path) -> dict[str, Any]:
-    """`size` (height, width) of a picture as stored, and whether it is `grey`, from its header."""
+    """`size` (height, width) of a picture as stored, and whether it is `gray`, from its header."""
     with _open(path) as image:
-        return {"size": [image.height, image.width], "grey": image.mode in GREY_MODES}
+        return {"size": [image.height, image.width], "gray": image.mode in GRAY_MODES}
 
 
 def find_pictures(arguments: list[str]) -> list[str]:
@@ -117,7 +117,7 @@ def find_pictures(arguments: list[str]) -> list[str]:
 
 
 def _composite(rgba: np.ndarray, background: str) -> Any:
-    """A Pillow image of `rgba` on a background of one colour."""
+    """A Pillow image of `rgba` on a background of one color."""
     image = Image.fromarray(rgba)
     return Image.alpha_composite(Image.new("RGBA", image.size, background), image)
 
@@ -182,11 +182,11 @@ def _allowed_formats(picture: Any) -> tuple[str, ...]:
 
 
 def _to_8_bit(image: Any) -> Any:
-    """16-bit grey, which Pillow would clip at 255, scaled to 8 bits; other images unchanged."""
+    """16-bit gray, which Pillow would clip at 255, scaled to 8 bits; other images unchanged."""
     if not image.mode.startswith("I"):
         return image
-    grey = np.asarray(image).astype(np.uint32) >> 8
-    converted = Image.fromarray(grey.astype(np.uint8))
+    gray = np.asarray(image).astype(np.uint32) >> 8
+    converted = Image.fromarray(gray.astype(np.uint8))
     if "exif" in image.info:
         converted.info["exif"] = image.info["exif"]
     return converted

@@ -10,10 +10,10 @@ BORDER = 0.03  # width of the border, which is background, relative to the longe
 BACKGROUND_PRIOR = 0.9  # first guess: probability that a pixel inside the border is background
 BORDER_LOGIT = -6.0
 LAB_BINS = 16  # histogram bins per Lab axis
-HISTOGRAM_FLOOR = 1e-3  # added to frequencies, so that rare colours alone decide nothing
-PAIRWISE_WEIGHT = 2.0  # of neighbours of the same colour, relative to the pixel's own colour
+HISTOGRAM_FLOOR = 1e-3  # added to frequencies, so that rare colors alone decide nothing
+PAIRWISE_WEIGHT = 2.0  # of neighbors of the same color, relative to the pixel's own color
 HISTOGRAM_UPDATES, MEAN_FIELD_STEPS = 3, 5
-CENTRE_PRIOR = 1.5  # logit; favours the centre if colours alone find too little
+CENTER_PRIOR = 1.5  # logit; favors the center if colors alone find too little
 MIN_AREA, MAX_AREA = 0.08, 0.9  # plausible share of the photo that is garment
 MIN_CONTRAST = 12.0  # Lab distance of garment and background below which the mask is doubtful
 _RGB_TO_XYZ = np.array(
@@ -28,7 +28,7 @@ _LAB_MIN, _LAB_RANGE = np.array([0, -64, -64]), np.array([100, 128, 128])  # of 
 _BLUR = (np.eye(LAB_BINS, k=-1) + 2 * np.eye(LAB_BINS) + np.eye(LAB_BINS, k=1)) / 4
 _BLUR[0, 0] = _BLUR[-1, -1] = 0.75  # the edge bins are repeated beyond the ends
 _BLUR = _BLUR @ _BLUR
-_NEIGHBOURS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.5**0.5), (1, -1, 0.5**0.5))  # dy, dx, weight
+_NEIGHBORS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.5**0.5), (1, -1, 0.5**0.5))  # dy, dx, weight
 
 
 def segment_garment(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
@@ -37,13 +37,13 @@ def segment_garment(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     probability = foreground_probability(lab)
     mask = main_components(probability)
     if mask.mean() < MIN_AREA:
-        probability = foreground_probability(lab, CENTRE_PRIOR)
+        probability = foreground_probability(lab, CENTER_PRIOR)
         mask = main_components(probability)
     return probability, mask, _note(lab, mask)
 
 
 def to_lab(rgb: np.ndarray) -> np.ndarray:
-    """sRGB 0..255 to CIE Lab (D65), in which distances are perceived colour differences."""
+    """sRGB 0..255 to CIE Lab (D65), in which distances are perceived color differences."""
     c = rgb / 255.0
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     xyz = linear @ _RGB_TO_XYZ.T / _WHITE_POINT
@@ -52,7 +52,7 @@ def to_lab(rgb: np.ndarray) -> np.ndarray:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
-def foreground_probability(lab: np.ndarray, centre_prior: float = 0.0) -> np.ndarray:
+def foreground_probability(lab: np.ndarray, center_prior: float = 0.0) -> np.ndarray:
     """The probability that each pixel is garment, float (height, width); the prior is a logit."""
     height, width, _ = lab.shape
     border = border_mask((height, width))
@@ -60,18 +60,18 @@ def foreground_probability(lab: np.ndarray, centre_prior: float = 0.0) -> np.nda
         return np.ones((height, width))
     bins = np.floor((lab - _LAB_MIN) * (LAB_BINS / _LAB_RANGE)).astype(int)
     bins = np.ravel_multi_index(tuple(np.moveaxis(bins, -1, 0)), (LAB_BINS,) * 3, mode="clip")
-    inside = np.maximum(_colour_frequencies(bins, ~border), 1e-12)
-    probability = 1 - BACKGROUND_PRIOR * _colour_frequencies(bins, border) / inside
+    inside = np.maximum(_color_frequencies(bins, ~border), 1e-12)
+    probability = 1 - BACKGROUND_PRIOR * _color_frequencies(bins, border) / inside
     probability = np.where(border, 0, np.clip(probability, 0, 1))
     y, x = (np.abs((np.arange(n) + 0.5) / n * 2 - 1) for n in (height, width))
-    prior = centre_prior * 2 * (0.75 - np.maximum(y[:, None], x))
+    prior = center_prior * 2 * (0.75 - np.maximum(y[:, None], x))
     pairwise = _pairwise_weights(lab)
     for _ in range(HISTOGRAM_UPDATES):
-        foreground = _colour_frequencies(bins, probability) + HISTOGRAM_FLOOR
-        background = _colour_frequencies(bins, 1 - probability) + HISTOGRAM_FLOOR
+        foreground = _color_frequencies(bins, probability) + HISTOGRAM_FLOOR
+        background = _color_frequencies(bins, 1 - probability) + HISTOGRAM_FLOOR
         unary = np.where(border, BORDER_LOGIT, np.log(foreground / background) + prior)
         for _ in range(MEAN_FIELD_STEPS):
-            message = PAIRWISE_WEIGHT * _sum_neighbours(2 * probability - 1, pairwise)
+            message = PAIRWISE_WEIGHT * _sum_neighbors(2 * probability - 1, pairwise)
             probability = 1 / (1 + np.exp(-unary - message))
     return probability
 
@@ -83,8 +83,8 @@ def border_mask(size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def _colour_frequencies(bins: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """For each pixel the relative frequency of its colour, in a blurred weighted histogram."""
+def _color_frequencies(bins: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """For each pixel the relative frequency of its color, in a blurred weighted histogram."""
     histogram: np.ndarray = np.bincount(bins.ravel(), weights.ravel(), LAB_BINS**3)
     histogram = histogram.reshape((LAB_BINS,) * 3)
     for _ in range(3):  # tensordot moves the first axis to the end, so each axis gets its turn
@@ -93,33 +93,33 @@ def _colour_frequencies(bins: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _pairwise_weights(lab: np.ndarray) -> list[np.ndarray]:
-    """For each of `_NEIGHBOURS` how strongly pixels are coupled to that neighbour."""
+    """For each of `_NEIGHBORS` how strongly pixels are coupled to that neighbor."""
     squared_distances = []
-    for dy, dx, _ in _NEIGHBOURS:
-        pixel, neighbour = _neighbour_views(lab, dy, dx)
-        squared_distances.append(((pixel - neighbour) ** 2).sum(-1))
+    for dy, dx, _ in _NEIGHBORS:
+        pixel, neighbor = _neighbor_views(lab, dy, dx)
+        squared_distances.append(((pixel - neighbor) ** 2).sum(-1))
     scale = 2 * np.concatenate([x.ravel() for x in squared_distances]).mean() + 1e-6
     return [
         weight * np.exp(-x / scale)
-        for x, (_, _, weight) in zip(squared_distances, _NEIGHBOURS, strict=True)
+        for x, (_, _, weight) in zip(squared_distances, _NEIGHBORS, strict=True)
     ]
 
 
-def _neighbour_views(values: np.ndarray, dy: int, dx: int) -> tuple[np.ndarray, np.ndarray]:
-    """Views of all pixels that have a neighbour at (dy, dx), and of those neighbours."""
+def _neighbor_views(values: np.ndarray, dy: int, dx: int) -> tuple[np.ndarray, np.ndarray]:
+    """Views of all pixels that have a neighbor at (dy, dx), and of those neighbors."""
     height, width = values.shape[:2]
     left, right = max(0, -dx), max(0, dx)
     return values[: height - dy, left : width - right], values[dy:, right : width - left]
 
 
-def _sum_neighbours(values: np.ndarray, pairwise: list[np.ndarray]) -> np.ndarray:
-    """The weighted sum of the eight neighbours of each pixel."""
+def _sum_neighbors(values: np.ndarray, pairwise: list[np.ndarray]) -> np.ndarray:
+    """The weighted sum of the eight neighbors of each pixel."""
     total = np.zeros_like(values)
-    for (dy, dx, _), weights in zip(_NEIGHBOURS, pairwise, strict=True):
-        pixel, neighbour = _neighbour_views(values, dy, dx)
-        pixel_total, neighbour_total = _neighbour_views(total, dy, dx)
-        pixel_total += weights * neighbour
-        neighbour_total += weights * pixel
+    for (dy, dx, _), weights in zip(_NEIGHBORS, pairwise, strict=True):
+        pixel, neighbor = _neighbor_views(values, dy, dx)
+        pixel_total, neighbor_total = _neighbor_views(total, dy, dx)
+        pixel_total += weights * neighbor
+        neighbor_total += weights * pixel
     return total
 
 
@@ -143,10 +143,10 @@ def label_components(mask: np.ndarray) -> np.ndarray:
     while True:
         previous = labels.copy()
         for dy, dx in ((0, 1), (1, 0)):
-            connected = np.logical_and(*_neighbour_views(mask, dy, dx))
-            pixel, neighbour = _neighbour_views(labels, dy, dx)
-            np.maximum(pixel, neighbour, out=pixel, where=connected)
-            np.maximum(neighbour, pixel, out=neighbour, where=connected)
+            connected = np.logical_and(*_neighbor_views(mask, dy, dx))
+            pixel, neighbor = _neighbor_views(labels, dy, dx)
+            np.maximum(pixel, neighbor, out=pixel, where=connected)
+            np.maximum(neighbor, pixel, out=neighbor, where=connected)
         labels = labels.ravel()[labels]
         if (labels == previous).all():
             return labels
@@ -157,5 +157,5 @@ def _note(lab: np.ndarray, mask: np.ndarray) -> str:
     if not MIN_AREA <= mask.mean() <= MAX_AREA:
         return "no garment found; try a plain background, and the whole garment in the picture"
     if np.linalg.norm(lab[mask].mean(0) - lab[~mask].mean(0)) < MIN_CONTRAST:
-        return "garment and background look alike; try a background of another colour"
+        return "garment and background look alike; try a background of another color"
     return ""

@@ -1,4 +1,4 @@
-"""Data in; the images out that are probably labelled wrong, and those that are in it twice.
+"""Data in; the images out that are probably labeled wrong, and those that are in it twice.
 
 Each training image is classified by a network that was not trained on it. Where that network is
 confident of another label, the image is a suspect (confident learning, arXiv:1911.00068, by
@@ -156,7 +156,7 @@ def _train_without_fold(
 def _suspects(
     data: Data, split: str, labels: np.ndarray, probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
-    """A row for each image that is probably labelled wrong, the most probable first."""
+    """A row for each image that is probably labeled wrong, the most probable first."""
     from cleanlab.filter import find_label_issues
 
     names, labels = data.class_names, labels.astype(int)

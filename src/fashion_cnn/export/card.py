@@ -40,7 +40,7 @@ def make_card(run: Run, data: Data, format_name: str) -> dict[str, Any]:
         "command": command_for(recipe, run.environment()),
         "data": {key: run.data_source()[key] for key in ("source", "sha256")},
         "notes": list(data.notes),
-        "licence": "MIT",
+        "license": "MIT",
     }
 
 

@@ -26,7 +26,11 @@ def compare_probabilities(
             f"its probabilities differ by up to {difference:.2g} from the Keras model's; expected "
             f"at most {TOLERANCE} and the same classes"
         )
-    return {"images": len(images), "largest_difference": difference, "same_answers": same_classes}
+    return {
+        "images": len(images),
+        "largest_difference": difference,
+        "same_predictions": same_classes,
+    }
 
 
 def compare_accuracy(

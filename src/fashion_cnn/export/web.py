@@ -36,7 +36,7 @@ FROM_DISK = (
 
 
 def export_web(model: str, output: Path) -> Path:
-    """Write a folder that a static web host can serve, for a model with grey inputs of 28x28."""
+    """Write a folder that a static web host can serve, for a model with gray inputs of 28x28."""
     classifier = Classifier.load(model)
     if classifier.shape != (28, 28, 1):
         raise ValueError(f"{model}: takes {classifier.shape}; the page's models take (28, 28, 1)")

@@ -14,7 +14,7 @@ from fashion_cnn.inference.classifier import Prediction
 TILE, GAP, LINE_HEIGHT, CHART_WIDTH = 150, 14, 15, 250  # pixels
 COLUMNS = 2
 # as in all plots of the project: report/style.py, which needs Matplotlib
-INK, GREY, PALE, BLUE, ORANGE = "#222222", "#666666", "#eeeeee", "#0072B2", "#E69F00"
+INK, GRAY, PALE, BLUE, ORANGE = "#222222", "#666666", "#eeeeee", "#0072B2", "#E69F00"
 LEGEND = (
     "orange: the predicted class is less probable when this is covered; blue: it is more probable"
 )
@@ -50,9 +50,9 @@ def draw_explanation(
     for k, (caption, image) in enumerate(steps):
         left = GAP + k * (TILE + GAP)
         _paste(sheet, (left, top), image)
-        _write(sheet, (left, top + TILE + 5), caption, GREY, 11)
+        _write(sheet, (left, top + TILE + 5), caption, GRAY, 11)
     _draw_bar_chart(sheet, (GAP + len(steps) * (TILE + GAP), top), prediction)
-    _write(sheet, (GAP, top + TILE + 2 * LINE_HEIGHT), LEGEND, GREY, 11)
+    _write(sheet, (GAP, top + TILE + 2 * LINE_HEIGHT), LEGEND, GRAY, 11)
     return write_atomically(path, sheet.save)
 
 
@@ -76,7 +76,7 @@ def _draw_title(sheet: Any, corner: tuple[int, int], name: str, prediction: Pred
     length = ImageDraw.Draw(sheet).textlength(text, ImageFont.load_default(14))
     left = corner[0] + int(length) + GAP
     details = ": ".join(filter(None, (Path(name).name, prediction.note)))
-    _write(sheet, (left, corner[1] + 2), details, GREY, 11)
+    _write(sheet, (left, corner[1] + 2), details, GRAY, 11)
 
 
 def _draw_bar_chart(sheet: Any, corner: tuple[int, int], prediction: Prediction) -> None:
@@ -89,15 +89,15 @@ def _draw_bar_chart(sheet: Any, corner: tuple[int, int], prediction: Prediction)
         draw.rectangle((start, y + 3, start + full, y + LINE_HEIGHT - 3), PALE)
         if length := round(full * probability):
             draw.rectangle((start, y + 3, start + length, y + LINE_HEIGHT - 3), BLUE)
-        _write(sheet, (start + full + 5, y), f"{probability:.0%}", GREY, 11)
+        _write(sheet, (start + full + 5, y), f"{probability:.0%}", GRAY, 11)
 
 
 def _heat_map(pixels: np.ndarray, occlusion: np.ndarray) -> Any:
     """Darkened pixels, orange where they support the predicted class and blue where they oppose."""
-    grey = np.broadcast_to(pixels, (*pixels.shape[:2], 3)) * 0.45
+    gray = np.broadcast_to(pixels, (*pixels.shape[:2], 3)) * 0.45
     strength = (occlusion / max(np.abs(occlusion).max(), 1e-6))[..., np.newaxis]
-    colour = np.where(strength > 0, ImageColor.getrgb(ORANGE), ImageColor.getrgb(BLUE))
-    return _to_image(np.rint(grey + np.abs(strength) * (colour - grey)))
+    color = np.where(strength > 0, ImageColor.getrgb(ORANGE), ImageColor.getrgb(BLUE))
+    return _to_image(np.rint(gray + np.abs(strength) * (color - gray)))
 
 
 def _to_image(values: np.ndarray) -> Any:
@@ -115,5 +115,5 @@ def _paste(sheet: Any, corner: tuple[int, int], image: Any) -> None:
     sheet.paste(scaled, (left + (TILE - width) // 2, top + (TILE - height) // 2))
 
 
-def _write(sheet: Any, corner: tuple[int, int], text: str, colour: str, size: int) -> None:
-    ImageDraw.Draw(sheet).text(corner, text, colour, ImageFont.load_default(size))
+def _write(sheet: Any, corner: tuple[int, int], text: str, color: str, size: int) -> None:
+    ImageDraw.Draw(sheet).text(corner, text, color, ImageFont.load_default(size))

@@ -40,7 +40,7 @@ CHARTS = (
     Chart(
         "loss",
         "Loss",
-        "The error that training minimises (cross-entropy). Augmentation, dropout, label "
+        "The error that training minimizes (cross-entropy). Augmentation, dropout, label "
         "smoothing and distillation raise it: compare it only between runs of the same recipe.",
         lambda results: plots.curves(results.history, "loss", results.held_out),
         in_every_run=True,
@@ -60,7 +60,7 @@ CHARTS = (
     Chart(
         "per_class",
         "Recall and precision",
-        "Recall: of the images of a class, the share that is recognised. Precision: of the "
+        "Recall: of the images of a class, the share that is recognized. Precision: of the "
         "predictions of a class, the share that is correct.",
         plots.per_class,
     ),

@@ -37,7 +37,7 @@ def write_page(run: Run, results: RunResults, charts: Sequence[Chart]) -> Path:
         results=results,
         metrics=results.metrics,
         facts=_facts(run, recipe, results),
-        grey=channels_last(results.images).shape[3] == 1,
+        gray=channels_last(results.images).shape[3] == 1,
         charts=[(chart, _chart_url(run, chart)) for chart in charts if not chart.is_sheet],
         sheets=[(chart, _chart_url(run, chart)) for chart in charts if chart.is_sheet],
         mistakes=results.mistakes[:MAX_MISTAKES],

@@ -22,7 +22,7 @@ PERCENT = PercentFormatter(1, decimals=0)
 
 @matplotlib.rc_context(STYLE)
 def curves(history: dict[str, list[float]], metric: str, held_out: str = "Validation") -> Figure:
-    """Training and held-out `accuracy` or `loss` over the epochs, labelled as in the textbook."""
+    """Training and held-out `accuracy` or `loss` over the epochs, labeled as in the textbook."""
     figure = new_figure(8, 4.8)
     ax = figure.subplots()
     epochs, name = history["epoch"], metric.capitalize()
@@ -239,7 +239,7 @@ def _trials_over_time(ax: Any, rows: Sequence[dict[str, str]]) -> None:
     style: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 6}
     ax.step(minutes, best, where="post", color=BLUE, label="Best so far")
     ax.plot(minutes[completed], values[completed], color=BLUE, label="Completed", **style)
-    style |= {"color": "dimgrey", "markerfacecolor": "none"}
+    style |= {"color": "dimgray", "markerfacecolor": "none"}
     ax.plot(minutes[~completed], values[~completed], label="Pruned (stopped early)", **style)
     ax.set(title="Trials", xlabel="Training time so far, minutes", ylabel="Validation accuracy")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))

@@ -95,10 +95,10 @@ def gradcam(results: RunResults) -> Figure:
 
 
 def _overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """A heatmap in red over an image in grey, on which the red can be told from its colors."""
+    """A heatmap in red over an image in gray, on which the red can be told from its colors."""
     share = 0.8 * heatmap[..., np.newaxis] / 255
-    grey = as_rgb(image).mean(2, keepdims=True)
-    return ((1 - share) * grey + share * 255 * np.array(to_rgb(RED))).astype(np.uint8)
+    gray = as_rgb(image).mean(2, keepdims=True)
+    return ((1 - share) * gray + share * 255 * np.array(to_rgb(RED))).astype(np.uint8)
 
 
 @matplotlib.rc_context(STYLE)
@@ -127,7 +127,7 @@ def embedding_map(results: RunResults) -> Figure:
         ax.text(x, y, name, ha="center", va="center", weight="bold", path_effects=HALO)
     ax.set_axis_off()
     ax.set_title(f"t-SNE of the embeddings of {len(images):,} test images")
-    add_note(figure, "Colour: true class. Only distances within a cluster are meaningful.")
+    add_note(figure, "Color: true class. Only distances within a cluster are meaningful.")
     return figure
 
 

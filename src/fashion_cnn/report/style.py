@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from fashion_cnn.files import write_atomically
 
 # Okabe and Ito's palette, safe for color-blind readers; https://jfly.uni-koeln.de/color/
-BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
+BLUE, ORANGE, RED, GRAY = "#0072B2", "#E69F00", "#D55E00", "#666666"
 DARK_RED = "#A84300"  # RED with enough contrast for small text on white
 HALO = [withStroke(linewidth=3, foreground="white")]  # for text on top of a drawing
 DPI = 150
@@ -60,8 +60,8 @@ def epoch_axis(ax: Any) -> None:
 
 
 def add_note(figure: Figure, note: str) -> None:
-    """Write a note below the axes, in small grey letters."""
-    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.99, ha="right")
+    """Write a note below the axes, in small gray letters."""
+    figure.supxlabel(note, fontsize=8.5, color=GRAY, x=0.99, ha="right")
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -72,6 +72,6 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """An image uint8 (height, width, 3); grey ones become negatives: dark garments on white."""
+    """An image uint8 (height, width, 3); gray ones become negatives: dark garments on white."""
     image = image.squeeze()
     return image if image.ndim == 3 else np.repeat(255 - image[..., np.newaxis], 3, axis=2)

@@ -1,4 +1,4 @@
-"""Batch normalisation as one TensorFlow kernel, and the copy of a network that trains with it."""
+"""Batch normalization as one TensorFlow kernel, and the copy of a network that trains with it."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from fashion_cnn.keras_setup import keras
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras's batch normalisation (arXiv:1502.03167), equal in output, faster on TensorFlow.
+    """Keras's batch normalization (arXiv:1502.03167), equal in output, faster on TensorFlow.
 
     Keras 3 computes mean, variance and scaling with an operation each; at 27x27x32 and a batch of
     128 that takes two to four times as long as TensorFlow's fused kernel. Only for training: saved
@@ -23,7 +23,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     statistics: tuple[Any, Any]
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise (n, height, width, channels) or (n, channels) over all axes but the last."""
+        """Normalize (n, height, width, channels) or (n, channels) over all axes but the last."""
         if keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf

@@ -14,7 +14,7 @@ from fashion_cnn.recipe import Recipe
 from fashion_cnn.training.batches import InputTransform, Steps, chunks, epoch_plan
 
 IMAGES_PER_CHUNK = 1024  # at most a second on 2 cores, so that Ctrl-C is noticed
-MIN_SPLIT_BATCH = 16  # half of a smaller batch has too few images for batch normalisation
+MIN_SPLIT_BATCH = 16  # half of a smaller batch has too few images for batch normalization
 
 
 @dataclass(frozen=True)

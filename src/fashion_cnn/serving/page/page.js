@@ -139,7 +139,7 @@ async function showModel() {
   try {
     const { name, sha256, class_names: classNames, preparation, test, privacy } = await about();
     const isPhotoModel = preparation === "photo";
-    byId("about").textContent = `A neural network recognises which of ${classNames.length} classes a picture shows: ${classNames.join(", ")}.`;
+    byId("about").textContent = `A neural network recognizes which of ${classNames.length} classes a picture shows: ${classNames.join(", ")}.`;
     if (isPhotoModel && byId("samples").hidden) showSamples(classNames);
     const sentences = ["It knows only these classes and assigns every picture to one of them.", privacy];
     if (test?.accuracy) {

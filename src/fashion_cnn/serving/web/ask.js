@@ -45,7 +45,7 @@ async function decode(picture) {
   return factor > 1 ? reduce(image, factor) : image;
 }
 
-/** Means over squares of `factor` pixels, colours weighted by their opacity. */
+/** Means over squares of `factor` pixels, colors weighted by their opacity. */
 function reduce({ data, width, height }, factor) {
   const columns = Math.ceil(width / factor), rows = Math.ceil(height / factor);
   const reduced = new Uint8ClampedArray(4 * columns * rows);
@@ -65,16 +65,16 @@ function reduce({ data, width, height }, factor) {
   return { data: reduced, width: columns, height: rows };
 }
 
-/** A data URL of an image; `colour(i)` gives the RGB values of pixel i. */
-function toUrl(width, height, colour) {
+/** A data URL of an image; `color(i)` gives the RGB values of pixel i. */
+function toUrl(width, height, color) {
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const image = new ImageData(width, height);
-  for (let i = 0; i < width * height; i++) image.data.set([...colour(i), 255], 4 * i);
+  for (let i = 0; i < width * height; i++) image.data.set([...color(i), 255], 4 * i);
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas.toDataURL();
 }
 
-const grey = (x) => [x, x, x];
+const gray = (x) => [x, x, x];
 
 /** Occlusion map: the mean drop of a class's probability when black squares cover each pixel. */
 async function occlusionMap(pixels, { height, width }, classIndex, probability) {
@@ -110,7 +110,7 @@ function processingSteps(prepared, input, inputUrl) {
   const steps = [{ caption: "photo", url: toUrl(width, height, (i) => [r[i], g[i], b[i]]) }];
   if (garmentProbability) {
     const dimmed = (i) => [r, g, b].map((c) => c[i] * (mask.data[i] ? 1 : 0.15));
-    steps.push({ caption: "garment probability", url: toUrl(width, height, (i) => grey(255 * garmentProbability.data[i])) });
+    steps.push({ caption: "garment probability", url: toUrl(width, height, (i) => gray(255 * garmentProbability.data[i])) });
     steps.push({ caption: "segmented garment", url: toUrl(width, height, dimmed) });
   }
   return [...steps, { caption: `network input, ${input.height}x${input.width}`, url: inputUrl }];
@@ -128,7 +128,7 @@ export async function ask(picture, explain) {
   top.sort((a, b) => b.probability - a.probability);
   const sure = top[0].probability >= threshold && !prepared.note;
   const verdict = threshold == null ? "" : sure ? "sure" : "unsure";
-  const seen = toUrl(input.width, input.height, (i) => grey(prepared.pixels[i]));
+  const seen = toUrl(input.width, input.height, (i) => gray(prepared.pixels[i]));
   const steps = processingSteps(prepared, input, seen);
   if (explain) {
     const url = await occlusionMap(prepared.pixels, input, top[0].index, top[0].probability);

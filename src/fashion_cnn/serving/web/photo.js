@@ -2,9 +2,9 @@
 // light on black, come out. The Python files explain the numbers; a test compares the pixels of both.
 const SIDE = 28, MAX_EDGE = 112, WIDTH_SCALE = 0.86, MIN_BRIGHTNESS = 0.3, OPACITY_THRESHOLD = 0.5 - 1e-9;
 const BORDER = 0.03, BACKGROUND_PRIOR = 0.9, BORDER_LOGIT = -6, LAB_BINS = 16, HISTOGRAM_FLOOR = 1e-3;
-const PAIRWISE_WEIGHT = 2, HISTOGRAM_UPDATES = 3, MEAN_FIELD_STEPS = 5, CENTRE_PRIOR = 1.5;
+const PAIRWISE_WEIGHT = 2, HISTOGRAM_UPDATES = 3, MEAN_FIELD_STEPS = 5, CENTER_PRIOR = 1.5;
 const MIN_AREA = 0.08, MAX_AREA = 0.9, MIN_CONTRAST = 12;
-const NEIGHBOURS = [[0, 1, 1], [1, 0, 1], [1, 1, Math.SQRT1_2], [1, -1, Math.SQRT1_2]]; // dy, dx, weight
+const NEIGHBORS = [[0, 1, 1], [1, 0, 1], [1, 1, Math.SQRT1_2], [1, -1, Math.SQRT1_2]]; // dy, dx, weight
 
 // A plane is one channel: {height, width, data: Float64Array of height * width}.
 const plane = (height, width, data = new Float64Array(height * width)) => ({ height, width, data });
@@ -23,19 +23,19 @@ export function prepare(image) {
   const opacity = shrink(channel((i) => image.data[i + 3] / 255), size);
   const photo = [0, 1, 2].map((c) => shrink(channel((i) => (image.data[i + c] * image.data[i + 3]) / 255), size));
   const [r, g, b] = photo.map((x) => x.data);
-  let grey = map(opacity, (_, i) => luma(r[i], g[i], b[i]) / 255);
+  let gray = map(opacity, (_, i) => luma(r[i], g[i], b[i]) / 255);
   const isTransparent = opacity.data.filter((x) => x < 0.5).length > 0.01 * opacity.data.length;
-  if ((height === SIDE && width === SIDE) || (!isTransparent && isGreyOnBlack(photo)))
-    return { photo, note: "", pixels: toUint8(centre(grey)) };
+  if ((height === SIDE && width === SIDE) || (!isTransparent && isGrayOnBlack(photo)))
+    return { photo, note: "", pixels: toUint8(center(gray)) };
   let garmentProbability, mask, note = "";
   if (isTransparent) {
-    grey = map(opacity, (x, i) => luma(r[i], g[i], b[i]) / Math.max(x, 1e-6) / 255);
+    gray = map(opacity, (x, i) => luma(r[i], g[i], b[i]) / Math.max(x, 1e-6) / 255);
     garmentProbability = opacity;
     mask = map(opacity, (x) => +(x > OPACITY_THRESHOLD));
   } else {
     [garmentProbability, mask, note] = segmentGarment(photo);
   }
-  return { photo, note, garmentProbability, mask, pixels: toUint8(centre(invertAndCrop(grey, mask), WIDTH_SCALE)) };
+  return { photo, note, garmentProbability, mask, pixels: toUint8(center(invertAndCrop(gray, mask), WIDTH_SCALE)) };
 }
 
 /** Downsample by area averaging. */
@@ -65,7 +65,7 @@ function areaWeights(n, m) {
   });
 }
 
-function isGreyOnBlack([red, green, blue]) {
+function isGrayOnBlack([red, green, blue]) {
   const { height, width } = red, border = borderMask(height, width);
   const pixels = Array.from(red.data, (r, i) => [r, green.data[i], blue.data[i]]);
   const values = pixels.filter((_, i) => border[i]).flat().sort((a, b) => a - b);
@@ -73,7 +73,7 @@ function isGreyOnBlack([red, green, blue]) {
   return pixels.every((p) => Math.max(...p) - Math.min(...p) <= 8) && median <= 8 && pixels.some((p) => Math.max(...p) > 40);
 }
 
-function invertAndCrop(grey, mask) {
+function invertAndCrop(gray, mask) {
   const { height, width } = mask, isEmpty = !mask.data.some(Boolean);
   let [top, bottom, left, right] = [height, -1, width, -1];
   mask.data.forEach((isGarment, i) => {
@@ -84,17 +84,17 @@ function invertAndCrop(grey, mask) {
   const cropped = plane(bottom - top + 1, right - left + 1);
   return map(cropped, (_, k) => {
     const i = (top + Math.floor(k / cropped.width)) * width + left + (k % cropped.width);
-    return isEmpty || mask.data[i] ? 1 - (1 - MIN_BRIGHTNESS) * grey.data[i] : 0;
+    return isEmpty || mask.data[i] ? 1 - (1 - MIN_BRIGHTNESS) * gray.data[i] : 0;
   });
 }
 
-function centre(a, widthScale = 1) {
+function center(a, widthScale = 1) {
   const scale = SIDE / Math.max(a.height, a.width);
   const [height, fullWidth] = [a.height, a.width].map((n) => Math.max(1, round(n * scale)));
   const width = Math.max(1, round(fullWidth * widthScale)), small = shrink(shrink(a, [height, fullWidth]), [height, width]);
-  const top = (SIDE - height) >> 1, left = (SIDE - width) >> 1, centred = plane(SIDE, SIDE);
-  small.data.forEach((value, i) => { centred.data[(top + Math.floor(i / width)) * SIDE + left + (i % width)] = value; });
-  return centred;
+  const top = (SIDE - height) >> 1, left = (SIDE - width) >> 1, centerd = plane(SIDE, SIDE);
+  small.data.forEach((value, i) => { centerd.data[(top + Math.floor(i / width)) * SIDE + left + (i % width)] = value; });
+  return centerd;
 }
 
 function toUint8(a) {
@@ -105,7 +105,7 @@ function segmentGarment(rgb) {
   const lab = toLab(rgb);
   let probability = foregroundProbability(lab, 0), mask = mainComponents(probability);
   if (sum(mask.data) < MIN_AREA * mask.data.length) {
-    probability = foregroundProbability(lab, CENTRE_PRIOR);
+    probability = foregroundProbability(lab, CENTER_PRIOR);
     mask = mainComponents(probability);
   }
   return [probability, mask, segmentationNote(lab, mask)];
@@ -125,7 +125,7 @@ function toLab([red, green, blue]) {
   return lab;
 }
 
-function foregroundProbability(lab, centrePrior) {
+function foregroundProbability(lab, centerPrior) {
   const { height, width, data: { length } } = lab[0];
   const border = borderMask(height, width);
   if (border.every(Boolean)) return map(lab[0], () => 1);
@@ -133,18 +133,18 @@ function foregroundProbability(lab, centrePrior) {
     const [l, a, b] = [[0, 100], [-64, 128], [-64, 128]].map(([min, range], c) => clip(Math.floor((lab[c].data[i] - min) * (LAB_BINS / range)), 0, LAB_BINS - 1));
     return (l * LAB_BINS + a) * LAB_BINS + b;
   });
-  const inBorder = colourFrequencies(bins, Float64Array.from(border)), inside = colourFrequencies(bins, Float64Array.from(border, (x) => 1 - x));
+  const inBorder = colorFrequencies(bins, Float64Array.from(border)), inside = colorFrequencies(bins, Float64Array.from(border, (x) => 1 - x));
   let probability = map(lab[0], (_, i) => (border[i] ? 0 : clip(1 - (BACKGROUND_PRIOR * inBorder[i]) / Math.max(inside[i], 1e-12), 0, 1)));
   const pairwise = pairwiseWeights(lab);
   for (let update = 0; update < HISTOGRAM_UPDATES; update++) {
-    const foreground = colourFrequencies(bins, probability.data), background = colourFrequencies(bins, probability.data.map((x) => 1 - x));
+    const foreground = colorFrequencies(bins, probability.data), background = colorFrequencies(bins, probability.data.map((x) => 1 - x));
     const unary = map(probability, (_, i) => {
       if (border[i]) return BORDER_LOGIT;
       const y = Math.abs(((Math.floor(i / width) + 0.5) / height) * 2 - 1), x = Math.abs((((i % width) + 0.5) / width) * 2 - 1);
-      return Math.log((foreground[i] + HISTOGRAM_FLOOR) / (background[i] + HISTOGRAM_FLOOR)) + centrePrior * 2 * (0.75 - Math.max(y, x));
+      return Math.log((foreground[i] + HISTOGRAM_FLOOR) / (background[i] + HISTOGRAM_FLOOR)) + centerPrior * 2 * (0.75 - Math.max(y, x));
     });
     for (let step = 0; step < MEAN_FIELD_STEPS; step++) {
-      const message = sumNeighbours(probability, pairwise);
+      const message = sumNeighbors(probability, pairwise);
       probability = map(probability, (_, i) => 1 / (1 + Math.exp(-unary.data[i] - PAIRWISE_WEIGHT * message[i])));
     }
   }
@@ -159,7 +159,7 @@ function borderMask(height, width) {
   });
 }
 
-function colourFrequencies(bins, weights) {
+function colorFrequencies(bins, weights) {
   let histogram = new Float64Array(LAB_BINS ** 3);
   bins.forEach((bin, i) => { histogram[bin] += weights[i]; });
   for (const stride of [LAB_BINS * LAB_BINS, LAB_BINS, 1, LAB_BINS * LAB_BINS, LAB_BINS, 1])
@@ -171,22 +171,22 @@ function colourFrequencies(bins, weights) {
   return Float64Array.from(bins, (bin) => histogram[bin] / total);
 }
 
-function* neighbourPairs(height, width, dy, dx) {
+function* neighborPairs(height, width, dy, dx) {
   for (let y = 0; y < height - dy; y++)
     for (let x = Math.max(0, -dx); x < width - Math.max(0, dx); x++) yield [y * width + x, (y + dy) * width + x + dx];
 }
 
-/** [pixel, neighbour, weight] of each pair of neighbours. */
+/** [pixel, neighbor, weight] of each pair of neighbors. */
 function pairwiseWeights(lab) {
   const { height, width } = lab[0];
-  const pairs = NEIGHBOURS.map(([dy, dx, weight]) =>
-    [...neighbourPairs(height, width, dy, dx)].map(([i, j]) => [i, j, weight, lab.reduce((total, c) => total + (c.data[i] - c.data[j]) ** 2, 0)]),
+  const pairs = NEIGHBORS.map(([dy, dx, weight]) =>
+    [...neighborPairs(height, width, dy, dx)].map(([i, j]) => [i, j, weight, lab.reduce((total, c) => total + (c.data[i] - c.data[j]) ** 2, 0)]),
   ).flat();
   const scale = (2 * pairs.reduce((total, [, , , distance]) => total + distance, 0)) / pairs.length + 1e-6;
   return pairs.map(([i, j, weight, distance]) => [i, j, weight * Math.exp(-distance / scale)]);
 }
 
-function sumNeighbours(probability, pairwise) {
+function sumNeighbors(probability, pairwise) {
   const total = new Float64Array(probability.data.length);
   for (const [i, j, weight] of pairwise) {
     total[i] += weight * (2 * probability.data[j] - 1);
@@ -238,5 +238,5 @@ function segmentationNote(lab, mask) {
     data.forEach((x, i) => { if (mask.data[i]) inside += x; else outside += x; });
     return inside / count - outside / (data.length - count);
   });
-  return Math.hypot(...differences) < MIN_CONTRAST ? "garment and background look alike; try a background of another colour" : "";
+  return Math.hypot(...differences) < MIN_CONTRAST ? "garment and background look alike; try a background of another color" : "";
 }
