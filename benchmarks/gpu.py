@@ -7,7 +7,7 @@ seed is a row of `gpu.csv`; finished rows are skipped, and no training is starte
 within `--minutes`. With `--runs DIR` each training has a run folder there and may take longer: the
 same command resumes it after its last epoch. `--profile` prints which operations the time of an
 epoch is spent in instead. On a CPU (`--images 500`) it only shows that it runs.
-Seeds: 5. Machine: one GPU (README: none yet). Duration: at most `--minutes`, 9 by default.
+Seeds: 5. Machine: one GPU. Duration: at most `--minutes`, 9 by default.
 """
 
 import argparse

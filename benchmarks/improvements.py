@@ -4,8 +4,8 @@
 
 Trains the textbook network, each of its improvements alone, and all of them together for the
 textbook's 10 epochs on the 55,000 training images. A finished run is a row of `improvements.csv`;
-finished rows are skipped. Prints the README's table. Nothing is chosen on the test set.
-Seeds: 3 in the README's table. Machine: 2 CPU cores. Duration: 6 minutes a seed.
+finished rows are skipped. Prints the table of docs/results.md. Nothing is chosen on the test set.
+Seeds: 3 in the table of docs/results.md. Machine: 2 CPU cores. Duration: 6 minutes a seed.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def train_variant(variant: str, seed: int, data) -> dict[str, object]:
 
 
 def table(rows: list[results.Row]) -> str:
-    """Return the README's table: mean ± sd over the seeds."""
+    """Return the table of docs/results.md: mean ± sd over the seeds."""
     header = ["variant", "test accuracy, %", "train - validation, points", "epochs to 90 %"]
     lines = []
     for variant in VARIANTS:

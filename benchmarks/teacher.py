@@ -4,8 +4,8 @@
 
 Trains each recipe on the labels alone and with `thorough` as its teacher, in turns, on the 55,000
 training images. A finished run is a row of `teacher.csv`; finished rows are skipped. Prints the
-README's table. The seconds are those of the epochs, without the teacher's predictions, which are
-computed once for all runs. Nothing is chosen on the test set.
+table of docs/results.md. The seconds are those of the epochs, without the teacher's predictions,
+which are computed once for all runs. Nothing is chosen on the test set.
 Seeds: 5. Machine: 2 CPU cores. Duration: 17 minutes.
 """
 
@@ -36,7 +36,7 @@ def train_one(recipe: str, teacher: str, seed: int, data) -> dict[str, object]:
 
 
 def table(rows: list[results.Row]) -> str:
-    """Return the README's table: mean ± sd of the accuracies, median of the seconds."""
+    """Return the table of docs/results.md: mean ± sd of the accuracies, median of the seconds."""
     header = ["recipe", "trained on", "validation accuracy, %", "test accuracy, %", "seconds", "n"]
     lines = []
     for recipe, teacher in itertools.product(RECIPES, TEACHERS):

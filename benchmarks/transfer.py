@@ -6,7 +6,7 @@ Trains the head of `mobilenet` on Fashion-MNIST, enlarged to 96 pixels. On the p
 head only (`mobilenet --epochs 30`), the whole recipe, and `standard`, which starts from scratch. A
 finished run is a row of `transfer.csv`; finished rows are skipped. Each run is a process of its own
 with an empty cache, so that its seconds and its memory include computing the features. Prints the
-README's table. DIR has class folders, of the public "clothing dataset (subset)", CC0 1.0.
+table of docs/results.md. DIR has class folders, of the public "clothing dataset (subset)", CC0 1.0.
 Seeds: 3. Machine: 2 CPU cores. Duration: 70 minutes.
 """
 
@@ -54,7 +54,7 @@ def train_one(
 
 
 def table(rows: list[results.Row]) -> str:
-    """Return the README's table: mean ± sd over the seeds."""
+    """Return the table of docs/results.md: mean ± sd over the seeds."""
     header = ["data", "recipe", "validation accuracy, %", "test accuracy, %", "macro F1, %"]
     lines = []
     for data, recipe in TRAININGS:

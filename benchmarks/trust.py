@@ -5,7 +5,7 @@
 Trains each recipe, fits its temperature on the validation images, and measures calibration,
 robustness, and accuracy without suspected label errors on the test images. A finished run is a row
 of `trust.csv`; finished rows are skipped. The label audit (`fashion-cnn audit`, recipe quick) comes
-first; its folds stay in `runs/audit`. Prints the README's two tables.
+first; its folds stay in `runs/audit`. Prints the two tables of docs/results.md.
 Seeds: 5. Machine: 2 CPU cores. Duration: 15 minutes.
 """
 
@@ -53,7 +53,7 @@ def measure_one(recipe: str, seed: int, data) -> dict[str, object]:
 
 
 def table(rows: list[results.Row]) -> str:
-    """Return the README's two tables: calibration, and accuracy on corrupted images."""
+    """Return the two tables of docs/results.md: calibration, and accuracy on corrupted images."""
     corruptions = {name: (name, 100) for name in CORRUPTIONS}
     tables = []
     for columns in (CALIBRATION, corruptions):

@@ -13,7 +13,7 @@ _SOURCE = "fashion-mnist, a folder with a subfolder per class, a folder of IDX f
 _OPTIONAL_SOURCE = f"{_SOURCE} Default: fashion-mnist."
 _MODEL = "A preset, a run folder or an .onnx file."
 _SETTINGS = "Recipe field or model option: batch_norm=true, augment=flip,shift. Can be repeated."
-_JOBS = "Trainings at a time. Default: one per core or GPU."
+_JOBS = "Trainings at a time. Default: one per core; per GPU on a cluster with GPUs."
 _RECIPE = "Default: standard. A named recipe is adapted where images are few, a file never."
 _WEIGHTS = "Initial weights of mobilenet and resnet."
 _VALIDATION = "What to validate on. With test or none, no training images are held out."

@@ -35,7 +35,7 @@ def train_seeds(
         folder: for `seed-<n>`, a run folder each, and `seeds.csv`.
         address: of a Ray cluster, whose machines see the folder by the same name. Default: this
             machine.
-        jobs: trainings at a time. Default: one a core, or a GPU of a cluster that has some.
+        jobs: trainings at a time. Default: one per core, or per GPU of a cluster that has GPUs.
         advance: called with a label at the beginning, and after each training.
 
     Returns:

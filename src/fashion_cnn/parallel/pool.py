@@ -43,7 +43,7 @@ def open_pool(
 
     Args:
         address: of a Ray cluster. Default: processes on this machine.
-        jobs: how many tasks run at a time. Default: one a core, or a GPU, of the cluster or here.
+        jobs: how many tasks run at a time. Default: one per core, here or of the cluster.
         training: whether the tasks are trainings: on a cluster with GPUs each gets one.
 
     Raises:
