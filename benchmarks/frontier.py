@@ -27,6 +27,7 @@ import time
 from pathlib import Path
 
 import _results as results
+import inference
 
 HERE = Path(__file__).parent
 ROWS = HERE / "frontier.csv"
@@ -136,8 +137,9 @@ def table(rows: list[results.Row]) -> str:
     return results.markdown_table([*header, "seconds", "n"], lines)
 
 
-def readme_table(rows: list[results.Row], inference_rows: list[results.Row]) -> str:
+def readme_table() -> str:
     """Return the README's table: each recipe, its time for one picture, and its command."""
+    rows, inference_rows = results.read_rows(ROWS), results.read_rows(inference.ROWS)
     header = ["recipe", "test accuracy, %", "time relative to plain Keras", "seconds"]
     lines = []
     for name, means in summarize(rows).items():
@@ -149,7 +151,7 @@ def readme_table(rows: list[results.Row], inference_rows: list[results.Row]) -> 
         one = results.median(results.select(inference_rows, model=name), "onnx_one_ms")
         seconds = f"{means['seconds']:,.0f}"
         lines.append([name, accuracy, ratio, seconds, one, len(runs), f"`{command}`"])
-    return results.markdown_table([*header, "ms per picture", "n", "command"], lines)
+    return f"\n{results.markdown_table([*header, 'ms per picture', 'n', 'command'], lines)}\n"
 
 
 def write_measured(summary: dict[str, dict[str, float]], rows: list[results.Row]) -> None:
@@ -219,8 +221,7 @@ def main() -> None:
     summary = summarize(rows)
     write_measured(summary, rows)
     plot(rows, summary)
-    inference_rows = results.read_rows(HERE / "inference.csv")
-    print(table(rows), readme_table(rows, inference_rows), sep="\n\n")
+    print(table(rows), readme_table(), sep="\n")
 
 
 if __name__ == "__main__":

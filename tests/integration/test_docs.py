@@ -50,6 +50,7 @@ def commands_of_pages():
         for block in re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M):
             for line in block.splitlines():
                 words = shlex.split(line, comments=True)
+                words = words[: words.index(">")] if ">" in words else words
                 program = next((k for k, word in enumerate(words) if "=" not in word), 0)
                 if words:
                     command = tuple(words[:program]), tuple(words[program:])
