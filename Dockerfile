@@ -26,7 +26,7 @@ USER 10001:10001
 WORKDIR /tmp
 ENV PATH=/opt/fashion-cnn/bin:$PATH PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["python", "-c", \
-    "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=5s CMD ["python", "-c", \
+    "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=9)"]
 ENTRYPOINT ["fashion-cnn", "serve", "--host", "0.0.0.0"]
 CMD ["photo"]
