@@ -159,24 +159,30 @@ def test_what_cannot_be_read_is_said_in_its_place(trained, data):
     Image.fromarray(data.test_images[0]).save(folder / "mixed" / "a.png")
     (folder / "mixed" / "b.png").write_text("no picture")
     Image.fromarray(data.test_images[1]).save(folder / "mixed" / "c.png")
+    Image.new("RGB", (90, 60), "beige").save(folder / "mixed" / "d.png")
     words = ("predict", "mixed", "none.png", "--format", "jsonl", "--unsure", "ask.csv")
     done = fashion_cnn(*words, cwd=folder, status=1)
-    assert "2 of 4 pictures could not be read" in done.stderr
+    assert "2 of 5 pictures could not be read" in done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["path"] for row in rows] == [
         "mixed/a.png",
         "mixed/b.png",
         "mixed/c.png",
+        "mixed/d.png",
         "none.png",
     ]
-    assert ["error" in row for row in rows] == [False, True, False, True]
+    assert ["error" in row for row in rows] == [False, True, False, False, True]
     with open(folder / "ask.csv", newline="") as file:
-        asked = [row["path"] for row in csv.DictReader(file)]
-    assert asked == [row["path"] for row in rows if row.get("verdict") != "sure"]
+        asked = list(csv.DictReader(file))
+    assert [row["path"] for row in asked] == [
+        row["path"] for row in rows if row.get("verdict") != "sure"
+    ]
+    assert list(asked[0]) == ["path", "label", "probability", "verdict", "note", "error"]
+    assert asked[-2]["note"] == rows[3]["note"] != ""
     words = ("predict", "mixed", "--format", "csv", "--top", "1")
     shown = fashion_cnn(*words, cwd=folder, status=1).stdout
     assert [row["path"] for row in csv.DictReader(shown.splitlines())] == [
-        f"mixed/{x}.png" for x in "abc"
+        f"mixed/{x}.png" for x in "abcd"
     ]
 
 

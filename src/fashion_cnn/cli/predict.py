@@ -87,7 +87,8 @@ def _predict_and_print(
             if result.prediction and len(drawn) < shown:
                 drawn.append((result.name, result.prepared, result.prediction))
     if unsure:
-        write_csv(unsure, ("path", "label", "probability", "verdict", "error"), review)
+        columns = ("path", "label", "probability", "verdict", "note", "error")
+        write_csv(unsure, columns, review)
     return drawn, failed
 
 

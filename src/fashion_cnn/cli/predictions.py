@@ -24,12 +24,13 @@ def print_result(result: PictureResult, top: int, output_format: str) -> None:
 
 
 def to_row(result: PictureResult) -> dict[str, Any]:
-    """A picture's name and most probable class, or the error."""
+    """A picture's name, most probable class and note, if there is one; or the error."""
     if (prediction := result.prediction) is None:
         return {"path": result.name, "error": result.error}
     probability = round(prediction.probability, 6)
     row = {"path": result.name, "label": prediction.label, "probability": probability}
-    return row | {"verdict": prediction.verdict}
+    row["verdict"] = prediction.verdict
+    return row | ({"note": prediction.note} if prediction.note else {})
 
 
 def _print_table(result: PictureResult, classes: Classes) -> None:
@@ -46,8 +47,6 @@ def _print_table(result: PictureResult, classes: Classes) -> None:
 def _print_jsonl(result: PictureResult, classes: Classes) -> None:
     row = to_row(result)
     if result.prediction:
-        if result.prediction.note:
-            row["note"] = result.prediction.note
         row["top"] = [{"label": label, "probability": round(p, 6)} for label, p in classes]
     print(json.dumps(row), flush=True)
 
