@@ -119,6 +119,13 @@ def test_pictures_like_fashion_mnist_are_only_shrunk():
         np.testing.assert_array_equal(prepared.pixels[..., 0], small)
 
 
+def test_a_photo_of_28x28_on_a_light_ground_is_segmented():
+    image, mask = draw("#202028", "#e8e4dc")
+    prepared = prepare_photo(read_rgba(image.resize((28, 28))))
+    assert intersection_over_union(prepared, mask) > 0.7
+    assert prepared.pixels[0, 0, 0] == 0 and prepared.pixels[14, 14, 0] > 200
+
+
 @pytest.mark.slow
 def test_a_large_photo_is_reduced_while_reading():
     image, mask = draw("#202028", "#e8e4dc")
