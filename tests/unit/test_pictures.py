@@ -1,4 +1,5 @@
 import io
+import struct
 import sys
 
 import numpy as np
@@ -6,7 +7,13 @@ import pytest
 from PIL import Image
 
 from fashion_cnn.data import pictures
-from fashion_cnn.data.pictures import find_pictures, fit_picture, read_picture, read_rgba
+from fashion_cnn.data.pictures import (
+    find_pictures,
+    fit_picture,
+    measure_picture,
+    read_picture,
+    read_rgba,
+)
 
 
 def test_an_image_file_is_read_as_gray(tmp_path):
@@ -111,6 +118,31 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "MAX_DECODED_PIXELS", 9999)
     with pytest.raises(ValueError, match="100x100 pixels; at most 9,999"):
         read_picture(tmp_path / "large.png", (100, 100))
+
+
+def jpeg(width, height, **options):
+    """A black JPEG that claims this size."""
+    file = io.BytesIO()
+    Image.new("L", (16, 16)).save(file, "JPEG", **options)
+    marker = b"\xff\xc2" if options else b"\xff\xc0"  # start of frame: length, depth, size
+    before, frame = file.getvalue().split(marker, 1)
+    return before + marker + frame[:3] + struct.pack(">HH", height, width) + frame[7:]
+
+
+def test_baseline_jpegs_may_have_more_pixels_than_are_decoded(tmp_path, monkeypatch):
+    (tmp_path / "phone.jpg").write_bytes(jpeg(14_000, 14_000))
+    assert measure_picture(tmp_path / "phone.jpg") == {"size": [14_000, 14_000], "gray": True}
+    with pytest.raises(ValueError, match=r"15000x14000 pixels; at most 200,000,000"):
+        read_rgba(io.BytesIO(jpeg(15_000, 14_000)), 448)
+    with pytest.raises(ValueError, match=r"14000x14000 pixels; at most 64,000,000$"):
+        read_rgba(tmp_path / "phone.jpg")  # in full
+    with pytest.raises(ValueError, match=r"14000x14000 pixels; at most 64,000,000$"):
+        read_rgba(tmp_path / "phone.jpg", 448, max_pixels=64_000_000)
+    with pytest.raises(ValueError, match=r"64,000,000 in a progressive JPEG, .* save it as"):
+        read_rgba(io.BytesIO(jpeg(9_248, 6_936, progressive=True)), 448)
+    monkeypatch.setattr(pictures, "MAX_DECODED_PIXELS", 9_999)
+    Image.new("RGB", (200, 160), "red").save(tmp_path / "red.jpg")
+    assert read_rgba(tmp_path / "red.jpg", 40)[30, 40].tolist() == [254, 0, 0, 255]
 
 
 def test_folders_and_patterns_expand_to_their_pictures(tmp_path, monkeypatch):

@@ -12,9 +12,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile, jpeg_factory
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_DECODED_PIXELS = 64_000_000  # checked before decoding
+MAX_JPEG_PIXELS = 200_000_000  # of a baseline JPEG, which is reduced while it is decoded
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # of phones; needs the extra `heic`
 GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")  # of Pillow
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".heic", ".heif")
@@ -22,13 +24,17 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".heic", ".heif")
 Picture = np.ndarray | Path | str | BinaryIO | Any  # the last: a Pillow image
 
 
-def read_rgba(picture: Picture, min_edge: int | None = None) -> np.ndarray:
+def read_rgba(
+    picture: Picture, min_edge: int | None = None, max_pixels: int = MAX_JPEG_PIXELS
+) -> np.ndarray:
     """Read a picture with its transparency, upright.
 
     Args:
         picture: path, file object, Pillow image, or uint8 array (height, width[, 1, 3 or 4]).
         min_edge: reduce by an integer factor, so that the longest edge keeps at least this many
             pixels. Default: None, the full size.
+        max_pixels: of a baseline JPEG; `MAX_DECODED_PIXELS` is the limit of other files, and of
+            what is decoded.
 
     Returns:
         uint8 (height, width, 4): red, green, blue, alpha.
@@ -39,9 +45,11 @@ def read_rgba(picture: Picture, min_edge: int | None = None) -> np.ndarray:
     """
     if isinstance(picture, np.ndarray):
         picture = _array_to_pillow(picture)
-    with _open(picture) as image:
-        if min_edge and image.format == "JPEG":  # reduces already while decoding
-            image.draft(None, (min_edge, min_edge))
+    with _open(picture, max_pixels) as image:
+        if min_edge:
+            image.draft(None, (min_edge, min_edge))  # a JPEG is reduced already while decoding
+        if image is not picture:
+            _check_pixels(image, MAX_DECODED_PIXELS)
         upright = _to_8_bit(image)
         if upright is picture:  # the caller's image, which must not change
             upright = ImageOps.exif_transpose(image)
@@ -77,9 +85,12 @@ def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> 
     return np.asarray(image).reshape(shape)
 
 
-def read_on_white(picture: Picture, min_edge: int | None = None) -> np.ndarray:
+def read_on_white(
+    picture: Picture, min_edge: int | None = None, max_pixels: int = MAX_JPEG_PIXELS
+) -> np.ndarray:
     """`read_rgba`, composited onto white: uint8 (height, width, 3)."""
-    return np.asarray(_composite(read_rgba(picture, min_edge), "white").convert("RGB"))
+    rgba = read_rgba(picture, min_edge, max_pixels)
+    return np.asarray(_composite(rgba, "white").convert("RGB"))
 
 
 def fit_picture(picture: Picture, size: tuple[int, int], channels: int = 3) -> np.ndarray:
@@ -137,17 +148,15 @@ def _display_name(picture: Any) -> str:
 
 
 @contextmanager
-def _open(picture: Any) -> Iterator[Any]:
+def _open(picture: Any, max_pixels: int = MAX_JPEG_PIXELS) -> Iterator[Any]:
     """Open a Pillow image after checking format and size; its errors become one-line errors."""
     name = _display_name(picture)
     try:
         if isinstance(picture, Image.Image):
             yield picture
             return
-        with Image.open(picture, formats=_allowed_formats(picture)) as image:
-            if image.width * image.height > MAX_DECODED_PIXELS:
-                size = f"{image.width}x{image.height} pixels"
-                raise ValueError(f"{size}; at most {MAX_DECODED_PIXELS:,}")
+        with _open_file(picture) as image:
+            _check_pixels(image, max_pixels)
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(f"{name}: no such file") from None
@@ -157,6 +166,27 @@ def _open(picture: Any) -> Iterator[Any]:
         raise ValueError(f"{name}: {error}") from None
     except (struct.error, TypeError, LookupError, EOFError, ArithmeticError) as error:
         raise ValueError(f"{name}: damaged ({error})") from None  # Pillow raises these, too
+
+
+def _open_file(picture: Any) -> Any:
+    formats = _allowed_formats(picture)
+    try:
+        return jpeg_factory(picture)  # `Image.open` would refuse more than 178,956,970 pixels
+    except SyntaxError:
+        return Image.open(picture, formats=formats)
+
+
+def _check_pixels(image: Any, max_pixels: int) -> None:
+    """Refuse a file with too many pixels; only a baseline JPEG may have more than are decoded."""
+    reason = ""
+    if not isinstance(image, JpegImageFile):
+        max_pixels = min(max_pixels, MAX_DECODED_PIXELS)
+    elif "progressive" in image.info and max_pixels > MAX_DECODED_PIXELS:
+        max_pixels = MAX_DECODED_PIXELS
+        reason = " in a progressive JPEG, which takes more memory; save it as a baseline JPEG"
+    if image.width * image.height > max_pixels:
+        size = f"{image.width}x{image.height} pixels"
+        raise ValueError(f"{size}; at most {max_pixels:,}{reason}")
 
 
 def _allowed_formats(picture: Any) -> tuple[str, ...]:
