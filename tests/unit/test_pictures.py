@@ -1,6 +1,7 @@
 import io
 import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from fashion_cnn.data.pictures import (
     find_pictures,
     fit_picture,
     measure_picture,
+    read_on_white,
     read_picture,
     read_rgba,
 )
@@ -143,6 +145,63 @@ def test_baseline_jpegs_may_have_more_pixels_than_are_decoded(tmp_path, monkeypa
     monkeypatch.setattr(pictures, "MAX_DECODED_PIXELS", 9_999)
     Image.new("RGB", (200, 160), "red").save(tmp_path / "red.jpg")
     assert read_rgba(tmp_path / "red.jpg", 40)[30, 40].tolist() == [254, 0, 0, 255]
+
+
+@pytest.mark.parametrize(
+    "dtype, values, expected",
+    [
+        ("uint16", [0, 100, 255], [0, 100, 255]),
+        ("uint16", [0, 2048, 4095], [0, 128, 255]),  # 12 bits
+        ("uint16", [0, 2048, 2100], [0, 128, 131]),
+        ("uint16", [0, 32768, 65535], [0, 128, 255]),
+        ("int32", [0, 100, 255], [0, 100, 255]),
+        ("int32", [-1000, 0, 1000], [0, 128, 255]),
+        ("int32", [0, 1 << 20, 1 << 21], [0, 128, 255]),
+        ("float32", [0, 100 / 255, 1], [0, 100, 255]),
+        ("float32", [0, 100, 255], [0, 100, 255]),
+        ("float32", [0, 0.01, 0.02], [0, 128, 255]),
+        ("float32", [5, 5, 5], [5, 5, 5]),
+        ("int32", [0, 0, 0], [0, 0, 0]),
+    ],
+)
+def test_deep_gray_uses_the_range_that_it_has(dtype, values, expected):
+    image = Image.fromarray(np.array([values], dtype))
+    assert read_rgba(image)[0, :, 0].tolist() == expected
+    assert read_picture(image, (1, 3))[0, :, 0].tolist() == expected
+
+
+def test_infinite_pixels_are_refused():
+    for value in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="picture: pixels that are not finite"):
+            read_rgba(Image.fromarray(np.array([[0, value]], "float32")))
+
+
+def color_png(pixels):
+    """A PNG of uint16 (height, width, 3), which Pillow does not write."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + name + data
+        content += struct.pack(">I", zlib.crc32(name + data))
+    return io.BytesIO(content)
+
+
+def test_16_bit_color_of_small_values_is_refused():
+    gradient = np.arange(12, dtype=np.uint16).reshape(2, 2, 3)
+    assert read_rgba(color_png(gradient * 5000))[1, 1, 2] == 55_000 >> 8
+    with pytest.raises(ValueError, match=r"16-bit color below 4,096; expected 0..65,535"):
+        read_rgba(color_png(gradient * 300))
+
+
+def test_what_has_the_color_of_its_background_is_put_on_the_opposite_one():
+    for color, background in ((255, 0), (0, 255)):
+        pixels = np.full((28, 28, 4), color, np.uint8)
+        pixels[..., 3] = 255 * (np.arange(28) >= 14)[:, None]
+        for image in (read_on_white(pixels), read_picture(Image.fromarray(pixels), (28, 28), 3)):
+            assert image[0, 0].tolist() == [background] * 3
+            assert image[20, 0].tolist() == [color] * 3
 
 
 def test_folders_and_patterns_expand_to_their_pictures(tmp_path, monkeypatch):
