@@ -46,9 +46,7 @@ def prepare_photo(picture: np.ndarray) -> PreparedImage:
     photo = np.rint(rgb).astype(np.uint8)
     gray = rgb @ _GRAY / 255
     is_transparent = (opacity < 0.5).mean() > 0.01
-    border = np.median(rgb[border_mask(size)])
-    is_small = (height, width) == (SIDE, SIDE) and border < LIGHT_BORDER
-    if is_small or (not is_transparent and border <= 8 and _is_light_gray(rgb)):
+    if not is_transparent and _is_prepared(rgb, (height, width) == (SIDE, SIDE)):
         return PreparedImage(photo, _to_uint8(_center(gray)))
     if is_transparent:  # the opacity is the segmentation
         gray = rgb / np.maximum(opacity, 1e-6)[..., np.newaxis] @ _GRAY / 255
@@ -77,9 +75,12 @@ def _block_means(values: np.ndarray, m: int) -> np.ndarray:
     return (sums * (m / n)).reshape(m, *values.shape[1:])
 
 
-def _is_light_gray(rgb: np.ndarray) -> bool:
-    """Whether a picture is gray, as those of Fashion-MNIST are, and not all dark."""
-    return bool(np.ptp(rgb, axis=-1).max() <= 8 and rgb.max() > 40)
+def _is_prepared(rgb: np.ndarray, is_28x28: bool) -> bool:
+    """Whether a picture looks like those of Fashion-MNIST already: something light on dark."""
+    border = np.median(rgb[border_mask(rgb.shape[:2])])
+    is_gray_on_black = border <= 8 and np.ptp(rgb, axis=-1).max() <= 8
+    has_contrast = np.ptp(rgb, axis=(0, 1)).max() > 40
+    return bool(has_contrast and (is_gray_on_black or (is_28x28 and border < LIGHT_BORDER)))
 
 
 def _invert_and_crop(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -25,8 +25,7 @@ export function prepare(image) {
   const [r, g, b] = photo.map((x) => x.data);
   let gray = map(opacity, (_, i) => luma(r[i], g[i], b[i]) / 255);
   const isTransparent = opacity.data.filter((x) => x < 0.5).length > 0.01 * opacity.data.length;
-  const border = borderMedian(photo), isSmall = height === SIDE && width === SIDE && border < LIGHT_BORDER;
-  if (isSmall || (!isTransparent && border <= 8 && isLightGray(photo)))
+  if (!isTransparent && isPrepared(photo, height === SIDE && width === SIDE))
     return { photo, note: "", pixels: toUint8(center(gray)) };
   let garmentProbability, mask, note = "";
   if (isTransparent) {
@@ -66,16 +65,14 @@ function areaWeights(n, m) {
   });
 }
 
-function borderMedian(photo) {
-  const border = borderMask(photo[0].height, photo[0].width);
-  const values = photo.flatMap(({ data }) => [...data].filter((_, i) => border[i])).sort((a, b) => a - b);
-  const half = values.length >> 1;
-  return values.length % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
-
-function isLightGray([red, green, blue]) {
+function isPrepared([red, green, blue], is28x28) {
+  const { height, width } = red, border = borderMask(height, width);
   const pixels = Array.from(red.data, (r, i) => [r, green.data[i], blue.data[i]]);
-  return pixels.every((p) => Math.max(...p) - Math.min(...p) <= 8) && pixels.some((p) => Math.max(...p) > 40);
+  const values = pixels.filter((_, i) => border[i]).flat().sort((a, b) => a - b);
+  const half = values.length >> 1, median = values.length % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
+  const isGrayOnBlack = median <= 8 && pixels.every((p) => Math.max(...p) - Math.min(...p) <= 8);
+  const hasContrast = [red, green, blue].some(({ data }) => Math.max(...data) - Math.min(...data) > 40);
+  return hasContrast && (isGrayOnBlack || (is28x28 && median < LIGHT_BORDER));
 }
 
 function invertAndCrop(gray, mask) {
