@@ -65,7 +65,7 @@ def page(chromium, site):
 def draw_garment(seed, kind):
     """A garment of random shape and color, on a random or transparent background."""
     rng = np.random.default_rng(seed)
-    size = [int(x) for x in rng.integers(60, 900, 2)]
+    size = [28, 28] if kind == "small" else [int(x) for x in rng.integers(60, 900, 2)]
     background = tuple(int(x) for x in rng.integers(0, 256, 3))
     mode = "RGBA" if kind == "transparent" else "RGB"
     image = Image.new(mode, size, (0, 0, 0, 0) if kind == "transparent" else background)
@@ -94,7 +94,7 @@ PREPARE = """async ([width, height, text]) => {
 }"""
 
 
-@pytest.mark.parametrize("kind", ["plain", "noisy", "transparent", "ready"])
+@pytest.mark.parametrize("kind", ["plain", "noisy", "transparent", "ready", "small"])
 def test_photos_are_prepared_as_in_python(page, kind):
     import base64
 

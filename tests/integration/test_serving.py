@@ -263,6 +263,12 @@ def huge_png():
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"\x00" * 5) + b"\0" * 24
 
 
+def huge_jpeg():
+    """A photo whose header claims 9,248 x 6,936 pixels, which `predict` would read."""
+    before, frame = photo().split(b"\xff\xc0", 1)
+    return before + b"\xff\xc0" + frame[:3] + struct.pack(">HH", 6_936, 9_248) + frame[7:]
+
+
 MANY = multipart(*[(f"part{k}", None, b"x") for k in range(10_000)])
 FILES = multipart(*[("file", f"{k}.jpg", b"x") for k in range(100)])
 
@@ -279,6 +285,7 @@ FILES = multipart(*[("file", f"{k}.jpg", b"x") for k in range(100)])
         (b"RIFF\0\0\0\0WAVEfmt ", JPEG, 415, "expected JPEG, PNG or WebP"),
         (b"http://127.0.0.1/x.jpg", {"Content-Type": "text/plain"}, 415, "expected JPEG"),
         (huge_png(), JPEG, 400, "10000x10000 pixels; at most 64,000,000"),
+        (huge_jpeg(), JPEG, 400, "9248x6936 pixels; at most 64,000,000"),
         (photo()[:2000], JPEG, 400, "truncated"),
         (photo("PNG")[:300], JPEG, 400, ""),
         (b"\xff\xd8\xff" + b"\0" * 100, JPEG, 400, ""),

@@ -97,7 +97,9 @@ def test_sixteen_bits_and_the_first_frame_of_an_animation():
     assert intersection_over_union(prepare_photo(animation), mask) > 0.9
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 3), (28, 1), (200, 200)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 5000), (5000, 1), (3, 3), (28, 1), (200, 200), (28, 28)]
+)
 @pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (200, 30, 90)])
 def test_pictures_without_a_garment_get_a_note(size, color):
     prepared = prepare_photo(read_rgba(Image.new("RGB", size, color)))
@@ -117,6 +119,19 @@ def test_pictures_like_fashion_mnist_are_only_shrunk():
         prepared = prepare_photo(read_rgba(Image.fromarray(large)))
         assert prepared.mask is None and prepared.note == ""
         np.testing.assert_array_equal(prepared.pixels[..., 0], small)
+
+
+def test_a_photo_of_28x28_on_a_light_ground_is_segmented():
+    image, mask = draw("#202028", "#e8e4dc")
+    prepared = prepare_photo(read_rgba(image.resize((28, 28))))
+    assert intersection_over_union(prepared, mask) > 0.7
+    assert prepared.pixels[0, 0, 0] == 0 and prepared.pixels[14, 14, 0] > 200
+
+
+def test_a_black_garment_of_28x28_on_a_transparent_ground_is_seen():
+    image, mask = draw("black", "black", noise=0)
+    image.putalpha(Image.fromarray(mask).convert("L"))
+    assert prepare_photo(read_rgba(image.resize((28, 28)))).pixels[14, 14, 0] > 200
 
 
 @pytest.mark.slow

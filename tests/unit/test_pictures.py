@@ -1,12 +1,21 @@
 import io
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fashion_cnn.data import pictures
-from fashion_cnn.data.pictures import find_pictures, fit_picture, read_picture, read_rgba
+from fashion_cnn.data.pictures import (
+    find_pictures,
+    fit_picture,
+    measure_picture,
+    read_on_white,
+    read_picture,
+    read_rgba,
+)
 
 
 def test_an_image_file_is_read_as_gray(tmp_path):
@@ -111,6 +120,88 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "MAX_DECODED_PIXELS", 9999)
     with pytest.raises(ValueError, match="100x100 pixels; at most 9,999"):
         read_picture(tmp_path / "large.png", (100, 100))
+
+
+def jpeg(width, height, **options):
+    """A black JPEG that claims this size."""
+    file = io.BytesIO()
+    Image.new("L", (16, 16)).save(file, "JPEG", **options)
+    marker = b"\xff\xc2" if options else b"\xff\xc0"  # start of frame: length, depth, size
+    before, frame = file.getvalue().split(marker, 1)
+    return before + marker + frame[:3] + struct.pack(">HH", height, width) + frame[7:]
+
+
+def test_baseline_jpegs_may_have_more_pixels_than_are_decoded(tmp_path, monkeypatch):
+    (tmp_path / "phone.jpg").write_bytes(jpeg(14_000, 14_000))
+    assert measure_picture(tmp_path / "phone.jpg") == {"size": [14_000, 14_000], "gray": True}
+    with pytest.raises(ValueError, match=r"15000x14000 pixels; at most 200,000,000"):
+        read_rgba(io.BytesIO(jpeg(15_000, 14_000)), 448)
+    with pytest.raises(ValueError, match=r"14000x14000 pixels; at most 64,000,000$"):
+        read_rgba(tmp_path / "phone.jpg")  # in full
+    with pytest.raises(ValueError, match=r"14000x14000 pixels; at most 64,000,000$"):
+        read_rgba(tmp_path / "phone.jpg", 448, max_pixels=64_000_000)
+    with pytest.raises(ValueError, match=r"64,000,000 in a progressive JPEG, .* save it as"):
+        read_rgba(io.BytesIO(jpeg(9_248, 6_936, progressive=True)), 448)
+    monkeypatch.setattr(pictures, "MAX_DECODED_PIXELS", 9_999)
+    Image.new("RGB", (200, 160), "red").save(tmp_path / "red.jpg")
+    assert read_rgba(tmp_path / "red.jpg", 40)[30, 40].tolist() == [254, 0, 0, 255]
+
+
+@pytest.mark.parametrize(
+    "dtype, values, expected",
+    [
+        ("uint16", [0, 100, 255], [0, 100, 255]),
+        ("uint16", [0, 2048, 4095], [0, 128, 255]),  # 12 bits
+        ("uint16", [0, 2048, 2100], [0, 128, 131]),
+        ("uint16", [0, 32768, 65535], [0, 128, 255]),
+        ("int32", [0, 100, 255], [0, 100, 255]),
+        ("int32", [-1000, 0, 1000], [0, 128, 255]),
+        ("int32", [0, 1 << 20, 1 << 21], [0, 128, 255]),
+        ("float32", [0, 100 / 255, 1], [0, 100, 255]),
+        ("float32", [0, 100, 255], [0, 100, 255]),
+        ("float32", [0, 0.01, 0.02], [0, 128, 255]),
+        ("float32", [5, 5, 5], [5, 5, 5]),
+        ("int32", [0, 0, 0], [0, 0, 0]),
+    ],
+)
+def test_deep_gray_uses_the_range_that_it_has(dtype, values, expected):
+    image = Image.fromarray(np.array([values], dtype))
+    assert read_rgba(image)[0, :, 0].tolist() == expected
+    assert read_picture(image, (1, 3))[0, :, 0].tolist() == expected
+
+
+def test_infinite_pixels_are_refused():
+    for value in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="picture: pixels that are not finite"):
+            read_rgba(Image.fromarray(np.array([[0, value]], "float32")))
+
+
+def color_png(pixels):
+    """A PNG of uint16 (height, width, 3), which Pillow does not write."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + name + data
+        content += struct.pack(">I", zlib.crc32(name + data))
+    return io.BytesIO(content)
+
+
+def test_16_bit_color_of_small_values_is_refused():
+    gradient = np.arange(12, dtype=np.uint16).reshape(2, 2, 3)
+    assert read_rgba(color_png(gradient * 5000))[1, 1, 2] == 55_000 >> 8
+    with pytest.raises(ValueError, match=r"16-bit color below 4,096; expected 0..65,535"):
+        read_rgba(color_png(gradient * 300))
+
+
+def test_what_has_the_color_of_its_background_is_put_on_the_opposite_one():
+    for color, background in ((255, 0), (0, 255)):
+        pixels = np.full((28, 28, 4), color, np.uint8)
+        pixels[..., 3] = 255 * (np.arange(28) >= 14)[:, None]
+        for image in (read_on_white(pixels), read_picture(Image.fromarray(pixels), (28, 28), 3)):
+            assert image[0, 0].tolist() == [background] * 3
+            assert image[20, 0].tolist() == [color] * 3
 
 
 def test_folders_and_patterns_expand_to_their_pictures(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from fashion_cnn.files import write_text
 
 SPLIT_FOLDERS = {"train": "train", "test": "test"}  # folder name in lower case -> split
 SPLIT_FOLDERS |= {name: "validation" for name in ("validation", "valid", "val")}
-CACHE_VERSION = "2"  # changes whenever pictures are read in another way
+CACHE_VERSION = "3"  # changes whenever pictures are read in another way
 
 
 @dataclass(frozen=True)

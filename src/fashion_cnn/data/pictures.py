@@ -12,23 +12,30 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile, jpeg_factory
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_DECODED_PIXELS = 64_000_000  # checked before decoding
+MAX_JPEG_PIXELS = 200_000_000  # of a baseline JPEG, which is reduced while it is decoded
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # of phones; needs the extra `heic`
-GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")  # of Pillow
+GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # of Pillow
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".heic", ".heif")
+MIN_CONTRAST = 8  # of 256 levels; less counts as one color
 
 Picture = np.ndarray | Path | str | BinaryIO | Any  # the last: a Pillow image
 
 
-def read_rgba(picture: Picture, min_edge: int | None = None) -> np.ndarray:
+def read_rgba(
+    picture: Picture, min_edge: int | None = None, max_pixels: int = MAX_JPEG_PIXELS
+) -> np.ndarray:
     """Read a picture with its transparency, upright.
 
     Args:
         picture: path, file object, Pillow image, or uint8 array (height, width[, 1, 3 or 4]).
         min_edge: reduce by an integer factor, so that the longest edge keeps at least this many
             pixels. Default: None, the full size.
+        max_pixels: of a baseline JPEG; `MAX_DECODED_PIXELS` is the limit of other files, and of
+            what is decoded.
 
     Returns:
         uint8 (height, width, 4): red, green, blue, alpha.
@@ -39,9 +46,11 @@ def read_rgba(picture: Picture, min_edge: int | None = None) -> np.ndarray:
     """
     if isinstance(picture, np.ndarray):
         picture = _array_to_pillow(picture)
-    with _open(picture) as image:
-        if min_edge and image.format == "JPEG":  # reduces already while decoding
-            image.draft(None, (min_edge, min_edge))
+    with _open(picture, max_pixels) as image:
+        if min_edge:
+            image.draft(None, (min_edge, min_edge))  # a JPEG is reduced already while decoding
+        if image is not picture:
+            _check_pixels(image, MAX_DECODED_PIXELS)
         upright = _to_8_bit(image)
         if upright is picture:  # the caller's image, which must not change
             upright = ImageOps.exif_transpose(image)
@@ -77,9 +86,12 @@ def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> 
     return np.asarray(image).reshape(shape)
 
 
-def read_on_white(picture: Picture, min_edge: int | None = None) -> np.ndarray:
+def read_on_white(
+    picture: Picture, min_edge: int | None = None, max_pixels: int = MAX_JPEG_PIXELS
+) -> np.ndarray:
     """`read_rgba`, composited onto white: uint8 (height, width, 3)."""
-    return np.asarray(_composite(read_rgba(picture, min_edge), "white").convert("RGB"))
+    rgba = read_rgba(picture, min_edge, max_pixels)
+    return np.asarray(_composite(rgba, "white").convert("RGB"))
 
 
 def fit_picture(picture: Picture, size: tuple[int, int], channels: int = 3) -> np.ndarray:
@@ -117,9 +129,18 @@ def find_pictures(arguments: list[str]) -> list[str]:
 
 
 def _composite(rgba: np.ndarray, background: str) -> Any:
-    """A Pillow image of `rgba` on a background of one color."""
+    """A Pillow image of `rgba` on black or white: the other one if it would vanish."""
     image = Image.fromarray(rgba)
-    return Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+    composite = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+    if _is_one_color(composite):
+        opposite = "white" if background == "black" else "black"
+        other = Image.alpha_composite(Image.new("RGBA", image.size, opposite), image)
+        return composite if _is_one_color(other) else other
+    return composite
+
+
+def _is_one_color(image: Any) -> bool:
+    return all(high - low < MIN_CONTRAST for low, high in image.getextrema()[:3])
 
 
 def _array_to_pillow(image: np.ndarray) -> Any:
@@ -137,17 +158,15 @@ def _display_name(picture: Any) -> str:
 
 
 @contextmanager
-def _open(picture: Any) -> Iterator[Any]:
+def _open(picture: Any, max_pixels: int = MAX_JPEG_PIXELS) -> Iterator[Any]:
     """Open a Pillow image after checking format and size; its errors become one-line errors."""
     name = _display_name(picture)
     try:
         if isinstance(picture, Image.Image):
             yield picture
             return
-        with Image.open(picture, formats=_allowed_formats(picture)) as image:
-            if image.width * image.height > MAX_DECODED_PIXELS:
-                size = f"{image.width}x{image.height} pixels"
-                raise ValueError(f"{size}; at most {MAX_DECODED_PIXELS:,}")
+        with _open_file(picture) as image:
+            _check_pixels(image, max_pixels)
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(f"{name}: no such file") from None
@@ -157,6 +176,27 @@ def _open(picture: Any) -> Iterator[Any]:
         raise ValueError(f"{name}: {error}") from None
     except (struct.error, TypeError, LookupError, EOFError, ArithmeticError) as error:
         raise ValueError(f"{name}: damaged ({error})") from None  # Pillow raises these, too
+
+
+def _open_file(picture: Any) -> Any:
+    formats = _allowed_formats(picture)
+    try:
+        return jpeg_factory(picture)  # `Image.open` would refuse more than 178,956,970 pixels
+    except SyntaxError:
+        return Image.open(picture, formats=formats)
+
+
+def _check_pixels(image: Any, max_pixels: int) -> None:
+    """Refuse a file with too many pixels; only a baseline JPEG may have more than are decoded."""
+    reason = ""
+    if not isinstance(image, JpegImageFile):
+        max_pixels = min(max_pixels, MAX_DECODED_PIXELS)
+    elif "progressive" in image.info and max_pixels > MAX_DECODED_PIXELS:
+        max_pixels = MAX_DECODED_PIXELS
+        reason = " in a progressive JPEG, which takes more memory; save it as a baseline JPEG"
+    if image.width * image.height > max_pixels:
+        size = f"{image.width}x{image.height} pixels"
+        raise ValueError(f"{size}; at most {max_pixels:,}{reason}")
 
 
 def _allowed_formats(picture: Any) -> tuple[str, ...]:
@@ -182,11 +222,41 @@ def _allowed_formats(picture: Any) -> tuple[str, ...]:
 
 
 def _to_8_bit(image: Any) -> Any:
-    """16-bit gray, which Pillow would clip at 255, scaled to 8 bits; other images unchanged."""
-    if not image.mode.startswith("I"):
+    """Gray of 16 bits and more, which Pillow would clip at 255, scaled; other images unchanged."""
+    if image.mode[0] not in "IF":
+        _check_16_bit_color(image)
         return image
-    gray = np.asarray(image).astype(np.uint32) >> 8
-    converted = Image.fromarray(gray.astype(np.uint8))
+    values = np.asarray(image)
+    low, span = _value_range(float(values.min()), float(values.max()), image.mode == "F")
+    rows = [np.minimum((row - low) * (256 / span), 255).astype(np.uint8) for row in values]
+    converted = Image.fromarray(np.stack(rows))
     if "exif" in image.info:
         converted.info["exif"] = image.info["exif"]
     return converted
+
+
+def _value_range(low: float, high: float, is_float: bool) -> tuple[float, float]:
+    """Which value becomes 0, and how far above it is 256: by the least and the greatest value.
+
+    Up to 255 and from 0 to 1 values are what they are in other files. Greater ones have the
+    smallest even number of bits that holds them, as those of cameras. Others span their own range.
+    """
+    if not np.isfinite([low, high]).all():
+        raise ValueError("pixels that are not finite numbers")
+    if low < 0 or not 1 / 16 < high < 1 << 16:
+        return low, high - low or 1.0
+    if is_float and high <= 1:
+        return 0.0, 1.0
+    bits = max(8, int(high).bit_length())
+    return 0.0, float(1 << bits + bits % 2)
+
+
+def _check_16_bit_color(image: Any) -> None:
+    """Refuse 16-bit color that would be almost black, as Pillow reads only the upper 8 bits."""
+    tiles = getattr(image, "tile", None)  # how the file stores the pixels, until they are decoded
+    if not tiles or not image.mode.startswith("RGB") or ";16" not in str(tiles[0][3]):
+        return
+    extrema = image.getextrema()
+    is_opaque = all(low == high for low, high in extrema[3:])
+    if is_opaque and all(high < 16 for _, high in extrema[:3]):
+        raise ValueError("16-bit color below 4,096; expected 0..65,535: scale it, or save 8 bits")

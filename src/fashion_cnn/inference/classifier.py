@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.data.photo import MAX_EDGE, SIDE, PreparedImage, prepare_photo
-from fashion_cnn.data.pictures import Picture, fit_picture, read_on_white, read_picture, read_rgba
+from fashion_cnn.data.pictures import (
+    MAX_JPEG_PIXELS,
+    Picture,
+    fit_picture,
+    read_on_white,
+    read_picture,
+    read_rgba,
+)
 from fashion_cnn.inference.onnx_check import reject_external_data
 
 PRESETS = ("photo", "textbook", "standard", "thorough")
@@ -173,8 +180,9 @@ class Classifier:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: not a readable picture, more than 64 million pixels, or, for a model
-                without a preparation, not of the model's size. One such picture fails the list.
+            ValueError: not a readable picture, more than 64 million pixels (200 million in a
+                baseline JPEG), or, for a model without a preparation, not of the model's size.
+                One such picture fails the list.
         """
         if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
             pictures = list(pictures)
@@ -182,7 +190,7 @@ class Classifier:
             return self.predict([pictures])[0]
         return self.predict_prepared([self.prepare(picture) for picture in pictures])
 
-    def prepare(self, picture: Picture) -> PreparedImage:
+    def prepare(self, picture: Picture, max_pixels: int = MAX_JPEG_PIXELS) -> PreparedImage:
         """Turn a picture into the network's input.
 
         An array of the network's shape is left as it is. Otherwise the card's `preparation`
@@ -191,6 +199,8 @@ class Classifier:
 
         Args:
             picture: one picture, as for `predict`.
+            max_pixels: of a baseline JPEG; other files have at most 64 million. Default: 200
+                million.
 
         Returns:
             A `PreparedImage`, whose `pixels` are uint8 (height, width, channels).
@@ -204,9 +214,9 @@ class Classifier:
         is_prepared = isinstance(picture, np.ndarray) and picture.shape in shapes
         preparation = None if is_prepared else self.card.get("preparation")
         if preparation == "photo":
-            return prepare_photo(read_rgba(picture, 4 * MAX_EDGE))
+            return prepare_photo(read_rgba(picture, 4 * MAX_EDGE, max_pixels))
         if preparation == "fit":
-            photo = read_on_white(picture, 2 * max(height, width))
+            photo = read_on_white(picture, 2 * max(height, width), max_pixels)
             return PreparedImage(photo, fit_picture(photo, (height, width), channels))
         pixels = read_picture(picture, (height, width), channels)
         return PreparedImage(np.broadcast_to(pixels, (height, width, 3)), pixels)

@@ -25,7 +25,7 @@ from fashion_cnn.data.photo import PreparedImage
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.inference.drawing import explanation_steps
 from fashion_cnn.serving import protocol, schema
-from fashion_cnn.serving.limits import MAX_BODY_BYTES, RequestLimits
+from fashion_cnn.serving.limits import MAX_BODY_BYTES, MAX_PICTURE_PIXELS, RequestLimits
 from fashion_cnn.serving.state import ServerState
 
 PAGE = Path(__file__).parent / "page"
@@ -172,7 +172,8 @@ async def predict(
     started, photo = time.perf_counter(), io.BytesIO(await _read_photo(request))
     name, classifier, queue, steps = state.name, state.classifier, state.queue, None
     with queue.reserve(image=1, photo=1, explanation=int(explain)):
-        prepared = await queue.run_in_thread("photo", classifier.prepare, photo)
+        prepare = classifier.prepare, photo, MAX_PICTURE_PIXELS
+        prepared = await queue.run_in_thread("photo", *prepare)
         prepared_at = time.perf_counter()
         images = prepared.pixels[np.newaxis]
         rows = await queue.probabilities(classifier, images)

@@ -14,6 +14,7 @@ from fashion_cnn.serving.state import ServerState
 
 MAX_BODY_BYTES = 16 << 20  # of one request
 MAX_TOTAL_BODY_BYTES = 256 << 20  # of all requests that are being received or processed
+MAX_PICTURE_PIXELS = 64_000_000  # of any format; without a server baseline JPEGs may have more
 DISCARD_FACTOR = 4  # this many times MAX_BODY_BYTES are read and discarded before a 413
 BODY_TIMEOUT = 30.0  # seconds for a body to arrive; phones are slow
 PUBLIC_PATHS = ("/v2/health/", "/docs", "/openapi.json", "/static")  # need no token, nor does "/"

@@ -1,6 +1,6 @@
 // data/photo.py and data/segmentation.py in JavaScript: a photo of a garment goes in; 28x28 pixels,
 // light on black, come out. The Python files explain the numbers; a test compares the pixels of both.
-const SIDE = 28, MAX_EDGE = 112, WIDTH_SCALE = 0.86, MIN_BRIGHTNESS = 0.3, OPACITY_THRESHOLD = 0.5 - 1e-9;
+const SIDE = 28, MAX_EDGE = 112, LIGHT_BORDER = 100, WIDTH_SCALE = 0.86, MIN_BRIGHTNESS = 0.3, OPACITY_THRESHOLD = 0.5 - 1e-9;
 const BORDER = 0.03, BACKGROUND_PRIOR = 0.9, BORDER_LOGIT = -6, LAB_BINS = 16, HISTOGRAM_FLOOR = 1e-3;
 const PAIRWISE_WEIGHT = 2, HISTOGRAM_UPDATES = 3, MEAN_FIELD_STEPS = 5, CENTER_PRIOR = 1.5;
 const MIN_AREA = 0.08, MAX_AREA = 0.9, MIN_CONTRAST = 12;
@@ -25,7 +25,7 @@ export function prepare(image) {
   const [r, g, b] = photo.map((x) => x.data);
   let gray = map(opacity, (_, i) => luma(r[i], g[i], b[i]) / 255);
   const isTransparent = opacity.data.filter((x) => x < 0.5).length > 0.01 * opacity.data.length;
-  if ((height === SIDE && width === SIDE) || (!isTransparent && isGrayOnBlack(photo)))
+  if (!isTransparent && isPrepared(photo, height === SIDE && width === SIDE))
     return { photo, note: "", pixels: toUint8(center(gray)) };
   let garmentProbability, mask, note = "";
   if (isTransparent) {
@@ -65,12 +65,14 @@ function areaWeights(n, m) {
   });
 }
 
-function isGrayOnBlack([red, green, blue]) {
+function isPrepared([red, green, blue], is28x28) {
   const { height, width } = red, border = borderMask(height, width);
   const pixels = Array.from(red.data, (r, i) => [r, green.data[i], blue.data[i]]);
   const values = pixels.filter((_, i) => border[i]).flat().sort((a, b) => a - b);
   const half = values.length >> 1, median = values.length % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
-  return pixels.every((p) => Math.max(...p) - Math.min(...p) <= 8) && median <= 8 && pixels.some((p) => Math.max(...p) > 40);
+  const isGrayOnBlack = median <= 8 && pixels.every((p) => Math.max(...p) - Math.min(...p) <= 8);
+  const hasContrast = [red, green, blue].some(({ data }) => Math.max(...data) - Math.min(...data) > 40);
+  return hasContrast && (isGrayOnBlack || (is28x28 && median < LIGHT_BORDER));
 }
 
 function invertAndCrop(gray, mask) {
