@@ -22,8 +22,8 @@ _PROCESSES = (
     "each of CUDA_VISIBLE_DEVICES)."
 )
 _INPUTS = (
-    "Pictures, folders, patterns; - reads a list. With --output also Parquet and tar files, and "
-    "addresses such as s3://bucket/folder."
+    "Pictures, folders, patterns; - reads a list, or a picture. With --output also Parquet and tar "
+    "files, and addresses such as s3://bucket/folder."
 )
 _BATCH_FOLDER = "For very many pictures: write Parquet files, on all cores; repeat to continue."
 _WORKERS = "Processes, each with the model. Default: one; on a cluster up to N, as the load needs."
