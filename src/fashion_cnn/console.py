@@ -1,6 +1,7 @@
 """Messages and progress on standard error, signals, and the error of a wrong request."""
 
 import os
+import re
 import select
 import signal
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SHUTDOWN_SECONDS = 1.5  # in which Python has to react to a signal
+MAX_ERROR = 450  # characters
 LINE_INTERVAL = 10  # seconds between two lines of progress where there is no terminal
 
 
@@ -29,6 +31,17 @@ def usage_errors(prefix: str = "") -> Iterator[None]:
 def print_message(text: str = "") -> None:
     """Print a line on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Text in one line: control characters, and bytes of file names that are no text, escaped."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", lambda x: ascii(x[0])[1:-1], text)
+
+
+def shorten_error(text: str) -> str:
+    """Text as one printable line; of one longer than `MAX_ERROR` the middle is left out."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= MAX_ERROR else f"{line[:300]} … {line[303 - MAX_ERROR :]}"
 
 
 def format_seconds(seconds: float) -> str:

@@ -64,8 +64,9 @@ def copy_folder_atomically(folder: Path, output: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write `text` as UTF-8, atomically."""
-    return write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write `text` as UTF-8, atomically; what UTF-8 lacks, in names of files, is escaped."""
+    content = text.encode("utf-8", "backslashreplace")
+    return write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 from fashion_cnn.console import UsageError, print_message, progress_bar, usage_errors
 from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data
+from fashion_cnn.data.recorded import find_source
 from fashion_cnn.inference.classifier import model_name
 from fashion_cnn.recipe import (
     Recipe,
@@ -64,9 +65,9 @@ def run_pipeline(
     name = str(run.recipe_path) if run and resume and not recipe_name else recipe_name or DEFAULT
     recipe = configure(name, settings)
     if run and resume:
-        source = source or run.data_source()["source"]
         if recipe == read_recipe(run) and _already_finished(run):
             return None
+        source = find_source(run, source)
     with _open_folder(run, recipe.name, resume) as run:
         print_message("1 Load        looking for the images")
         data = load_data(source or "fashion-mnist", recipe.image_size)
@@ -259,7 +260,7 @@ def evaluate_and_export(run: Run, data: Data) -> dict[str, Any]:
     if is_small and keras.backend.backend() == "tensorflow":  # saves starting it once more
         export_in_process(run, data, "onnx", run.onnx_path)
     else:
-        export_run(run)
+        export_run(run, source=data.source)
     return metrics
 
 
@@ -284,13 +285,13 @@ def write_report(run: Run, data: Data) -> list[Path]:
         return draw_report(run, data, advance)
 
 
-def report_run(run: Run) -> list[Path]:
-    """`write_report` for a finished run, whose files are verified first."""
+def report_run(run: Run, source: str | None = None) -> list[Path]:
+    """`write_report` for a finished run, whose files are verified first; see `load_run_data`."""
     from fashion_cnn.evaluation import load_run_data
 
     for name in run.damaged_files():
         if not name.endswith((".png", ".svg", ".html")):  # those are drawn again
             run.verified_path(name)  # raises
-    paths = write_report(run, load_run_data(run))
+    paths = write_report(run, load_run_data(run, source))
     run.write_checksums()
     return paths

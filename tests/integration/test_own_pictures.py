@@ -149,20 +149,25 @@ def test_savedmodel_export_and_audit(folder, trained):
     assert all((folder / "mine" / row["file"]).is_file() for row in rows)
 
 
-def test_a_source_that_has_changed_is_refused(folder, trained):
+def test_a_source_that_has_moved_is_taken_and_one_that_has_changed_is_refused(folder, trained):
     shutil.copytree(folder / "mine", folder / "changing")
     options = ("train", "sprint", "--data", "changing", "--run", "changed", "--no-report")
     options += ("--epochs", "1")
     fashion_cnn(*options, cwd=folder)
+    (folder / "changing").rename(folder / "moved")
+    error = fashion_cnn("evaluate", "changed", cwd=folder, status=1).stderr
+    assert "changing; give --data the place where it is now" in error
+    fashion_cnn("evaluate", "changed", "--data", "moved", cwd=folder)
+    (folder / "moved").rename(folder / "changing")
     draw_picture(folder / "changing" / "ring" / "photo 03.jpg", 1, 999)
     for verb in ("evaluate", "report"):
         error = fashion_cnn(verb, "changed", cwd=folder, status=1).stderr
-        assert "changing has changed since this run was trained" in error
+        assert "changing is not what this run was trained on, or has changed" in error
     (folder / "changed" / "metrics.json").unlink()
     for name in ("SHA256SUMS", "model.keras"):
         (folder / "changed" / name).unlink()
     error = fashion_cnn(*options, "--resume", cwd=folder, status=1).stderr
-    assert "was started on other data (" in error
+    assert "changing is not what this run was trained on, or has changed" in error
 
 
 def test_missing_weights_leave_no_run(folder):

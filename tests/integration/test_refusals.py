@@ -188,7 +188,10 @@ FAILURES = [
     (broken_run("recipe.json", b"{"), "run/recipe.json: damaged"),
     (broken_run("environment.json", b"[" * 10**5), "run/environment.json: damaged"),
     (broken_run("environment.json", b"{}"), "run/environment.json: damaged (no data"),
-    (broken_run("thesis.txt", b""), "run: fashion-mnist has changed since this run was trained"),
+    (
+        broken_run("thesis.txt", b""),
+        " is not what this run was trained on, or has changed since (x, ",
+    ),
     (broken_run("SHA256SUMS", b"0  recipe.json\n"), "run/SHA256SUMS: damaged"),
 ]
 CASES = [(2, *row) for row in USAGE] + [(1, *row) for row in FAILURES]

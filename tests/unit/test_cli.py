@@ -1,9 +1,13 @@
+import io
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
 from command import fashion_cnn, fashion_cnn_process
+from PIL import Image
 
 from fashion_cnn.cli.options import FormatName
 from fashion_cnn.export import FORMATS
@@ -99,3 +103,36 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_debug_changes_nothing_about_wrong_usage(tmp_path):
     done = fashion_cnn("train", "textbok", "--debug", cwd=tmp_path, status=2)
     assert "expected textbook" in done.stderr
+
+
+def test_an_error_is_short_and_printable(tmp_path):
+    done = fashion_cnn("evaluate", "\x1b\udcff" + "/x" * 2000, cwd=tmp_path, status=1)
+    assert len(done.stderr) < 500
+    assert done.stderr.startswith(r"fashion-cnn: \x1b\udcff/x/x")
+    assert done.stderr.strip().isprintable()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_names_that_cannot_be_written_are_escaped(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in (b"\xff.png", "名.png".encode(), b"z.png"):
+        with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+            Image.new("L", (28, 28)).save(file, "PNG")
+    words = ["predict", folder, "--model", "textbook", "--top", 1, "--unsure", tmp_path / "un.csv"]
+    done = fashion_cnn_process(*words, PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
+    names = [line.split()[0].removeprefix(f"{folder}/") for line in done.stdout.splitlines()]
+    assert sorted(names) == [r"\u540d.png", r"\udcff.png", "z.png"]
+    assert r"/\udcff.png," in (tmp_path / "un.csv").read_text(encoding="utf-8")
+
+
+def test_a_picture_on_standard_input_is_classified(tmp_path, monkeypatch):
+    Image.new("L", (28, 28)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+
+    def predict(*words, status=0):
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+        return fashion_cnn("predict", "-", "--model", "textbook", *words, status=status)
+
+    assert predict("--format", "csv", "--top", 1).stdout.splitlines()[1].startswith("-,1,")
+    assert "-: no list of names" in predict("--output", tmp_path / "out", status=2).stderr

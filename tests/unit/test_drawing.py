@@ -11,7 +11,7 @@ from PIL import Image
 from fashion_cnn.cli.predictions import print_header, print_result
 from fashion_cnn.data.photo import PreparedImage, prepare_photo
 from fashion_cnn.inference.classifier import Prediction
-from fashion_cnn.inference.drawing import TILE, draw_contact_sheet, draw_explanation
+from fashion_cnn.inference.drawing import TILE, draw_contact_sheet, draw_explanation, shorten
 from fashion_cnn.inference.predictions import predict_paths
 
 SURE = Prediction("Coat", 0.75, {"Coat": 0.75, "Dress": 0.25}, True)
@@ -99,3 +99,19 @@ def test_the_explanation_shows_each_step(tmp_path, prepared):
     short = draw_explanation("a.jpg", already_prepared, NOTED, occlusion, tmp_path / "less.png")
     widths = [read_rgb(x).shape[1] for x in (path, short)]
     assert widths[0] - widths[1] > 2 * TILE  # two steps fewer: there is no segmentation
+
+
+def test_the_font_of_drawings_has_european_letters_and_the_others_are_escaped():
+    letters = "Größe, naïve, Łódź, říční, őű, Ștefan, ığ, þæ, Ωμέγα, Щука, Їжак, €"
+    assert shorten(letters, 10_000, 11) == letters
+    assert shorten("u\u0308ber", 10_000, 11) == "über"  # as macOS stores names
+    assert shorten("名\udce9\n.png", 10_000, 11) == r"\u540d\udce9\n.png"
+
+
+def test_a_long_name_and_note_stay_within_their_column(tmp_path, prepared):
+    noted = Prediction("Dress" * 9, 0.6, {"Dress" * 9: 0.6}, False, "no garment found " * 20)
+    pictures = [("w" * 200 + ".jpg", prepared, noted), ("a.jpg", prepared, SURE)]
+    sheet = read_rgb(draw_contact_sheet(pictures, tmp_path / "s.png"))
+    middle = sheet.shape[1] // 2
+    assert (sheet[:, middle - 10 : middle + 10] == 255).all()
+    assert (sheet[:, middle - 40 : middle - 10] < 255).any()

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from command import write_data_npz
 from small_runs import OPTIONS, train_small_run
 
 from fashion_cnn.data.fashion_mnist import CLASS_NAMES
@@ -116,11 +117,12 @@ def test_an_existing_file_is_not_overwritten(exported_run, tmp_path):
         export_run(Run(tmp_path), "onnx")
 
 
-def test_a_failure_in_the_other_process_is_reported(exported_run, tmp_path):
-    """The data of this run came from arrays, which the other process cannot load."""
-    with pytest.raises(ValueError, match="not exported"):
-        export_run(exported_run, "onnx", tmp_path / "model.onnx")
-    assert not list(tmp_path.iterdir())
+def test_a_failure_in_the_other_process_is_reported(random_data, exported_run, tmp_path):
+    """It loads the data that it is given, which is not that of the run."""
+    write_data_npz(tmp_path / "data.npz", random_data)
+    with pytest.raises(ValueError, match=r"not exported .*data\.npz is not what .* trained on"):
+        export_run(exported_run, "onnx", tmp_path / "model.onnx", str(tmp_path / "data.npz"))
+    assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
 
 
 def test_a_page_cannot_be_exported_from_a_run(random_data, exported_run, tmp_path):

@@ -97,7 +97,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over(tiny_data, 
 def test_resuming_on_other_data_is_refused(tiny_data, run_folder):
     x, y = tiny_data.train_images, tiny_data.train_labels
     train(SHORT, ((x, y), (x, y)), run_folder)
-    with pytest.raises(ValueError, match="was started on other data"):
+    with pytest.raises(ValueError, match="is not what this run was trained on"):
         train(SHORT, ((255 - x, y), (x, y)), run_folder, resume=True)
 
 

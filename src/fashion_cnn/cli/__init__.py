@@ -1,5 +1,6 @@
 """The command line: one verb, one function. Commands parse words, call the package, and print."""
 
+import io
 import logging
 import os
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from fashion_cnn.cli import data, evaluate, predict, search, train
-from fashion_cnn.console import UsageError, exit_on_signals, print_message
+from fashion_cnn.console import UsageError, exit_on_signals, print_message, shorten_error
 
 app = typer.Typer(
     add_completion=False,
@@ -35,6 +36,8 @@ _FAILURES = (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError, Mo
 def main() -> None:
     """Run the command line. Exit status: 0; 2 wrong usage, 1 failure, 130 Ctrl-C, 143 SIGTERM."""
     exit_on_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error escapes already
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains where no home is
     warnings.formatwarning = lambda message, *_, **__: f"fashion-cnn: {message}\n"
     sys.exit(run_command(sys.argv[1:]))
@@ -46,7 +49,7 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         return app(words or ["--help"], standalone_mode=False) or 0
     except typer.TyperException as error:  # found by Typer itself
-        print_message(f"fashion-cnn: {error.format_message()} See --help.")
+        print_message(f"fashion-cnn: {shorten_error(error.format_message())} See --help.")
         return error.exit_code
     except _FAILURES as error:
         if "--debug" in arguments and not isinstance(error, UsageError):
@@ -63,4 +66,4 @@ def _message(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         extra = _EXTRAS.get(error.name or "", "train")
         return f"{error.name} is not installed: pip install 'fashion-cnn[{extra}]'"
-    return " ".join(str(error).split()) or "not enough memory"
+    return shorten_error(str(error)) or "not enough memory"

@@ -8,12 +8,17 @@ from fashion_cnn.cli import options as opt
 from fashion_cnn.console import UsageError
 
 
-def evaluate(run: opt.RunFolder, split: opt.Split = "test", as_json: opt.AsJson = False) -> None:
+def evaluate(
+    run: opt.RunFolder,
+    split: opt.Split = "test",
+    source: opt.MovedData = None,
+    as_json: opt.AsJson = False,
+) -> None:
     """Evaluate a run's model again."""
     from fashion_cnn.evaluation import evaluate_run
     from fashion_cnn.run import Run
 
-    metrics = evaluate_run(Run(run), split)
+    metrics = evaluate_run(Run(run), split, source)
     if as_json:
         print(json.dumps(metrics, indent=2))
     else:
@@ -38,9 +43,16 @@ def accuracy_text(metrics: dict[str, Any], split: str) -> str:
     return f"{metrics[f'{split}_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%})"
 
 
-def export(run: opt.Exported, format_: opt.Format = "onnx", output: opt.ExportPath = None) -> None:
+def export(
+    run: opt.Exported,
+    format_: opt.Format = "onnx",
+    output: opt.ExportPath = None,
+    source: opt.MovedData = None,
+) -> None:
     """Export a run's model to another runtime, with its model card."""
     if format_ == "web":
+        if source:
+            raise UsageError("--data cannot be combined with --format web, which needs no data")
         from fashion_cnn.export.web import export_web
 
         folder = export_web(run, output or (Path(run) if Path(run).is_dir() else Path()) / "web")
@@ -49,18 +61,18 @@ def export(run: opt.Exported, format_: opt.Format = "onnx", output: opt.ExportPa
     from fashion_cnn.export import export_run
     from fashion_cnn.run import Run
 
-    path = export_run(Run(run), format_, output)
+    path = export_run(Run(run), format_, output, source)
     if path.parent.resolve() == Path(run).resolve():
         Run(run).write_checksums()
     print(f"Model: {path}\nCard: {path.with_name(path.name + '.md')}, and .json for programs")
 
 
-def report(run: opt.RunFolder) -> None:
+def report(run: opt.RunFolder, source: opt.MovedData = None) -> None:
     """Draw all plots of a run and write report.html."""
     from fashion_cnn.pipeline import report_run
     from fashion_cnn.run import Run
 
-    *plots, page = report_run(Run(run))
+    *plots, page = report_run(Run(run), source)
     print(f"{len(plots)} plots in {run} and {run / 'svg'}\nReport: {page}")
 
 

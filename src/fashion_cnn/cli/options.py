@@ -12,6 +12,7 @@ File = Path | None
 _SOURCE = "fashion-mnist, a folder with a subfolder per class, a folder of IDX files, or an .npz."
 _OPTIONAL_SOURCE = f"{_SOURCE} Default: fashion-mnist."
 _MODEL = "A preset, a run folder or an .onnx file."
+_MOVED_DATA = "Where the run's data is now. Default: where it was during the training."
 _SETTINGS = "Recipe field or model option: batch_norm=true, augment=flip,shift. Can be repeated."
 _JOBS = "Trainings at a time. Default: one per core; per GPU on a cluster with GPUs."
 _RECIPE = "Default: standard. A named recipe is adapted where images are few, a file never."
@@ -22,8 +23,8 @@ _PROCESSES = (
     "each of CUDA_VISIBLE_DEVICES)."
 )
 _INPUTS = (
-    "Pictures, folders, patterns; - reads a list. With --output also Parquet and tar files, and "
-    "addresses such as s3://bucket/folder."
+    "Pictures, folders, patterns; - reads a list, or a picture. With --output also Parquet and tar "
+    "files, and addresses such as s3://bucket/folder."
 )
 _BATCH_FOLDER = "For very many pictures: write Parquet files, on all cores; repeat to continue."
 _WORKERS = "Processes, each with the model. Default: one; on a cluster up to N, as the load needs."
@@ -38,6 +39,7 @@ _AUDITED_RUNS = "Runs to evaluate also without the test images that are probably
 
 # several commands
 Source = Annotated[str, Option("--data", metavar="SOURCE", help=_SOURCE)]
+MovedData = Annotated[Text, Option("--data", metavar="SOURCE", help=_MOVED_DATA)]
 Cluster = Annotated[Text, Option(metavar="HOST:PORT|auto", help="Use a Ray cluster.")]
 Jobs = Annotated[Number, Option(min=1, metavar="N", help=_JOBS)]
 AsJson = Annotated[bool, Option("--json", help="Print everything as JSON.")]

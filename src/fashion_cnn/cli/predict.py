@@ -26,11 +26,15 @@ def predict(
     cluster: opt.Cluster = None,
 ) -> None:
     """Classify photos of garments, or images like Fashion-MNIST's."""
-    words = _expand_stdin(inputs)
+    from fashion_cnn.inference.pipes import read_pipes
+
+    words, piped = read_pipes(inputs)
     if output:
         if unsure or show or explain or (top, format_) != (TOP, "table"):
             options = "--unsure, --show, --explain, --top and --format"
             raise UsageError(f"--output cannot be combined with {options}")
+        if piped:
+            raise UsageError(f"{min(piped)}: no list of names; with --output expected one a line")
         _predict_many(words, model, output, cluster)
         return
     if cluster:
@@ -47,7 +51,7 @@ def predict(
     if explain and len(paths) > 1:
         raise UsageError(f"--explain: expected one picture, got {len(paths)}; --show takes many")
     shown = MAX_SHOWN if show or explain else 0
-    drawn, failed = _predict_and_print(classifier, paths, top, format_, unsure, shown)
+    drawn, failed = _predict_and_print(classifier, paths, piped, top, format_, unsure, shown)
     if drawn:
         _draw(classifier, drawn, show, explain)
     if show and len(paths) - failed > MAX_SHOWN:
@@ -56,16 +60,14 @@ def predict(
         raise ValueError(f"{failed} of {len(paths)} pictures could not be read")
 
 
-def _expand_stdin(inputs: list[str]) -> list[str]:
-    """The words of the command line, with the lines of standard input in place of `-`."""
-    words: list[str] = []
-    for word in inputs:
-        words += sys.stdin.read().splitlines() if word == "-" else [word]
-    return [word for word in words if word]
-
-
 def _predict_and_print(
-    classifier: Any, paths: list[str], top: int, format_: str, unsure: Path | None, shown: int
+    classifier: Any,
+    paths: list[str],
+    piped: dict[str, bytes],
+    top: int,
+    format_: str,
+    unsure: Path | None,
+    shown: int,
 ) -> tuple[list[Any], int]:
     """Predict and print pictures; what to draw of the first `shown`, and how many failed."""
     from fashion_cnn.cli.predictions import print_header, print_result, to_row
@@ -78,7 +80,7 @@ def _predict_and_print(
     print_header(format_)
     with_bar = len(paths) > MANY and not sys.stdout.isatty()  # else the predictions show progress
     with progress_bar(len(paths)) if with_bar else nullcontext(lambda name: None) as advance:
-        for result in predict_paths(classifier, paths):
+        for result in predict_paths(classifier, paths, piped):
             advance("pictures")
             print_result(result, top, format_)
             failed += result.prediction is None

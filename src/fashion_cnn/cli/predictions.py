@@ -5,6 +5,7 @@ import json
 import sys
 from typing import Any
 
+from fashion_cnn.console import printable
 from fashion_cnn.inference.predictions import PictureResult
 
 Classes = list[tuple[str, float]]  # the most probable ones and their probabilities
@@ -34,9 +35,9 @@ def to_row(result: PictureResult) -> dict[str, Any]:
 
 
 def _print_table(result: PictureResult, classes: Classes) -> None:
-    path, prediction = result.name, result.prediction
+    path, prediction = printable(result.name), result.prediction
     if prediction is None:
-        print(f"{path:<32}  {result.error}")
+        print(f"{path:<32}  {printable(result.error)}")
         return
     remark = ": ".join(filter(None, (prediction.verdict, prediction.note)))
     for label, probability in classes:

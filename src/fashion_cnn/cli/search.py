@@ -63,6 +63,7 @@ def audit(
     output: opt.AuditFolder = Path("audit"),
 ) -> None:
     """List probable label errors and near-duplicates."""
+    from fashion_cnn.data.recorded import require_same_data
     from fashion_cnn.experiments.audit import accuracy_without_suspects
     from fashion_cnn.experiments.audit import audit as run_audit
     from fashion_cnn.pipeline import load_and_fit
@@ -72,8 +73,7 @@ def audit(
     audited = [Run(run) for run in runs or []]
     chosen, data = load_and_fit(recipe, {}, source)
     for run in audited:
-        if run.data_source()["sha256"] != data.sha256:
-            raise ValueError(f"{run}: trained on other data than {source}, which is audited")
+        require_same_data(run, data)
     print_message(f"{folds} trainings by {chosen.name}; finished ones stay in {output}")
     with progress_bar(folds * chosen.epochs + 1) as advance:
         summary = run_audit(data, chosen, output, folds, advance)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fashion_cnn.data.split import stratified
 
+ARRAYS = "arrays"  # the source of data that was loaded from nowhere
 MIN_TRAIN_IMAGES = 12  # of which one is held out for validation
 
 
@@ -41,8 +42,8 @@ class Data:
     test_images: np.ndarray
     test_labels: np.ndarray
     class_names: tuple[str, ...]
-    source: str = "arrays"
-    location: str = "arrays"
+    source: str = ARRAYS
+    location: str = ARRAYS
     sha256: dict[str, str] = field(default_factory=dict)
     held_out: np.ndarray | None = None
     train_files: tuple[str, ...] = ()
@@ -114,11 +115,19 @@ def as_data(data: Any) -> Data:
     for labels in (y_train, y_test):
         if labels.dtype.kind not in "iu":
             raise ValueError(f"labels: got {labels.dtype}; expected one integer per image")
-    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-    sha256 = {k: hashlib.sha256(np.asarray(x).tobytes()).hexdigest() for k, x in arrays.items()}
+    sha256 = arrays_sha256(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     classes = int(max(y_train.max(initial=0), y_test.max(initial=0))) + 1
     names = tuple(map(str, range(classes)))
     return Data(x_train, y_train, x_test, y_test, names, sha256=sha256)
+
+
+def arrays_sha256(**arrays: Any) -> dict[str, str]:
+    """The SHA-256 of each array: the same before it is saved as `.npz` and after loading it."""
+    named = {name: np.asarray(array) for name, array in arrays.items()}
+    return {
+        name: hashlib.sha256(f"{x.dtype}{x.shape}".encode() + x.tobytes()).hexdigest()
+        for name, x in named.items()
+    }
 
 
 def channels_last(images: np.ndarray) -> np.ndarray:

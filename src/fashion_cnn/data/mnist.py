@@ -1,6 +1,5 @@
 """Other data sets in the formats of MNIST: a folder of IDX files or an `.npz`, loaded as `Data`."""
 
-import hashlib
 import re
 import zipfile
 import zlib
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_cnn.data.dataset import Data
+from fashion_cnn.data.dataset import Data, arrays_sha256
 from fashion_cnn.data.idx import read_idx
 
 # train-images-idx3-ubyte.gz (MNIST, KMNIST), emnist-letters-train-images-idx3-ubyte.gz (EMNIST)
@@ -68,10 +67,7 @@ def load_npz(path: Path) -> Data:
     except (*_NPZ_ERRORS, zipfile.BadZipFile) as error:
         message = str(error) or type(error).__name__
         raise ValueError(f"{path}: {message}; expected an .npz of {', '.join(NPZ_KEYS)}") from None
-    sha256 = {
-        name: hashlib.sha256(f"{x.dtype}{x.shape}".encode() + x.tobytes()).hexdigest()
-        for name, x in zip(NPZ_KEYS, arrays, strict=True)
-    }
+    sha256 = arrays_sha256(**dict(zip(NPZ_KEYS, arrays, strict=True)))
     return _as_data(path, arrays, {}, sha256)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data, channels_last
+from fashion_cnn.data.recorded import find_source, require_same_data
 from fashion_cnn.data.split import stratified
 from fashion_cnn.evaluation.calibration import apply_temperature, fit_temperature, fit_threshold
 from fashion_cnn.evaluation.metrics import classification_metrics
@@ -29,15 +30,19 @@ def load_model(run: str | os.PathLike[str]) -> Any:
     return load_keras_file(path)
 
 
-def load_run_data(run: Run) -> Data:
-    """Load the data that a run was trained on; ValueError if it has changed since."""
-    source = run.data_source()
-    data = load_data(source["source"], read_recipe(run).image_size)
-    if data.sha256 != source["sha256"]:
-        raise ValueError(
-            f"{run}: {source['source']} has changed since this run was trained; restore it, or "
-            "train again"
-        )
+def load_run_data(run: Run, source: str | None = None) -> Data:
+    """Load the data that a run was trained on.
+
+    Args:
+        run: a run.
+        source: where the data is now. Default: where it was during the training.
+
+    Raises:
+        FileNotFoundError: there is no run, or its data is no longer there.
+        ValueError: it is other data, or has changed since, or the run was trained on arrays.
+    """
+    data = load_data(find_source(run, source), read_recipe(run).image_size)
+    require_same_data(run, data)
     return data
 
 
@@ -129,8 +134,13 @@ def measure_run(run: Run, data: Data) -> dict[str, Any]:
     return metrics
 
 
-def evaluate_run(run: Run, split: str = "test") -> dict[str, Any]:
+def evaluate_run(run: Run, split: str = "test", source: str | None = None) -> dict[str, Any]:
     """Evaluate the model of a run again on a split of its data, as in `metrics.json`.
+
+    Args:
+        run: a run whose training is finished.
+        split: `test` or `validation`.
+        source: where the data is now. Default: where it was during the training.
 
     Raises:
         FileNotFoundError: no finished run, or its data is missing.
@@ -139,7 +149,7 @@ def evaluate_run(run: Run, split: str = "test") -> dict[str, Any]:
     recipe = read_recipe(run)
     if split == "validation" and recipe.validation != "validation":
         raise ValueError(f"{run}: trained on the validation images too; only --split test is left")
-    data = load_run_data(run)
+    data = load_run_data(run, source)
     images, labels = data.split(split)
     temperature = run.metrics().get("temperature") if run.is_measured else None
     probabilities = predict(load_model(run), images)

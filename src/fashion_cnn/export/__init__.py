@@ -61,13 +61,19 @@ FORMATS = {
 }
 
 
-def export_run(run: Run, format_name: str = "onnx", output: Path | None = None) -> Path:
+def export_run(
+    run: Run,
+    format_name: str = "onnx",
+    output: Path | None = None,
+    source: str | None = None,
+) -> Path:
     """Export a run's calibrated model, in a new process on the TensorFlow backend.
 
     Args:
         run: a measured run.
         format_name: a key of `FORMATS`, except `web`.
         output: the file or, for `savedmodel`, folder. Default: in the run's folder.
+        source: where the run's data is now. Default: where it was during the training.
 
     Returns:
         The path of the model. The card is beside it, with `.json` and `.md` added to the name.
@@ -85,6 +91,7 @@ def export_run(run: Run, format_name: str = "onnx", output: Path | None = None) 
     if output != run.onnx_path:
         require_new_path(output)
     call = [sys.executable, "-m", "fashion_cnn.export", str(run), format_name, str(output)]
+    call += [source] if source else []
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     process = subprocess.run(call, env=environment, capture_output=True, text=True)  # noqa: S603 (ours)
     if process.returncode:

@@ -126,17 +126,12 @@ def predict_part(part: list[dict[str, Any]], content: bytes) -> bytes:
 
 
 def _to_row(result: PictureResult, class_names: list[str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"path": _to_text(result.name), "error": _to_text(result.error) or None}
+    row: dict[str, Any] = {"path": result.name, "error": result.error or None}
     if prediction := result.prediction:
         row["label"], row["probability"] = prediction.label, prediction.probability
         row["verdict"], row["note"] = prediction.verdict or None, prediction.note or None
         row["probabilities"] = [prediction.probabilities[name] for name in class_names]
     return row
-
-
-def _to_text(name: str) -> str:
-    """A file name, which may hold bytes that are not text, as UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 @lru_cache(maxsize=1)  # a process predicts many parts

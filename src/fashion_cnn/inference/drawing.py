@@ -1,6 +1,8 @@
 """Pictures and predictions in; images that show the network's input out, drawn by Pillow alone."""
 
+import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from fashion_cnn.inference.classifier import Prediction
 
 TILE, GAP, LINE_HEIGHT, CHART_WIDTH = 150, 14, 15, 250  # pixels
 COLUMNS = 2
+FONT = Path(__file__).with_name("DejaVuSans-subset.ttf")  # NOTICE says how it was made
 # as in all plots of the project: report/style.py, which needs Matplotlib
 INK, GRAY, PALE, BLUE, ORANGE = "#222222", "#666666", "#eeeeee", "#0072B2", "#E69F00"
 LEGEND = (
@@ -30,7 +33,7 @@ def draw_contact_sheet(
     sheet = Image.new("RGB", (width * columns, height * rows), "white")
     for k, (name, image, prediction) in enumerate(pictures):
         left, top = k % columns * width + GAP, k // columns * height + GAP
-        _draw_title(sheet, (left, top), name, prediction)
+        _draw_title(sheet, (left, top), width - 2 * GAP, name, prediction)
         top += 2 * LINE_HEIGHT
         _paste(sheet, (left, top), _to_image(image.photo))
         _paste(sheet, (left + TILE + GAP, top), _to_image(image.pixels))
@@ -45,7 +48,7 @@ def draw_explanation(
     steps = explanation_steps(prepared, occlusion)
     width = (TILE + GAP) * len(steps) + CHART_WIDTH + 2 * GAP
     sheet = Image.new("RGB", (width, TILE + 5 * LINE_HEIGHT + 2 * GAP), "white")
-    _draw_title(sheet, (GAP, GAP), name, prediction)
+    _draw_title(sheet, (GAP, GAP), width - 2 * GAP, name, prediction)
     top = GAP + 2 * LINE_HEIGHT
     for k, (caption, image) in enumerate(steps):
         left = GAP + k * (TILE + GAP)
@@ -70,13 +73,18 @@ def explanation_steps(prepared: PreparedImage, occlusion: np.ndarray) -> list[tu
     return steps
 
 
-def _draw_title(sheet: Any, corner: tuple[int, int], name: str, prediction: Prediction) -> None:
-    text = f"{prediction.label}  {prediction.probability:.0%}  {prediction.verdict}".rstrip()
+def _draw_title(
+    sheet: Any, corner: tuple[int, int], width: int, name: str, prediction: Prediction
+) -> None:
+    """The prediction and the file's name in a line, the note in the next."""
+    left, top = corner
+    label = shorten(prediction.label, width // 2, 14)
+    text = f"{label}  {prediction.probability:.0%}  {prediction.verdict}".rstrip()
     _write(sheet, corner, text, ORANGE if prediction.sure is False else BLUE, 14)
-    length = ImageDraw.Draw(sheet).textlength(text, ImageFont.load_default(14))
-    left = corner[0] + int(length) + GAP
-    details = ": ".join(filter(None, (Path(name).name, prediction.note)))
-    _write(sheet, (left, corner[1] + 2), details, GRAY, 11)
+    indent = int(_font(14).getlength(text)) + GAP
+    name = shorten(Path(name).name, width - indent, 11)
+    _write(sheet, (left + indent, top + 2), name, GRAY, 11)
+    _write(sheet, (left, top + LINE_HEIGHT), shorten(prediction.note, width, 11), GRAY, 11)
 
 
 def _draw_bar_chart(sheet: Any, corner: tuple[int, int], prediction: Prediction) -> None:
@@ -85,7 +93,7 @@ def _draw_bar_chart(sheet: Any, corner: tuple[int, int], prediction: Prediction)
     start, full = left + 90, CHART_WIDTH - 90 - 40
     for k, (label, probability) in enumerate(list(prediction.probabilities.items())[:10]):
         y = top + k * LINE_HEIGHT
-        _write(sheet, (left, y), label[:14], INK, 11)
+        _write(sheet, (left, y), shorten(label, start - left - 4, 11), INK, 11)
         draw.rectangle((start, y + 3, start + full, y + LINE_HEIGHT - 3), PALE)
         if length := round(full * probability):
             draw.rectangle((start, y + 3, start + length, y + LINE_HEIGHT - 3), BLUE)
@@ -115,5 +123,30 @@ def _paste(sheet: Any, corner: tuple[int, int], image: Any) -> None:
     sheet.paste(scaled, (left + (TILE - width) // 2, top + (TILE - height) // 2))
 
 
+def shorten(text: str, width: int, size: int) -> str:
+    """Text as the font can draw it, its end cut off where it is wider than `width` pixels.
+
+    Accents are composed with their letters; characters that the font lacks are escaped.
+    """
+    font, text = _font(size), unicodedata.normalize("NFC", text)
+    text = "".join(x if _has_glyph(x) else ascii(x)[1:-1] for x in text)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+@cache
+def _has_glyph(character: str) -> bool:
+    """Whether the font does not draw its box for what it lacks."""
+    return bytes(_font(14).getmask(character)) != bytes(_font(14).getmask("\uffff"))
+
+
+@cache
+def _font(size: int) -> Any:
+    return ImageFont.truetype(FONT, size, layout_engine=ImageFont.Layout.BASIC)
+
+
 def _write(sheet: Any, corner: tuple[int, int], text: str, color: str, size: int) -> None:
-    ImageDraw.Draw(sheet).text(corner, text, color, ImageFont.load_default(size))
+    ImageDraw.Draw(sheet).text(corner, text, color, _font(size))

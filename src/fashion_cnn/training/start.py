@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from fashion_cnn.data.dataset import Data
+from fashion_cnn.data.recorded import require_same_data
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.machine import environment
 from fashion_cnn.parallel.collectives import process_count
@@ -58,14 +59,7 @@ def _write_start(run: Run, recipe: Recipe, data: Data, network: Any, facts: dict
 
 
 def _require_same_start(run: Run, recipe: Recipe, data: Data, weights: dict[str, Any]) -> None:
-    started = run.data_source()["sha256"]
-    names = {**started, **data.sha256}
-    different = [name for name in names if started.get(name) != data.sha256.get(name)]
-    if different:
-        raise ValueError(
-            f"{run}: was started on other data ({', '.join(different)} differ); resume with the "
-            "same data"
-        )
+    require_same_data(run, data)
     before = run.environment()
     if before.get("backbone_sha256") != weights["backbone_sha256"]:
         raise ValueError(f"{run}: was started from other weights; give --weights those again")
