@@ -211,6 +211,19 @@ def read_checksums(folder: Path) -> dict[str, str]:
     return checksums
 
 
+def damaged_files(folder: Path) -> list[str]:
+    """The names of files that are missing or differ from their checksums."""
+    try:
+        checksums = read_checksums(folder)
+    except ValueError:
+        return [CHECKSUMS]
+    return [
+        name
+        for name, digest in checksums.items()
+        if not (folder / name).is_file() or file_sha256(folder / name) != digest
+    ]
+
+
 def require_unused(folder: Path) -> None:
     """Raise ValueError if a path exists and is no unused folder."""
     if folder.exists() and (folder.is_file() or not is_unused(folder)):

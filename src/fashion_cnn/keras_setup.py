@@ -16,10 +16,29 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)
 # `models.forward` use them. TensorFlow reads these once, when it is imported.
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, cores() // 2)))
-with silence_stderr():
-    import keras
+# The user's keras.json may be of another project: it decides nothing.
+_requested = os.environ.get("KERAS_BACKEND")
+_imported = sys.modules.get("keras")
+_backend = _imported.backend.backend() if _imported else _requested or "tensorflow"
+if _backend not in ("tensorflow", "jax"):
+    raise ValueError(f"KERAS_BACKEND: got {_backend}; expected tensorflow or jax")
+os.environ["KERAS_BACKEND"] = _backend
+os.environ.setdefault("KERAS_NNX_ENABLED", "false")
+try:
+    with silence_stderr():
+        import keras
 
-    keras.ops.zeros(1)  # the rest of the log messages comes with the first operation
+        keras.config.set_floatx("float32")
+        keras.config.set_epsilon(1e-7)
+        keras.config.set_image_data_format("channels_last")
+        keras.ops.zeros(1)  # the rest of the log messages comes with the first operation
+except ValueError as error:
+    if "configuration" not in str(error):
+        raise
+    path = os.path.join(os.environ.get("KERAS_HOME", "~/.keras"), "keras.json")
+    raise ValueError(f"{path}: {error}; correct or delete it") from None
+if not _requested:  # so that another process may still ask for JAX
+    del os.environ["KERAS_BACKEND"]
 
 if keras.backend.backend() == "jax" and "tensorflow" not in sys.modules:
     # Keras would import TensorFlow, where it is installed, to set its seed and to compare types,

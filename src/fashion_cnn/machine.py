@@ -15,7 +15,7 @@ def environment(backend: str) -> dict[str, Any]:
     """What a training runs on: versions, processor, cores, platform and the code's commit."""
     return {
         "python": platform.python_version(),
-        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "versions": {name: number for name in _PACKAGES if (number := version(name))},
         "backend": backend,
         "platform": platform.platform(),
         "processor": _processor(),
@@ -31,7 +31,8 @@ def cores() -> int:
     return min(available, int(limit)) if limit.isdecimal() and int(limit) else available
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """The version of an installed package; None where it is not installed."""
     from importlib import metadata  # 20 ms, which --help does not need
 
     try:

@@ -19,7 +19,7 @@ from fashion_cnn.recipe import (
     Recipe,
     fit_to_data,
     read_recipe,
-    require_same_recipe,
+    require_resumable,
     with_settings,
 )
 from fashion_cnn.recipes import DEFAULT, find_recipe, is_recipe_file
@@ -73,9 +73,10 @@ def run_pipeline(
         data = load_data(source or "fashion-mnist", recipe.image_size)
         recipe = fit(name, recipe, settings, data)
         if resume:
+            started = read_recipe(run)
             with usage_errors():
-                require_same_recipe(run, read_recipe(run), recipe)
-            if _already_finished(run):
+                require_resumable(run, started, recipe)
+            if recipe == started and _already_finished(run):
                 return None
         _print_data(recipe, data)
         _print_network(recipe, data)

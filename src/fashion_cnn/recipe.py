@@ -199,11 +199,22 @@ def read_recipe(run: Run) -> Recipe:
         raise ValueError(f"{run.recipe_path}: damaged ({error})") from None
 
 
-def require_same_recipe(run: Run, started: Recipe, requested: Recipe) -> None:
-    """Raise ValueError with the differences unless a run was started with the requested recipe."""
+def require_resumable(run: Run, started: Recipe, requested: Recipe) -> None:
+    """Raise ValueError unless a run can go on to the end of the requested recipe.
+
+    It must be the recipe that the run was started with; if its learning rate is constant, it may
+    have more epochs.
+    """
     old, new = dataclasses.asdict(started), dataclasses.asdict(requested)
-    if old != new:
-        differences = {key: (old[key], new[key]) for key in old if old[key] != new[key]}
+    differences = {key: (old[key], new[key]) for key in old if old[key] != new[key]}
+    if differences.keys() == {"epochs"} and started.epochs < requested.epochs:
+        if started.schedule != "constant":
+            raise ValueError(
+                f"{run}: its learning rate falls to 0 at epoch {started.epochs} (schedule "
+                f"{started.schedule}), so there is nothing to continue; start a new run, with the "
+                f"same --data: fashion-cnn train {run.recipe_path} --epochs {requested.epochs}"
+            )
+    elif differences:
         raise ValueError(
             f"{run}: started with another recipe; the differences (started, requested) are "
             f"{json.dumps(differences)}; resume with {run.recipe_path}"

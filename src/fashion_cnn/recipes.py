@@ -8,6 +8,7 @@ whole training on 2 cores of an AMD EPYC. benchmarks/frontier.py measures them a
 import dataclasses
 import difflib
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -150,7 +151,8 @@ def find_recipe(name: str) -> Recipe:
             f"recipe: got {name!r}; {hint}expected {', '.join(RECIPES)} or a recipe.json"
         )
     try:
-        return recipe_from_dict(json.loads(Path(name).read_text(encoding="utf-8")))
+        text = Path(os.path.expanduser(name)).read_text(encoding="utf-8")
+        return recipe_from_dict(json.loads(text))
     except FileNotFoundError:
         raise ValueError(f"{name}: no such file; expected a run's recipe.json") from None
     except (ValueError, RecursionError) as error:

@@ -22,9 +22,11 @@ HISTORY_COLUMNS = (
 )
 _RECIPE, _ENVIRONMENT, _HISTORY = "recipe.json", "environment.json", "history.csv"
 _KERAS, _METRICS, _PREDICTIONS = "model.keras", "metrics.json", "predictions.npz"
-_ROBUSTNESS, _EXPLANATIONS = "robustness.json", "explanations.npz"
+_ROBUSTNESS, _EXPLANATIONS = EXPLAINED = ("robustness.json", "explanations.npz")
 STARTED = (_RECIPE, _ENVIRONMENT)  # files of a run that has not finished an epoch
 TRAINED = (*STARTED, _HISTORY, _KERAS, "checkpoints/*.npz")
+_ONNX = ("model.onnx", "model.onnx.json", "model.onnx.md")
+RESULTS = (_KERAS, _METRICS, _PREDICTIONS, *EXPLAINED, *_ONNX, "report.html")
 
 
 class Run(os.PathLike[str]):
@@ -35,7 +37,7 @@ class Run(os.PathLike[str]):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(os.path.expanduser(folder))
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -81,7 +83,7 @@ class Run(os.PathLike[str]):
     @property
     def is_explained(self) -> bool:
         """Whether robustness and explanations have been computed."""
-        return all((self.folder / name).is_file() for name in (_ROBUSTNESS, _EXPLANATIONS))
+        return all((self.folder / name).is_file() for name in EXPLAINED)
 
     @property
     def is_finished(self) -> bool:
@@ -182,10 +184,10 @@ class Run(os.PathLike[str]):
         return {name: (self.folder / name).read_text(encoding="utf-8") for name in STARTED}
 
     def restore_started_texts(self, texts: dict[str, str]) -> None:
-        """Write back what `started_texts` returned, and drop the checksums."""
-        for name in STARTED:
-            files.write_text(self.folder / name, texts[name])
-        (self.folder / files.CHECKSUMS).unlink(missing_ok=True)
+        """Write back what `started_texts` returned, or one of them, and drop the checksums."""
+        for name, text in texts.items():
+            files.write_text(self.folder / name, text)
+        self.remove(files.CHECKSUMS)
 
     def history(self) -> dict[str, list[float]]:
         """`history.csv` as column -> values, in the order of epochs."""
@@ -235,10 +237,10 @@ class Run(os.PathLike[str]):
         files.write_json(self.folder / _ROBUSTNESS, robustness)
         files.write_npz(self.folder / _EXPLANATIONS, arrays)
 
-    def remove_explanations(self) -> None:
-        """Delete what `write_explanations` wrote, for example before measuring another model."""
-        for name in (_ROBUSTNESS, _EXPLANATIONS):
-            (self.folder / name).unlink(missing_ok=True)
+    def remove(self, *patterns: str) -> None:
+        """Delete files, such as the `RESULTS` of a model before it is trained further."""
+        for path in [path for pattern in patterns for path in self.folder.glob(pattern)]:
+            path.unlink()
 
     def _read_json(self, name: str) -> Any:
         return files.read_json(self._existing(name))
@@ -285,15 +287,7 @@ class Run(os.PathLike[str]):
 
     def damaged_files(self) -> list[str]:
         """The names of files that are missing or differ from their checksums."""
-        try:
-            checksums = files.read_checksums(self.folder)
-        except ValueError:
-            return [files.CHECKSUMS]
-        return [
-            name
-            for name, digest in checksums.items()
-            if not (self.folder / name).is_file() or files.file_sha256(self.folder / name) != digest
-        ]
+        return files.damaged_files(self.folder)
 
     def _how_to_repair(self) -> str:
         return f"`fashion-cnn train --run {self} --resume` restores it from the last checkpoint"

@@ -218,6 +218,20 @@ def test_an_interrupted_run_is_resumed_to_the_same_result(trained):
         assert (broken / name).read_text() == (run / name).read_text()
 
 
+def test_a_finished_run_is_trained_on_from_the_command_line(trained):
+    folder, _ = trained
+    run = folder / "runs" / "longer"
+    shutil.copytree(folder / "runs" / "textbook-1", run)
+    before = (run / "model.onnx").read_bytes()
+    fashion_cnn("train", "--run", run, "--resume", "--epochs", "2", "--no-report", cwd=folder)
+    assert len((run / "history.csv").read_text().splitlines()) == 1 + 2
+    assert (run / "model.onnx").read_bytes() != before
+    assert not (run / "report.html").exists()  # it showed one epoch
+    again = fashion_cnn("train", "--run", run, "--resume", "--epochs", "2", cwd=folder)
+    assert "already finished" in again.stderr
+    shutil.rmtree(run)
+
+
 def test_runs_are_compared(trained):
     folder, _ = trained
     words = ("train", "textbook", *QUICK, "--seed", "1", "--no-report")

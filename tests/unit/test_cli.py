@@ -1,7 +1,9 @@
 import io
 import os
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from types import SimpleNamespace
 from typing import get_args
 
@@ -9,9 +11,12 @@ import pytest
 from command import fashion_cnn, fashion_cnn_process
 from PIL import Image
 
+import fashion_cnn as package
 from fashion_cnn.cli.options import FormatName
 from fashion_cnn.export import FORMATS
-from fashion_cnn.inference.classifier import PRESETS
+from fashion_cnn.inference.classifier import PRESET_FOLDER, PRESETS
+from fashion_cnn.recipes import RECIPES, find_recipe
+from fashion_cnn.run import Run
 
 HEAVY = ("keras", "tensorflow", "jax", "matplotlib", "sklearn", "numpy")
 VERBS = ("data", "recipes", "presets", "train", "evaluate", "report", "compare", "audit")
@@ -35,6 +40,52 @@ def test_help_of_every_verb(verb):
     done = fashion_cnn(verb, "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
+
+
+def test_the_version_is_that_of_the_package():
+    assert fashion_cnn("--version").stdout == f"fashion-cnn {version('fashion-cnn')}\n"
+    assert package.__version__ == version("fashion-cnn")
+
+
+@pytest.mark.parametrize("words", [(), ("train",)])
+def test_help_has_a_short_form(words):
+    assert fashion_cnn(*words, "-h").stdout == fashion_cnn(*words, "--help").stdout
+
+
+def test_the_package_can_be_run_as_a_module():
+    call = [sys.executable, "-m", "fashion_cnn", "--version"]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.stdout == f"fashion-cnn {package.__version__}\n"
+
+
+def test_a_shell_completes_commands():
+    words = {"COMP_WORDS": "fashion-cnn aud", "COMP_CWORD": "1"}
+    done = fashion_cnn_process(_FASHION_CNN_COMPLETE="complete_bash", **words)
+    assert done.stdout == "audit\n"
+
+
+@pytest.mark.parametrize("word", ["--run=~/runs/a", "--run=~"])
+def test_the_home_folder_is_expanded_behind_an_equals_sign(word, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "notes.txt").touch()
+    done = fashion_cnn("train", "textbook", word, cwd=tmp_path, status=2)
+    assert f"{word.split('=')[1].replace('~', str(tmp_path))}: not empty" in done.stderr
+
+
+def test_the_home_folder_is_expanded_in_python(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Image.new("L", (28, 28), 9).save(tmp_path / "shirt.png")
+    shutil.copy(PRESET_FOLDER / "textbook.onnx", tmp_path / "model.onnx")
+    classifier = package.Classifier.load("~/model.onnx")
+    assert classifier.predict("~/shirt.png").label
+    assert Run("~/runs").folder == tmp_path / "runs"
+    recipe = RECIPES["textbook"]
+    (tmp_path / "recipe.json").write_text(recipe.to_json())
+    assert find_recipe("~/recipe.json") == recipe
+    with pytest.raises(ValueError, match=f"{tmp_path}: "):
+        package.load_data("~")
 
 
 def test_every_export_format_can_be_chosen():

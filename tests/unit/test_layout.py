@@ -25,6 +25,7 @@ ORDER = [
     "experiments",
     "serving",
     "cli",
+    "__main__",
 ]
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 300, 50, 8
 # options of networks, which `--set` names, and of the command line are keyword parameters

@@ -9,7 +9,7 @@ import pytest
 from command import run_on_jax, write_data_npz
 from rounding import ROUNDING, relative_difference
 
-from fashion_cnn import RECIPES, predict, train
+from fashion_cnn import RECIPES, evaluate, predict, train
 from fashion_cnn.data import as_data
 from fashion_cnn.evaluation import measure_run
 from fashion_cnn.keras_setup import bfloat16_is_fast, keras
@@ -17,9 +17,9 @@ from fashion_cnn.models import build_model
 from fashion_cnn.models.forward import BATCH, compile_forward
 from fashion_cnn.recipe import fit_to_data, read_recipe
 from fashion_cnn.report import draw_run
-from fashion_cnn.run import Run
+from fashion_cnn.run import STARTED, Run
 from fashion_cnn.training.batches import chunks, epoch_plan, training_index
-from fashion_cnn.training.checkpoint import KEEP
+from fashion_cnn.training.checkpoint import KEEP, repair
 from fashion_cnn.training.normalization import training_copy
 from fashion_cnn.training.optimizers import FusedAdam, FusedSGD, Triangle, make_optimizer
 from fashion_cnn.training.steps import class_weights, compile_steps
@@ -129,6 +129,69 @@ def test_resuming_with_another_recipe_names_the_difference(tiny_data, run_folder
     train(SHORT, tiny_data, run_folder)
     with pytest.raises(ValueError, match=r'requested\) are \{"seed": \[3, 4\]\}'):
         train(dataclasses.replace(SHORT, seed=4), tiny_data, run_folder, resume=True)
+
+
+def test_a_finished_run_goes_on_to_more_epochs(tiny_data, tmp_path):
+    folder, whole = tmp_path / "run", train(SHORT, tiny_data)
+    train(SHORT, tiny_data, folder, epochs=1)
+    run = Run(folder)
+    measure_run(run, tiny_data)
+    for name in ("model.onnx.json", "report.html", "notes.txt"):
+        (folder / name).write_text("made of one epoch")
+    run.write_checksums()
+    longer = train(SHORT, tiny_data, folder, resume=True)
+    assert without_seconds(longer.history) == without_seconds(whole.history)
+    images = tiny_data.test_images
+    np.testing.assert_array_equal(predict(run, images), predict(whole.model, images))
+    assert read_recipe(run) == SHORT
+    left = {path.name for path in folder.iterdir()}
+    assert left == {
+        *STARTED,
+        "history.csv",
+        "model.keras",
+        "checkpoints",
+        "SHA256SUMS",
+        "notes.txt",
+    }
+    with pytest.raises(ValueError, match="started with another recipe"):
+        train(SHORT, tiny_data, folder, epochs=1, resume=True)
+
+
+def test_a_schedule_that_has_ended_is_not_continued(tiny_data, run_folder):
+    train(SPRINT, tiny_data, run_folder, epochs=1)
+    before = sorted(run_folder.rglob("*"))
+    expected = f"falls to 0 at epoch 1 .*: fashion-cnn train {run_folder}/recipe.json --epochs 3"
+    with pytest.raises(ValueError, match=expected):
+        train(SPRINT, tiny_data, run_folder, resume=True)
+    assert (sorted(run_folder.rglob("*")), Run(run_folder).damaged_files()) == (before, [])
+
+
+def test_a_run_with_a_model_of_ones_own_is_not_resumed_without_it(tiny_data, run_folder):
+    train(SHORT, tiny_data, run_folder, epochs=1, model=own_model(), scale="0..1")
+    with pytest.raises(ValueError, match="another model; resume it from Python, with model="):
+        train(SHORT, tiny_data, run_folder, resume=True)
+
+
+def test_a_damaged_run_with_more_epochs_is_repaired_to_these(tiny_data, run_folder):
+    for epochs in (1, 2):
+        train(SHORT, tiny_data, run_folder, epochs=epochs, resume=epochs == 2)
+    (run_folder / "checkpoints" / "epoch-00002.npz").write_bytes(b"")
+    repair(Run(run_folder))  # the checkpoint before was written when the recipe had one epoch
+    assert read_recipe(Run(run_folder)).epochs == 2
+
+
+@pytest.mark.parametrize("epochs", [0, 2.5])
+def test_impossible_epochs_are_refused(tiny_data, epochs):
+    with pytest.raises(ValueError, match=f"epochs: got '?{epochs}'?; expected a"):
+        train("textbook", tiny_data, epochs=epochs)
+
+
+def test_keras_evaluates_the_trained_model(tiny_data):
+    model = train(SPRINT, tiny_data, epochs=1).model
+    images, labels = tiny_data.test_images, tiny_data.test_labels
+    loss, accuracy = model.evaluate(images, labels, verbose=0)
+    expected = evaluate(model, images, labels)
+    assert (loss, accuracy) == pytest.approx((expected["loss"], expected["accuracy"]), rel=1e-4)
 
 
 def test_resuming_what_is_no_run_is_refused(tiny_data, run_folder):

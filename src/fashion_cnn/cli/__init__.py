@@ -6,14 +6,16 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import typer
 
+import fashion_cnn
 from fashion_cnn.cli import data, evaluate, predict, search, train
 from fashion_cnn.console import UsageError, exit_on_signals, print_message, shorten_error
 
 app = typer.Typer(
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -25,6 +27,24 @@ _COMMANDS += [data.presets, predict.predict, evaluate.export, predict.serve]
 _COMMANDS += [evaluate.report, evaluate.compare, search.tune, search.audit]
 for command in _COMMANDS:
     app.command()(command)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"fashion-cnn {fashion_cnn.__version__}")
+        raise typer.Exit
+
+
+_Version = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+]
+
+
+@app.callback()
+def _main_options(version: _Version = False) -> None:
+    pass
+
 
 # module -> the extra that installs it; all others come with `train`
 _EXTRAS = {"cleanlab": "audit", "jax": "jax", "ai_edge_litert": "litert"}
@@ -45,7 +65,7 @@ def main() -> None:
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run one command; its exit status. An error becomes one line on standard error."""
-    words = [word for word in arguments if word != "--debug"]
+    words = [_expand_home(word) for word in arguments if word != "--debug"]
     try:
         return app(words or ["--help"], standalone_mode=False) or 0
     except typer.TyperException as error:  # found by Typer itself
@@ -59,6 +79,11 @@ def run_command(arguments: Sequence[str]) -> int:
         else:
             print_message(f"fashion-cnn: {_message(error)}")
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _expand_home(word: str) -> str:
+    """A word of the command line with `~` expanded, also after `=`, where no shell does it."""
+    return "=".join(map(os.path.expanduser, word.split("=", 1)))
 
 
 def _message(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Load a data set: a source goes in; uint8 images, labels and a fixed split come out."""
 
+import os
 from pathlib import Path
 
 from fashion_cnn.data.dataset import Data, as_data
@@ -27,7 +28,7 @@ def load_data(source: str | Path = "fashion-mnist", image_size: int = 0) -> Data
         FileNotFoundError: the source does not exist, or Fashion-MNIST cannot be downloaded.
         ValueError: a file is damaged, or the source cannot be used for training.
     """
-    path = Path(source)
+    path = Path(os.path.expanduser(source))
     if str(source) == "fashion-mnist":
         return load_fashion_mnist()
     if path.is_file():

@@ -43,7 +43,7 @@ DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
 def load_fashion_mnist(folder: Path | None = None) -> Data:
     """Load Fashion-MNIST from `folder` or FASHION_CNN_DATA; otherwise find or download it."""
     if folder is None and (variable := os.environ.get("FASHION_CNN_DATA")):
-        folder = Path(variable)
+        folder = Path(os.path.expanduser(variable))
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"FASHION_CNN_DATA: no folder {variable!r}; expected one with "

@@ -15,7 +15,7 @@ from fashion_cnn.evaluation.calibration import apply_temperature, fit_temperatur
 from fashion_cnn.evaluation.metrics import classification_metrics
 from fashion_cnn.models.loading import load_keras_file
 from fashion_cnn.recipe import read_recipe
-from fashion_cnn.run import Run
+from fashion_cnn.run import EXPLAINED, Run
 
 MAX_EMBEDDINGS = 2000  # test images on the map of embeddings
 GRADCAM_PER_CLASS = 8  # test images of each class with a Grad-CAM heat map
@@ -103,7 +103,7 @@ def measure_run(run: Run, data: Data) -> dict[str, Any]:
     The temperature is fitted on the validation images, if there are any. Deletes the results of
     `explain_run`, which may belong to an earlier model.
     """
-    run.remove_explanations()
+    run.remove(*EXPLAINED)
     model, recipe = load_model(run), read_recipe(run)
     has_validation = recipe.validation == "validation"
     splits = ("test", "validation") if has_validation else ("test",)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -133,7 +134,9 @@ class Classifier:
             FileNotFoundError: there is no such model.
             ValueError: not a valid model.
         """
-        path = PRESET_FOLDER / f"{model}.onnx" if model in PRESETS else Path(model)
+        path = Path(os.path.expanduser(model))
+        if model in PRESETS:
+            path = PRESET_FOLDER / f"{model}.onnx"
         if path.is_dir():
             from fashion_cnn.run import Run  # only now: a preset or a file needs nothing of it
 
@@ -209,6 +212,8 @@ class Classifier:
             FileNotFoundError: there is no such file.
             ValueError: as for `predict`.
         """
+        if isinstance(picture, str | Path):
+            picture = os.path.expanduser(picture)
         height, width, channels = self.shape
         shapes = ((height, width), (height, width, channels))
         is_prepared = isinstance(picture, np.ndarray) and picture.shape in shapes

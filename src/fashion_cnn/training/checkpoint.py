@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.files import write_atomically
+from fashion_cnn.files import CHECKSUMS, write_atomically
 from fashion_cnn.parallel.collectives import broadcast_from_first
-from fashion_cnn.recipe import Recipe, read_recipe, require_same_recipe
+from fashion_cnn.recipe import Recipe, read_recipe, require_resumable
 from fashion_cnn.run import HISTORY_COLUMNS, STARTED, Run
 
 KEEP = 2  # the newest, and the one before it in case the newest is damaged
@@ -73,7 +73,7 @@ def completed_epochs(run: Run, recipe: Recipe) -> int:
     """How many epochs the newest undamaged checkpoint of a run has completed."""
     if not run.is_started:
         raise FileNotFoundError(f"{run}: nothing to resume here (no recipe.json)")
-    require_same_recipe(run, read_recipe(run), recipe)
+    require_resumable(run, read_recipe(run), recipe)
     arrays = newest_checkpoint(run)
     return 0 if arrays is None else len(arrays["history"])
 
@@ -112,8 +112,8 @@ def _shape_mismatch(
 def repair(run: Run) -> list[str]:
     """Delete damaged files of a run, so that it can be resumed from its newest good checkpoint.
 
-    `recipe.json` and `environment.json` are restored from it. Returns the names of the files that
-    were damaged or missing; raises ValueError if all checkpoints are damaged.
+    `recipe.json` and `environment.json`, if damaged, are restored from it. Returns the names of the
+    files that were damaged or missing; raises ValueError if all checkpoints are damaged.
     """
     damaged = run.damaged_files()
     if not damaged:
@@ -128,5 +128,6 @@ def repair(run: Run) -> list[str]:
         )
     for name in damaged:
         (run.folder / name).unlink(missing_ok=True)
-    run.restore_started_texts({name: str(arrays[name]) for name in STARTED})
+    suspects = STARTED if CHECKSUMS in damaged else [name for name in STARTED if name in damaged]
+    run.restore_started_texts({name: str(arrays[name]) for name in suspects})
     return damaged

@@ -18,7 +18,7 @@ from fashion_cnn.models import build_model
 from fashion_cnn.models.forward import compile_forward
 from fashion_cnn.models.wrappers import flip_averaged
 from fashion_cnn.parallel.collectives import broadcast_from_first
-from fashion_cnn.recipe import Recipe, fit_to_data
+from fashion_cnn.recipe import Recipe, fit_to_data, with_settings
 from fashion_cnn.recipes import find_recipe, is_recipe_file
 from fashion_cnn.run import TRAINED, Run
 from fashion_cnn.training.batches import training_index
@@ -37,8 +37,9 @@ class Trained:
     """What `train` returns.
 
     Attributes:
-        model: an uncompiled float32 `keras.Model` of Keras's own layers, raw pixels in,
-            probabilities out.
+        model: a float32 `keras.Model` of Keras's own layers, raw pixels in, probabilities out;
+            compiled for `model.evaluate(images, labels)`. For an ONNX file train with a `run`; the
+            command `fashion-cnn train --run RUN --resume` then evaluates and exports it.
         history: one dictionary per epoch: `epoch`, `loss`, `accuracy` (0..1), `val_loss`,
             `val_accuracy`, `learning_rate` and `seconds`.
         run: the path of the run folder; None if none was requested.
@@ -59,6 +60,7 @@ def train(
     data: Data | Any,
     run: Run | Path | str | None = None,
     *,
+    epochs: int | None = None,
     model: Any = None,
     scale: str | None = None,
     callbacks: Sequence[Any] = (),
@@ -75,6 +77,7 @@ def train(
             integers (n,).
         run: a folder for the model, the history and one checkpoint per epoch. Default: nothing is
             written.
+        epochs: passes over the training images. Default: those of the recipe.
         model: a `keras.Model` of your own in place of the recipe's; it ends in softmax.
         scale: the pixels that your own model expects: `"0..255"` or `"0..1"`.
         callbacks: any `keras.callbacks.Callback`. Batch callbacks are called once per chunk of many
@@ -82,7 +85,8 @@ def train(
             being trained, not the one that is returned. A recipe with a head phase is two trainings
             to them, the first of the head; a callback that stops one of them ends both.
         resume: continue from the run's newest checkpoint; on the same machine the result is that
-            of an uninterrupted run, bit for bit. Default: False.
+            of an uninterrupted run, bit for bit. With a constant learning rate there may be more
+            epochs than at the start. Default: False.
         verbose: Keras's own progress: 0 nothing, 1 bars, 2 a line per epoch. Default: 0.
 
     Returns:
@@ -95,7 +99,7 @@ def train(
         OSError: `run` cannot be written, or the disk is full.
         FloatingPointError: the loss is not finite; earlier checkpoints stay.
     """
-    recipe, data = _resolve(recipe, data)
+    recipe, data = _resolve(recipe, data, epochs)
     run, own_model = Run(run) if run else None, model is not None
     targets = training_targets(recipe, data)
     keras.utils.set_random_seed(recipe.seed)
@@ -121,8 +125,8 @@ def train(
                 if run:
                     run.write_history(history)  # it may be a row behind the checkpoint
             transform = phase.make_transform() if phase.make_transform else None
-            epochs = make_epochs(recipe, data, index, model, targets, transform)
-            stopped = _train_phase(recipe, phase, model, epochs, history, run, callback_list)
+            phase_epochs = make_epochs(recipe, data, index, model, targets, transform)
+            stopped = _train_phase(recipe, phase, model, phase_epochs, history, run, callback_list)
             callback_list.on_train_end({})  # may restore this phase's best weights
             if stopped:
                 break
@@ -132,10 +136,10 @@ def train(
         if run:
             write_atomically(run.keras_path, network.save)
             run.write_checksums(*TRAINED)
-    return Trained(network, history, run.folder if run else None)
+    return Trained(_compile_for_evaluation(network), history, run.folder if run else None)
 
 
-def _resolve(recipe: Recipe | str | Path, data: Any) -> tuple[Recipe, Data]:
+def _resolve(recipe: Recipe | str | Path, data: Any, epochs: int | None) -> tuple[Recipe, Data]:
     """The `Recipe` and the `Data` that were named; a recipe given by name is fitted to the data."""
     is_name = not isinstance(recipe, Recipe) and not is_recipe_file(str(recipe))
     recipe = recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe))
@@ -145,7 +149,8 @@ def _resolve(recipe: Recipe | str | Path, data: Any) -> tuple[Recipe, Data]:
             f"data: pictures of {data.image_shape[:2]}; the recipe's image_size is "
             f"{recipe.image_size}: give the folder, or load_data(folder, {recipe.image_size})"
         )
-    return fit_to_data(recipe, data) if is_name else recipe, data
+    recipe = fit_to_data(recipe, data) if is_name else recipe
+    return recipe if epochs is None else with_settings(recipe, {"epochs": str(epochs)}), data
 
 
 def _build_network(recipe: Recipe, data: Data, model: Any, scale: str | None) -> Any:
@@ -227,3 +232,10 @@ def _inference_model(network: Any, own_model: bool, flip_average: bool) -> Any:
     if own_model:  # its optimizer's state is in the checkpoints
         network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
     return flip_averaged(network) if flip_average else network
+
+
+def _compile_for_evaluation(network: Any) -> Any:
+    """The network with loss and metric of integer labels, for Keras's `evaluate`."""
+    # this optimizer has no state that saving the model could lose
+    network.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return network

@@ -5,11 +5,12 @@ from typing import Any
 
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.data.recorded import require_same_data
+from fashion_cnn.files import CHECKSUMS
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.machine import environment
 from fashion_cnn.parallel.collectives import process_count
-from fashion_cnn.recipe import Recipe
-from fashion_cnn.run import STARTED, Run
+from fashion_cnn.recipe import Recipe, read_recipe
+from fashion_cnn.run import RESULTS, STARTED, Run
 from fashion_cnn.training.checkpoint import KEEP, completed_epochs
 from fashion_cnn.training.distillation import teacher_sha256
 from fashion_cnn.training.features import backbone_sha256
@@ -25,15 +26,19 @@ def start_or_resume(
     """
     epochs = 0
     is_pretrained = count_head_epochs(recipe, network, own_model) > 0
-    weights = {
+    facts = {
+        "own_model": own_model,
         "backbone_sha256": backbone_sha256(network) if is_pretrained else None,
         "teacher_sha256": teacher_sha256(recipe),
     }
     if run.is_unused:
-        _write_start(run, recipe, data, network, {"own_model": own_model, **weights})
+        _write_start(run, recipe, data, network, facts)
     elif resume:
         epochs = completed_epochs(run, recipe)
-        _require_same_start(run, recipe, data, weights)
+        _require_same_start(run, recipe, data, facts)
+        if recipe != read_recipe(run):  # it has more epochs
+            run.remove(CHECKSUMS, *RESULTS)
+            run.write_recipe(recipe.to_json())
     else:
         raise ValueError(f"{run}: not empty; give --resume to continue it, or another folder")
     run.write_checksums(*STARTED)
@@ -58,12 +63,15 @@ def _write_start(run: Run, recipe: Recipe, data: Data, network: Any, facts: dict
     run.write_recipe(recipe.to_json())  # last: from now on there is a run to resume
 
 
-def _require_same_start(run: Run, recipe: Recipe, data: Data, weights: dict[str, Any]) -> None:
+def _require_same_start(run: Run, recipe: Recipe, data: Data, facts: dict[str, Any]) -> None:
     require_same_data(run, data)
     before = run.environment()
-    if before.get("backbone_sha256") != weights["backbone_sha256"]:
+    if before.get("own_model") != facts["own_model"]:
+        how = "from Python, with model=" if before.get("own_model") else "without model="
+        raise ValueError(f"{run}: was started with another model; resume it {how}")
+    if before.get("backbone_sha256") != facts["backbone_sha256"]:
         raise ValueError(f"{run}: was started from other weights; give --weights those again")
-    if before.get("teacher_sha256") != weights["teacher_sha256"]:
+    if before.get("teacher_sha256") != facts["teacher_sha256"]:
         raise ValueError(
             f"{run}: {recipe.teacher} has changed since the run was started; "
             "restore it, or start a new run"
