@@ -1,10 +1,15 @@
+import io
 import os
 import shutil
+import tempfile
 import unicodedata
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from fashion_cnn.data import cache, class_folders, folder, load_data
@@ -348,6 +353,38 @@ def test_a_folder_without_two_classes_is_refused_with_what_is_there(tmp_path, ma
     make(tmp_path)
     with pytest.raises(ValueError, match=message):
         load_data(tmp_path)
+
+
+HIDDEN_FOLDERS = {".cache", "@eaDir"}
+FOLDERS = st.sampled_from(["coat", "hat", "Training", "test_set", *HIDDEN_FOLDERS])
+NAMES = st.sampled_from(["a.png", "b.jfif", "c", ".e.png"])
+PATHS = st.builds(lambda folders, name: (*folders, name), st.lists(FOLDERS, max_size=3), NAMES)
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(PATHS, st.booleans(), min_size=5, max_size=12))
+def test_no_file_of_any_folder_vanishes_without_a_word(files):
+    png = io.BytesIO()
+    Image.new("L", (3, 2)).save(png, "PNG")
+    with tempfile.TemporaryDirectory() as name:
+        for parts, is_picture in files.items():
+            path = Path(name, *parts)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png.getvalue() if is_picture else b"some text")
+        try:
+            listing = class_folders.list_pictures(Path(name))
+        except ValueError as error:
+            assert "\n" not in str(error) and len(str(error)) < 500
+            return
+    visible = {parts for parts in files if not HIDDEN_FOLDERS & {*parts} and parts[-1] != ".e.png"}
+    pictures = {tuple(p.path.split("/")): p for p in listing.pictures}
+    ignored = {tuple(path.split("/")) for path in listing.ignored}
+    assert pictures.keys() | ignored == visible
+    assert not pictures.keys() & ignored
+    for parts, picture in pictures.items():
+        assert files[parts] == (picture.error is None)
+        is_split = parts[0] == "Training" and parts[1] in ("coat", "hat")
+        assert picture.class_name in (parts[1:2] if is_split else parts[:-1])
 
 
 def test_a_truncated_picture_is_decoded_only_once(tmp_path, monkeypatch):

@@ -80,6 +80,16 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
     assert names == ["a.png", "b.png"]
 
 
+def test_what_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    fill(tmp_path, "a.png")
+    (tmp_path / "broken link.png").symlink_to("none")
+    assert find_pictures([str(tmp_path)])[1:] == [str(tmp_path / "broken link.png")]
+    refused = PermissionError(13, "Permission denied", str(tmp_path / "in"))
+    monkeypatch.setattr(os, "walk", lambda *_, onerror, **__: onerror(refused))
+    with pytest.raises(OSError, match=r"in: Permission denied"):
+        find_pictures([str(tmp_path)])
+
+
 def test_archives_and_lists_get_advice(tmp_path):
     (tmp_path / "photos.zip").write_bytes(b"PK\x03\x04" + bytes(60))
     with pytest.raises(ValueError, match=r"photos\.zip: not a picture .*; archives are not read"):

@@ -45,7 +45,7 @@ def is_picture(path: str | Path) -> bool:
 
     Only of a file whose name has another ending than `SUFFIXES` the first bytes are read.
     """
-    if not os.path.isfile(path):
+    if os.path.exists(path) and not os.path.isfile(path):
         return False
     if os.fspath(path).lower().endswith(SUFFIXES):
         return True
@@ -98,4 +98,4 @@ def _is_loop(folder: Path) -> bool:
 
 
 def _raise(error: OSError) -> None:
-    raise error
+    raise OSError(f"{error.filename}: {error.strerror}") from None
