@@ -4,29 +4,29 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from fashion_cnn import files
 
-HISTORY_COLUMNS = (
-    "epoch",
-    "loss",
-    "accuracy",
-    "val_loss",
-    "val_accuracy",
-    "learning_rate",
-    "seconds",
-)
+HISTORY_COLUMNS: tuple[str, ...] = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+HISTORY_COLUMNS += ("learning_rate", "seconds")
 _RECIPE, _ENVIRONMENT, _HISTORY = "recipe.json", "environment.json", "history.csv"
 _KERAS, _METRICS, _PREDICTIONS = "model.keras", "metrics.json", "predictions.npz"
 _ROBUSTNESS, _EXPLANATIONS = EXPLAINED = ("robustness.json", "explanations.npz")
 STARTED = (_RECIPE, _ENVIRONMENT)  # files of a run that has not finished an epoch
+_SEARCH = ("task.json", "trials.csv")  # files of a hyperparameter search, which holds runs
 TRAINED = (*STARTED, _HISTORY, _KERAS, "checkpoints/*.npz")
 _ONNX = ("model.onnx", "model.onnx.json", "model.onnx.md")
 RESULTS = (_KERAS, _METRICS, _PREDICTIONS, *EXPLAINED, *_ONNX, "report.html")
+
+
+def holds_run(names: Iterable[str]) -> bool:
+    """Whether a folder with files of these names is that of a run or of a search."""
+    names = set(names)
+    return names.issuperset(STARTED) or names.issuperset(_SEARCH)
 
 
 class Run(os.PathLike[str]):

@@ -72,6 +72,7 @@ def test_parquet_tar_and_addresses_are_read_and_errors_are_rows(picture_folder, 
         for path in paths[4:]:
             archive.add(path, path.name)
             archive.add(__file__, f"{path.stem}.cls")
+            archive.add(path, f".thumbs/{path.name}")
     (folder / "6.tar").write_bytes((folder / "5.tar").read_bytes()[:700])
     (folder / "7.png").write_bytes(b"spoilt")
     (folder / "8.parquet").write_bytes(b"PAR1 spoilt \x08\x00\x00\x00PAR1")
@@ -79,6 +80,9 @@ def test_parquet_tar_and_addresses_are_read_and_errors_are_rows(picture_folder, 
     addresses = ["https://nowhere.invalid/a.png", paths[0].as_uri(), "../9 ü/1.png"]
     pq.write_table(pa.table({"url": addresses}), folder / "9.parquet")
     (folder / "._7.png").write_bytes(b"of another system")
+    (folder / ".thumbs").mkdir()
+    (folder / ".thumbs" / "7.png").write_bytes(contents[0])
+    (folder / "without ending").write_bytes(contents[0])
     special = tmp_path / "9 ü"
     (special / "below").mkdir(parents=True)
     for path in (special / "1.png", special / "below" / "2.png"):
@@ -105,6 +109,7 @@ def test_parquet_tar_and_addresses_are_read_and_errors_are_rows(picture_folder, 
         f"{folder / '8.TAR'}#{names[4]}", f"{folder / '8.TAR'}#{names[5]}",
         str(paths[1]), str(paths[2]), *addresses[1:], f"{special.as_uri()}/1.png",
         f"{special.as_uri()}/below/2.png", f"{folder}/\\udcff.png",
+        f"{folder}/without ending",
     }  # fmt: skip
     errors = {name: rows[name]["error"] for name in rows.keys() - predicted}
     assert errors.keys() == {

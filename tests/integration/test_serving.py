@@ -282,6 +282,7 @@ FILES = multipart(*[("file", f"{k}.jpg", b"x") for k in range(100)])
         (photo("GIF"), JPEG, 415, "expected JPEG, PNG or WebP"),
         (photo("BMP"), JPEG, 415, "expected JPEG, PNG or WebP"),
         (photo("TIFF"), JPEG, 415, "expected JPEG, PNG or WebP"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", JPEG, 415, "expected JPEG, PNG or WebP"),
         (b"RIFF\0\0\0\0WAVEfmt ", JPEG, 415, "expected JPEG, PNG or WebP"),
         (b"http://127.0.0.1/x.jpg", {"Content-Type": "text/plain"}, 415, "expected JPEG"),
         (huge_png(), JPEG, 400, "10000x10000 pixels; at most 64,000,000"),

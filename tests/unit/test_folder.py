@@ -1,10 +1,15 @@
+import io
 import os
 import shutil
+import tempfile
 import unicodedata
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from fashion_cnn.data import cache, class_folders, folder, load_data
@@ -52,8 +57,8 @@ def test_the_split_depends_on_no_machine_and_no_listing_order(tmp_path, monkeypa
     for path, form in ((tmp_path / "a", "NFC"), (tmp_path / "b", "NFD")):
         fill(path, ("\u30b7\u30e3\u30c4", unicodedata.normalize(form, accent), "a b&c"))
     first = load_data(tmp_path / "a")
-    iterdir = class_folders.Path.iterdir
-    monkeypatch.setattr(class_folders.Path, "iterdir", lambda p: reversed(list(iterdir(p))))
+    walk = class_folders.walk
+    monkeypatch.setattr(class_folders, "walk", lambda p: reversed(list(walk(p))))
     second = load_data(tmp_path / "b")
     assert first.class_names == second.class_names == ("a b&c", accent, "\u30b7\u30e3\u30c4")
     test_files = [unicodedata.normalize("NFC", name) for name in second.test_files]
@@ -87,7 +92,9 @@ def test_existing_split_folders_are_used_and_class_names_are_sorted(tmp_path):
 
 def test_a_class_may_be_named_train(tmp_path):
     fill(tmp_path, ("train", "car"))
-    assert load_data(tmp_path).class_names == ("car", "train")
+    data = load_data(tmp_path)
+    assert data.class_names == ("car", "train")
+    assert "classes that are named like splits: 1 (train); splits need" in data.notes[-1]
 
 
 def test_pictures_of_all_formats_and_modes_are_resized(tmp_path):
@@ -151,7 +158,8 @@ def test_unreadable_files_are_left_out_and_named(tmp_path):
     assert note.startswith("unreadable files, left out: 2; the first: hat/003.png (")
     assert data.sha256 != complete.sha256
     listing = class_folders.list_pictures(tmp_path)
-    assert (len(listing.pictures), listing.ignored) == (40, 1)
+    assert (len(listing.pictures), listing.ignored) == (40, ("hat/notes.txt",))
+    assert any(note.endswith("class folder): 1; the first: hat/notes.txt") for note in data.notes)
 
 
 def test_the_cache_is_used_until_a_file_changes(tmp_path, monkeypatch):
@@ -263,6 +271,120 @@ def test_hidden_files_and_invalid_file_names_are_left_out(tmp_path):
     assert len(data.train_files) + len(data.test_files) == 40
     (note,) = [note for note in data.notes if "unreadable" in note]
     assert "hat/?.png (its name is not UTF-8)" in note
+
+
+def test_pictures_are_recognized_by_their_content(tmp_path):
+    fill(tmp_path)
+    for path in (tmp_path / "hat").iterdir():
+        path.rename(path.with_suffix("" if path.stem < "010" else ".jfif"))
+    data = load_data(tmp_path)
+    assert len(data.train_files) + len(data.test_files) == 40
+    assert not any("left out" in note for note in data.notes)
+
+
+def test_folders_without_a_readable_picture_are_no_classes_and_named(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "bird").mkdir()
+    (tmp_path / "fish").mkdir()
+    (tmp_path / "fish" / "a.jpg").write_text("no picture")
+    (tmp_path / "readme.txt").write_text("of the data set")
+    data = load_data(tmp_path)
+    assert data.class_names == ("coat", "hat")
+    assert "folders without a readable picture, left out: 2 (bird, fish)" in data.notes
+    (note,) = [note for note in data.notes if "in no class folder" in note]
+    assert note.endswith(": 1; the first: readme.txt")
+
+
+def test_files_that_are_no_pictures_are_read_only_once(tmp_path, monkeypatch):
+    fill(tmp_path)
+    (tmp_path / "hat" / "notes.txt").write_text("no picture")
+    before = load_data(tmp_path)
+    monkeypatch.setattr(class_folders, "is_picture", None)
+    assert load_data(tmp_path).notes == before.notes
+
+
+def test_the_folder_of_a_run_in_the_data_is_not_data(tmp_path):
+    fill(tmp_path)
+    before = load_data(tmp_path)
+    draw(tmp_path / "runs" / "one" / "plot.png")
+    draw(tmp_path / "hat" / "@eaDir" / "small.png")
+    for name in ("recipe.json", "environment.json"):
+        (tmp_path / "runs" / "one" / name).write_text("{}")
+    data = load_data(tmp_path)
+    assert (data.class_names, data.sha256) == (before.class_names, before.sha256)
+
+
+def test_splits_of_other_names_are_used_and_what_is_beside_them_is_named(tmp_path):
+    fill(tmp_path / "seg_train" / "seg_train")
+    fill(tmp_path / "seg_test" / "seg_test", each=3, seed=1000)
+    fill(tmp_path, ("seg_pred",), each=2)
+    data = load_data(tmp_path)
+    assert (data.class_names, len(data.test_files)) == (("coat", "hat"), 6)
+    (note,) = [note for note in data.notes if "left out" in note]
+    assert note.endswith(": 2; the first: seg_pred/000.png")
+
+
+def test_the_same_picture_in_two_classes_is_named(tmp_path):
+    fill(tmp_path)
+    shutil.copy(tmp_path / "coat" / "003.png", tmp_path / "hat" / "x.png")
+    (note,) = [note for note in load_data(tmp_path).notes if "two classes" in note]
+    assert note == "the same picture in two classes: 1; the first: hat/x.png and coat/003.png"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda p: fill(p / "photos"),
+            r"got 1 \(photos\); if the folders in it are the classes, give .*/photos$",
+        ),
+        (
+            lambda p: [fill(p, ("hat",)), (p / "notes.txt").touch()],
+            r"got 1 \(hat\); files left out: 1, the first: notes\.txt",
+        ),
+        (
+            lambda p: [fill(p, ("hat",)), fill_with_text(p)],
+            r"only in the class folder hat; expected at least two \(18 cannot be read",
+        ),
+        (lambda p: [draw(p / s / "1.png") for s in ("Training", "Testing")], "named like splits"),
+    ],
+)
+def test_a_folder_without_two_classes_is_refused_with_what_is_there(tmp_path, make, message):
+    make(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load_data(tmp_path)
+
+
+HIDDEN_FOLDERS = {".cache", "@eaDir"}
+FOLDERS = st.sampled_from(["coat", "hat", "Training", "test_set", *HIDDEN_FOLDERS])
+NAMES = st.sampled_from(["a.png", "b.jfif", "c", ".e.png"])
+PATHS = st.builds(lambda folders, name: (*folders, name), st.lists(FOLDERS, max_size=3), NAMES)
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(PATHS, st.booleans(), min_size=5, max_size=12))
+def test_no_file_of_any_folder_vanishes_without_a_word(files):
+    png = io.BytesIO()
+    Image.new("L", (3, 2)).save(png, "PNG")
+    with tempfile.TemporaryDirectory() as name:
+        for parts, is_picture in files.items():
+            path = Path(name, *parts)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png.getvalue() if is_picture else b"some text")
+        try:
+            listing = class_folders.list_pictures(Path(name))
+        except ValueError as error:
+            assert "\n" not in str(error) and len(str(error)) < 500
+            return
+    visible = {parts for parts in files if not HIDDEN_FOLDERS & {*parts} and parts[-1] != ".e.png"}
+    pictures = {tuple(p.path.split("/")): p for p in listing.pictures}
+    ignored = {tuple(path.split("/")) for path in listing.ignored}
+    assert pictures.keys() | ignored == visible
+    assert not pictures.keys() & ignored
+    for parts, picture in pictures.items():
+        assert files[parts] == (picture.error is None)
+        is_split = parts[0] == "Training" and parts[1] in ("coat", "hat")
+        assert picture.class_name in (parts[1:2] if is_split else parts[:-1])
 
 
 def test_a_truncated_picture_is_decoded_only_once(tmp_path, monkeypatch):

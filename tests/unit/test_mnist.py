@@ -120,6 +120,39 @@ def test_npz_with_invalid_arrays_is_refused(tmp_path, changes, message):
         load_data(npz(tmp_path / "a.npz", **changes))
 
 
+@pytest.mark.parametrize("below", ["raw", "FashionMNIST/raw"])
+def test_the_root_folder_of_torchvision_is_looked_through(tmp_path, below):
+    folder = tmp_path / below
+    folder.mkdir(parents=True)
+    images = write(folder)
+    np.testing.assert_array_equal(load_data(tmp_path).train_images, images)
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    write(tmp_path / "MNIST" / "raw")
+    with pytest.raises(ValueError, match=r"more than one data set \(.*MNIST/raw"):
+        load_data(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("photos.zip", "unpack it, and give the folder"),
+        ("train.CSV", "CSV is not read; expected an .npz of x_train.*numpy.savez"),
+        ("train-images-idx3-ubyte.gz", "give the folder that holds them"),
+    ],
+)
+def test_data_in_other_forms_is_refused_with_what_to_do(tmp_path, name, message):
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    with pytest.raises(ValueError, match=message):
+        load_data(tmp_path / name)
+
+
+def test_an_archive_of_many_files_is_refused_in_few_words(tmp_path):
+    np.savez(tmp_path / "a.npz", **{f"photo {i}": np.zeros(1) for i in range(2000)})
+    with pytest.raises(ValueError, match=r"has no x_train.* but photo 0, .*, …") as error:
+        load_data(tmp_path / "a.npz")
+    assert len(str(error.value)) < 400
+
+
 def test_damaged_or_too_large_npz_is_refused(tmp_path, monkeypatch):
     path = npz(tmp_path / "a.npz")
     content = path.read_bytes()

@@ -49,7 +49,7 @@ def _print_images(data: Any) -> None:
     sizes = sorted((picture.size for picture in listing.readable()), key=math.prod)
     for name, (height, width) in (("smallest", sizes[0]), ("largest", sizes[-1])):
         print(f"Images      {kind}, the {name} {width} wide and {height} high")
-    print(f"Files       {len(listing.pictures):,}, and {listing.ignored:,} that are not pictures")
+    print(f"Files       {len(listing.pictures):,}, and {len(listing.ignored):,} left out")
     for name, reason in listing.unreadable():
         print(f"Unreadable  {name}: {reason}")
 

@@ -42,12 +42,16 @@ def predict(
     for path in filter(None, (show, explain)):
         if path.suffix.lower() not in DRAWING_SUFFIXES:
             raise UsageError(f"{path}: expected a name that ends in {', '.join(DRAWING_SUFFIXES)}")
+    from fashion_cnn.data.picture_files import FORMAT_NAMES
     from fashion_cnn.data.pictures import find_pictures
     from fashion_cnn.inference.classifier import Classifier
 
     classifier, paths = Classifier.load(model), find_pictures(words)
     if not paths:
-        raise ValueError(f"{' '.join(inputs)}: no pictures there (PNG, JPEG, WebP, GIF or BMP)")
+        raise ValueError(
+            f"{' '.join(inputs)[:200]}: no pictures there ({FORMAT_NAMES}); images in IDX or .npz "
+            "files go as arrays to Classifier.predict in Python"
+        )
     if explain and len(paths) > 1:
         raise UsageError(f"--explain: expected one picture, got {len(paths)}; --show takes many")
     shown = MAX_SHOWN if show or explain else 0

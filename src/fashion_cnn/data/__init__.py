@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fashion_cnn.data.dataset import Data, as_data
 from fashion_cnn.data.fashion_mnist import is_fashion_mnist, load_fashion_mnist
-from fashion_cnn.data.mnist import idx_files, load_idx, load_npz
+from fashion_cnn.data.mnist import idx_folder, load_idx, load_npz
 
 __all__ = ["Data", "as_data", "load_data"]
 
@@ -15,8 +15,9 @@ def load_data(source: str | Path = "fashion-mnist", image_size: int = 0) -> Data
 
     Args:
         source: `fashion-mnist`; a folder with one folder of pictures per class; a folder of IDX
-            files, as in MNIST, KMNIST and EMNIST; or an `.npz` with the arrays `x_train`,
-            `y_train`, `x_test` and `y_test`. Default: `fashion-mnist`.
+            files, as in MNIST, KMNIST and EMNIST, or one with torchvision's `raw` below it; or an
+            `.npz` with the arrays `x_train`, `y_train`, `x_test` and `y_test`. Default:
+            `fashion-mnist`.
         image_size: height and width in pixels to which pictures in class folders are resized.
             Default: 0, which keeps those of one size up to 64x64 and resizes all others to 64x64.
 
@@ -38,10 +39,8 @@ def load_data(source: str | Path = "fashion-mnist", image_size: int = 0) -> Data
             f"--data: no folder {str(source)!r}; expected fashion-mnist, a folder of class folders "
             "or of IDX files, or an .npz"
         )
-    if is_fashion_mnist(path):
-        return load_fashion_mnist(path)
-    if idx_files(path):
-        return load_idx(path)
+    if idx_path := idx_folder(path):
+        return (load_fashion_mnist if is_fashion_mnist(idx_path) else load_idx)(idx_path)
     from fashion_cnn.data.folder import load_folder  # slow to import
 
     return load_folder(path, image_size)

@@ -19,18 +19,18 @@ import numpy as np
 
 from fashion_cnn.console import progress_bar
 from fashion_cnn.data.cache import make_cache_folder
-from fashion_cnn.data.pictures import SUFFIXES, measure_picture
+from fashion_cnn.data.picture_files import SUFFIXES, is_picture, walk
+from fashion_cnn.data.pictures import measure_picture
 from fashion_cnn.data.split import stratified
+from fashion_cnn.data.split_folders import find_class_folders, split_of
 from fashion_cnn.files import write_text
 
-SPLIT_FOLDERS = {"train": "train", "test": "test"}  # folder name in lower case -> split
-SPLIT_FOLDERS |= {name: "validation" for name in ("validation", "valid", "val")}
 CACHE_VERSION = "3"  # changes whenever pictures are read in another way
 
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture in a class folder."""
+    """A file in a class folder."""
 
     path: str  # relative to the folder of the data set
     class_name: str
@@ -38,6 +38,7 @@ class PictureFile:
     sha256: str = ""  # of the file
     size: tuple[int, int] = (0, 0)  # (height, width) in pixels
     gray: bool = False
+    is_picture: bool = True
     error: str | None = None  # why it cannot be read
 
 
@@ -46,9 +47,10 @@ class Listing:
     """What is in a folder of class folders."""
 
     folder: Path
-    class_names: tuple[str, ...]  # of all splits, sorted
+    class_names: tuple[str, ...]  # of the readable pictures of all splits, sorted
     pictures: tuple[PictureFile, ...]  # sorted by path
-    ignored: int  # how many files are not pictures, or not in a class folder
+    ignored: tuple[str, ...]  # paths of files that are not pictures, or not in a class folder
+    without_pictures: tuple[str, ...]  # names of class folders without a readable picture
     missing_splits: tuple[str, ...]  # splits without a folder, which were taken from `train`
 
     def readable(self) -> list[PictureFile]:
@@ -56,7 +58,17 @@ class Listing:
 
     def unreadable(self) -> list[tuple[str, str]]:
         """The path of each picture that cannot be read, as printable text, and the reason."""
-        return [(_printable(p.path), p.error) for p in self.pictures if p.error is not None]
+        return [(printable(p.path), p.error) for p in self.pictures if p.error is not None]
+
+    def split_like_classes(self) -> list[str]:
+        """The class names that look like names of splits."""
+        return [name for name in self.class_names if split_of(name)]
+
+    def copies(self) -> list[tuple[str, str]]:
+        """The paths of each picture that is the same file as one of another class, and of that."""
+        first: dict[str, PictureFile] = {}  # SHA-256 -> first picture with it
+        pairs = [(p, first.setdefault(p.sha256, p)) for p in self.readable()]
+        return [(p.path, q.path) for p, q in pairs if p.class_name != q.class_name]
 
 
 def list_pictures(folder: Path) -> Listing:
@@ -67,19 +79,25 @@ def list_pictures(folder: Path) -> Listing:
     Raises:
         ValueError: there are no class folders.
     """
-    pictures, ignored = _find_files(folder)
-    class_names = tuple(sorted({picture.class_name for picture in pictures}))
-    if len(class_names) < 2:
-        raise ValueError(
-            f"{folder}: expected at least two folders with pictures in them, one per class, in it "
-            "or in its train, validation and test; or IDX files; or give an .npz"
-        )
-    pictures.sort(key=lambda picture: unicodedata.normalize("NFC", picture.path))
-    pictures = _read_metadata(folder, pictures)
+    folder_names, files, ignored = _find_files(folder)
+    files.sort(key=lambda file: unicodedata.normalize("NFC", file.path))
+    files = _read_metadata(folder, files)
+    ignored += [file.path for file in files if not file.is_picture]
+    ignored.sort()
+    pictures = [file for file in files if file.is_picture]
+    _require_classes(folder, pictures, ignored)
     splits = {picture.split for picture in pictures}
     missing = tuple(name for name in ("test", "validation") if name not in splits)
     pictures = _complete_splits(pictures, missing)
-    return Listing(folder, class_names, tuple(pictures), ignored, missing)
+    class_names = {picture.class_name for picture in pictures if picture.error is None}
+    return Listing(
+        folder,
+        tuple(sorted(class_names)),
+        tuple(pictures),
+        tuple(map(printable, ignored)),
+        tuple(map(printable, sorted(folder_names - class_names))),
+        missing,
+    )
 
 
 def record_errors(folder: Path, errors: dict[str, str]) -> None:
@@ -90,44 +108,57 @@ def record_errors(folder: Path, errors: dict[str, str]) -> None:
     write_text(cache_file, json.dumps(metadata))
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
+    """A file name, which may hold bytes that are not text, as text."""
     return name.encode("utf-8", "replace").decode()
 
 
-def _find_files(folder: Path) -> tuple[list[PictureFile], int]:
-    """The pictures, without metadata, and the number of other files."""
-    ignored = _count_files(folder)
-    class_folders = [("train", path) for path in _subfolders(folder)]
-    split_folders = [p for _, p in class_folders if p.name.lower() in SPLIT_FOLDERS]
-    if any(p.name.lower() == "train" and _subfolders(p) for p in split_folders):
-        class_folders = []
-        for path in split_folders:
-            subfolders = _subfolders(path)
-            if not subfolders and any(p.suffix.lower() in SUFFIXES for p in path.iterdir()):
-                raise ValueError(f"{path}: has pictures, but no class folders as train has")
-            ignored += _count_files(path)
-            split = SPLIT_FOLDERS[path.name.lower()]
-            class_folders += [(split, subfolder) for subfolder in subfolders]
-    pictures = []
-    for split, class_folder in class_folders:
-        class_name = unicodedata.normalize("NFC", class_folder.name)  # macOS decomposes accents
-        for path in class_folder.rglob("*"):
-            parts = path.relative_to(class_folder).parts
-            if any(part[0] == "." for part in parts) or not path.is_file():
-                continue
-            if path.suffix.lower() in SUFFIXES:
-                pictures.append(PictureFile(path.relative_to(folder).as_posix(), class_name, split))
-            else:
-                ignored += 1
-    return pictures, ignored
+def _find_files(folder: Path) -> tuple[set[str], list[PictureFile], list[str]]:
+    """The names of the class folders, the files in them, and the paths of all other files."""
+    folders, paths = [], []
+    for root, _, names in walk(folder):
+        parts = Path(root).relative_to(folder).parts
+        folders.append(parts)
+        paths += [(*parts, name) for name in names]
+    class_folders = find_class_folders(folder, folders)
+    # macOS decomposes accents
+    class_names = {p: unicodedata.normalize("NFC", p[-1]) for p in class_folders}
+    split_folders = {parts[:-1] for parts in class_folders}
+    files, ignored = [], []
+    for parts in paths:
+        path, parents = "/".join(parts), [parts[:depth] for depth in range(1, len(parts))]
+        if class_folder := next((p for p in parents if p in class_folders), None):
+            split = class_folders[class_folder]
+            files.append(PictureFile(path, class_names[class_folder], split))
+            continue
+        is_split = parents and parents[-1] not in split_folders and all(map(split_of, parts[:-1]))
+        if is_split and path.lower().endswith(SUFFIXES):
+            raise ValueError(
+                f"{folder.joinpath(*parts[:-1])}: has pictures, but no class folders as train has"
+            )
+        ignored.append(path)
+    return set(class_names.values()), files, ignored
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return [p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."]
-
-
-def _count_files(folder: Path) -> int:
-    return sum(p.is_file() and p.name[0] != "." for p in folder.iterdir())
+def _require_classes(folder: Path, pictures: list[PictureFile], ignored: list[str]) -> None:
+    """Raise ValueError unless there are pictures in two class folders."""
+    names = {picture.class_name for picture in pictures}
+    if len(names) > 1:
+        return
+    message = (
+        f"{folder}: expected at least two folders with pictures in them, one per class, in it or "
+        f"in its train, validation and test; or IDX files; or give an .npz; got {len(names)}"
+    )
+    if names:
+        message += f" ({printable(names.pop())})"
+    subfolders = {Path(picture.path).parent for picture in pictures}
+    outer = {subfolder.parent for subfolder in subfolders}
+    if len(subfolders) > 1 and len(outer) == 1:
+        classes = printable(str(folder / outer.pop()))
+        message += f"; if the folders in it are the classes, give {classes}"
+    if ignored:
+        message += f"; files left out: {len(ignored)}, the first: {printable(ignored[0])}"
+    raise ValueError(message)
 
 
 def _complete_splits(pictures: list[PictureFile], missing: Sequence[str]) -> list[PictureFile]:
@@ -189,7 +220,9 @@ def _load_metadata(folder: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
 
 
 def _measure(path: Path) -> dict[str, Any]:
-    if _printable(str(path)) != str(path):
+    if not is_picture(path):
+        return {"is_picture": False}
+    if printable(str(path)) != str(path):
         return {"error": "its name is not UTF-8"}
     try:
         with open(path, "rb") as file:

@@ -10,12 +10,19 @@ import numpy as np
 
 from fashion_cnn.console import progress_bar
 from fashion_cnn.data.cache import cached_array
-from fashion_cnn.data.class_folders import CACHE_VERSION, Listing, list_pictures, record_errors
+from fashion_cnn.data.class_folders import (
+    CACHE_VERSION,
+    Listing,
+    list_pictures,
+    printable,
+    record_errors,
+)
 from fashion_cnn.data.dataset import MIN_TRAIN_IMAGES, Data
 from fashion_cnn.data.pictures import fit_picture
 
 DEFAULT_SIZE = 64  # pixels
 IMBALANCE_RATIO = 3  # between the largest and the smallest class; more is worth a note
+MAX_NAMES = 10  # of folders in a note
 _BLOCK = 64  # pictures decoded ahead
 
 
@@ -73,15 +80,20 @@ def _sha256(lines: Sequence[str]) -> str:
 
 def _check_counts(splits: np.ndarray, listing: Listing) -> None:
     train, validation, test = ((splits == s).sum() for s in ("train", "validation", "test"))
-    if train + validation >= MIN_TRAIN_IMAGES and min(train, validation, test) > 0:
-        return
     reason = ""
     if unreadable := listing.unreadable():
         reason = f" ({len(unreadable)} cannot be read, the first: {': '.join(unreadable[0])})"
-    raise ValueError(
-        f"{listing.folder}: {train} training, {validation} validation and {test} test pictures; "
-        f"expected at least {MIN_TRAIN_IMAGES} of the first two together, and 1 of each{reason}"
-    )
+    if train + validation < MIN_TRAIN_IMAGES or min(train, validation, test) == 0:
+        raise ValueError(
+            f"{listing.folder}: {train} training, {validation} validation and {test} test "
+            f"pictures; expected at least {MIN_TRAIN_IMAGES} of the first two together, and 1 of "
+            f"each{reason}"
+        )
+    if len(listing.class_names) == 1:
+        raise ValueError(
+            f"{listing.folder}: readable pictures only in the class folder "
+            f"{listing.class_names[0]}; expected at least two{reason}"
+        )
 
 
 def _image_size(sizes: set[tuple[int, int]], size: int) -> tuple[int, int]:
@@ -117,6 +129,12 @@ def _decode_all(folder: Path, files: Sequence[str], array: np.ndarray) -> None:
         raise _UndecodablePictures(errors)
 
 
+def _count_names(names: Sequence[str]) -> str:
+    """How many names there are, and the first ones."""
+    shown = ", ".join(names[:MAX_NAMES])
+    return f"{len(names)} ({shown}{', …' * (len(names) > MAX_NAMES)})"
+
+
 def _notes(listing: Listing, train_labels: np.ndarray) -> list[str]:
     notes = [
         f"no {split} folder: a tenth of the training pictures is used, always the same ones"
@@ -125,6 +143,17 @@ def _notes(listing: Listing, train_labels: np.ndarray) -> list[str]:
     if unreadable := listing.unreadable():
         first = "{} ({})".format(*unreadable[0])
         notes.append(f"unreadable files, left out: {len(unreadable)}; the first: {first}")
+    if files := listing.ignored:
+        reason = "not pictures, or in no class folder"
+        notes.append(f"files left out ({reason}): {len(files)}; the first: {files[0]}")
+    if folders := listing.without_pictures:
+        notes.append(f"folders without a readable picture, left out: {_count_names(folders)}")
+    if classes := listing.split_like_classes():
+        reason = "splits need a folder train with class folders in it"
+        notes.append(f"classes that are named like splits: {_count_names(classes)}; {reason}")
+    if pairs := listing.copies():
+        first = " and ".join(map(printable, pairs[0]))
+        notes.append(f"the same picture in two classes: {len(pairs)}; the first: {first}")
     pictures = listing.readable()
     test_hashes = {picture.sha256 for picture in pictures if picture.split == "test"}
     if copies := test_hashes & {p.sha256 for p in pictures if p.split != "test"}:

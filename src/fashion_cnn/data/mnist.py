@@ -9,6 +9,7 @@ import numpy as np
 
 from fashion_cnn.data.dataset import Data, arrays_sha256
 from fashion_cnn.data.idx import read_idx
+from fashion_cnn.data.picture_files import advice_for
 
 # train-images-idx3-ubyte.gz (MNIST, KMNIST), emnist-letters-train-images-idx3-ubyte.gz (EMNIST)
 _IDX_NAME = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx[134]-ubyte(?:\.gz)?")
@@ -28,6 +29,18 @@ def idx_files(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
             split = "train" if split == "train" else "test"
             files.setdefault(prefix, {})[split, kind] = path
     return dict(sorted(files.items()))
+
+
+def idx_folder(folder: Path) -> Path | None:
+    """`folder` if it has IDX files, else the folder in it where torchvision stores them, `raw`."""
+    if idx_files(folder):
+        return folder
+    candidates = [folder / "raw", *sorted(folder.glob("*/raw"))]
+    with_files = [path for path in candidates if path.is_dir() and idx_files(path)]
+    if len(with_files) > 1:
+        names = ", ".join(str(path.relative_to(folder)) for path in with_files[:10])
+        raise ValueError(f"{folder}: more than one data set ({names}); give the folder of one")
+    return with_files[0] if with_files else None
 
 
 def load_idx(folder: Path) -> Data:
@@ -55,6 +68,7 @@ def load_idx(folder: Path) -> Data:
 
 def load_npz(path: Path) -> Data:
     """Load an `.npz` of `NPZ_KEYS`, like those of Keras; labels are integers or names."""
+    _refuse_other_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
@@ -62,13 +76,32 @@ def load_npz(path: Path) -> Data:
             raise ValueError(f"{size:,} bytes in it; at most {MAX_NPZ_BYTES:,}")
         with np.load(path, allow_pickle=False) as file:
             if missing := [name for name in NPZ_KEYS if name not in file]:
-                raise ValueError(f"has no {', '.join(missing)} but {', '.join(file) or 'nothing'}")
+                raise ValueError(_describe_missing(missing, list(file)))
             arrays = [file[name] for name in NPZ_KEYS]
     except (*_NPZ_ERRORS, zipfile.BadZipFile) as error:
         message = str(error) or type(error).__name__
         raise ValueError(f"{path}: {message}; expected an .npz of {', '.join(NPZ_KEYS)}") from None
     sha256 = arrays_sha256(**dict(zip(NPZ_KEYS, arrays, strict=True)))
     return _as_data(path, arrays, {}, sha256)
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Raise ValueError for a file of a known kind that is no `.npz`, saying what to do with it."""
+    expected = f"expected an .npz of {', '.join(NPZ_KEYS)}"
+    if _IDX_NAME.fullmatch(path.name):
+        raise ValueError(f"{path}: one of four IDX files; give the folder that holds them")
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet", ".json", ".pkl", ".mat"):
+        raise ValueError(
+            f"{path}: {path.suffix[1:].upper()} is not read; {expected}, which numpy.savez writes "
+            "(Fashion-MNIST itself is loaded without --data)"
+        )
+    if advice := advice_for(path):
+        raise ValueError(f"{path}: {expected}, or a folder{advice}")
+
+
+def _describe_missing(missing: list[str], names: list[str]) -> str:
+    shown = f"{', '.join(names[:5])}{', …' * (len(names) > 5)}"
+    return f"has no {', '.join(missing)} but {shown[:200] or 'nothing'}"
 
 
 def _as_data(

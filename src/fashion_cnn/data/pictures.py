@@ -14,12 +14,18 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile, jpeg_factory
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+from fashion_cnn.data.picture_files import (
+    FORMAT_NAMES,
+    HEADER_BYTES,
+    advice_for,
+    is_picture,
+    picture_format,
+    walk,
+)
+
 MAX_DECODED_PIXELS = 64_000_000  # checked before decoding
 MAX_JPEG_PIXELS = 200_000_000  # of a baseline JPEG, which is reduced while it is decoded
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # of phones; needs the extra `heic`
 GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # of Pillow
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".heic", ".heif")
 MIN_CONTRAST = 8  # of 256 levels; less counts as one color
 
 Picture = np.ndarray | Path | str | BinaryIO | Any  # the last: a Pillow image
@@ -119,8 +125,8 @@ def find_pictures(arguments: list[str]) -> list[str]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            files = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            paths += sorted(map(str, files))
+            files = (Path(root, name) for root, _, names in walk(path) for name in names)
+            paths += sorted(str(file) for file in files if is_picture(file))
         elif any(wildcard in argument for wildcard in "*?[") and not path.exists():
             paths += sorted(p for p in glob(argument, recursive=True) if Path(p).is_file())
         else:
@@ -171,7 +177,7 @@ def _open(picture: Any, max_pixels: int = MAX_JPEG_PIXELS) -> Iterator[Any]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{name}: no such file") from None
     except (Image.DecompressionBombError, Image.UnidentifiedImageError, SyntaxError) as error:
-        raise ValueError(f"{name}: not a picture (PNG, JPEG, WebP, GIF or BMP): {error}") from None
+        raise ValueError(f"{name}: not a picture ({FORMAT_NAMES}): {error}") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from None
     except (struct.error, TypeError, LookupError, EOFError, ArithmeticError) as error:
@@ -180,10 +186,9 @@ def _open(picture: Any, max_pixels: int = MAX_JPEG_PIXELS) -> Iterator[Any]:
 
 def _open_file(picture: Any) -> Any:
     formats = _allowed_formats(picture)
-    try:
+    if formats == ("JPEG",):
         return jpeg_factory(picture)  # `Image.open` would refuse more than 178,956,970 pixels
-    except SyntaxError:
-        return Image.open(picture, formats=formats)
+    return Image.open(picture, formats=formats)
 
 
 def _check_pixels(image: Any, max_pixels: int) -> None:
@@ -199,26 +204,33 @@ def _check_pixels(image: Any, max_pixels: int) -> None:
         raise ValueError(f"{size}; at most {max_pixels:,}{reason}")
 
 
-def _allowed_formats(picture: Any) -> tuple[str, ...]:
-    """`FORMATS`, and HEIC if the first bytes say so, whatever the file name."""
+def _allowed_formats(picture: Any) -> tuple[str]:
+    """The format that the first bytes tell, whatever the file name; ValueError for others."""
     if isinstance(picture, str | Path):
         with open(picture, "rb") as file:
-            header = file.read(12)
+            header = file.read(HEADER_BYTES)
     elif hasattr(picture, "read"):
         position = picture.tell()
-        header = picture.read(12)
+        header = picture.read(HEADER_BYTES)
         picture.seek(position)
     else:
-        kind = type(picture).__name__
-        raise ValueError(f"got {kind}; expected a path, a file, an array or a Pillow image")
-    if header[4:8] != b"ftyp" or header[8:] not in HEIC_BRANDS:
-        return FORMATS
-    try:
-        import pillow_heif
-    except ModuleNotFoundError:
-        raise ValueError("HEIC is read with pip install 'fashion-cnn[heic]'") from None
-    pillow_heif.register_heif_opener()
-    return (*FORMATS, "HEIF")
+        got = type(picture).__name__
+        raise ValueError(f"got {got}; expected a path, a file, an array or a Pillow image")
+    format_name = picture_format(header)
+    if format_name is None:
+        advice = advice_for(_display_name(picture))
+        raise ValueError(f"not a picture ({FORMAT_NAMES}){advice}")
+    if format_name == "HEIF":
+        try:
+            import pillow_heif
+        except ModuleNotFoundError:
+            raise ValueError("HEIC is read with pip install 'fashion-cnn[heic]'") from None
+        pillow_heif.register_heif_opener()
+    elif format_name == "AVIF":
+        Image.init()
+        if format_name not in Image.OPEN:
+            raise ValueError("AVIF is read with Pillow 11.3 or newer")
+    return (format_name,)
 
 
 def _to_8_bit(image: Any) -> Any:

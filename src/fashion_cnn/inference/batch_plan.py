@@ -17,14 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from fashion_cnn.data.pictures import SUFFIXES
+from fashion_cnn.data.picture_files import SUFFIXES, is_clutter, is_picture, walk
 from fashion_cnn.files import write_atomically
 from fashion_cnn.inference import batch_sources as sources
+from fashion_cnn.run import holds_run
 
 PLAN = "_plan.parquet"  # readers of Parquet folders ignore names that begin with _
 PART = 500  # pictures; takes a core some seconds
 PARTS_PER_ROW_GROUP = 64  # of the plan; Parquet copes with a million row groups
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
+CONTAINER_ENDINGS = (".parquet", *TAR_ENDINGS)
 
 
 def write_plan(words: list[str], path: Path, metadata: dict[str, str]) -> int:
@@ -105,18 +107,14 @@ def _list_files(word: str) -> Iterator[str]:
 
 
 def _list_folder(root: str) -> Iterator[str]:
-    for folder, subfolders, names in os.walk(root, onerror=_raise):
+    for folder, subfolders, names in walk(root):
         if PLAN in names:
             subfolders.clear()
             continue
-        subfolders.sort()
-        for name in sorted(names):
-            if _is_source(name):
-                yield os.path.join(folder, name)
-
-
-def _raise(error: OSError) -> None:
-    raise error
+        for name in names:
+            path = os.path.join(folder, name)
+            if name.lower().endswith(CONTAINER_ENDINGS) or is_picture(path):
+                yield path
 
 
 def _list_address(address: str) -> Iterator[str]:
@@ -131,15 +129,14 @@ def _list_address(address: str) -> Iterator[str]:
     root = path.removesuffix(unquote(parts.path).rstrip("/"))
     folders = [path]
     while folders:
-        entries = filesystem.get_file_info(fs.FileSelector(folders.pop()))
-        entries.sort(key=lambda entry: entry.path)
-        if any(entry.base_name == PLAN for entry in entries):
+        folder = folders.pop()
+        entries = filesystem.get_file_info(fs.FileSelector(folder))
+        names = {entry.base_name for entry in entries}
+        if PLAN in names or (folder != path and holds_run(names)):
             continue
-        for entry in entries:
-            if entry.is_file and _is_source(entry.base_name):
+        entries = [entry for entry in entries if not is_clutter(entry.base_name)]
+        entries.sort(key=lambda entry: entry.path)
+        for entry in entries:  # by the endings, because each look into a file is a request
+            if entry.is_file and entry.path.lower().endswith((*SUFFIXES, *CONTAINER_ENDINGS)):
                 yield urlunsplit(parts._replace(path=quote(entry.path.removeprefix(root))))
         folders += [entry.path for entry in reversed(entries) if not entry.is_file]
-
-
-def _is_source(name: str) -> bool:
-    return name[0] != "." and name.lower().endswith((*SUFFIXES, ".parquet", *TAR_ENDINGS))

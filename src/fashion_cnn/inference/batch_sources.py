@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from fashion_cnn.data.pictures import SUFFIXES
+from fashion_cnn.data.picture_files import HEADER_BYTES, has_picture, is_clutter
 
 FILE, ROW_GROUP, TAR = "file", "rows", "tar"  # kinds of an item of a part
 ROWS_PER_READ = 16  # of a Parquet file
@@ -148,10 +148,14 @@ def _tar_pictures(name: str) -> Iterator[NamedPicture]:
     """The pictures in a tar file, in their order, read as a stream."""
     with _open_file(name) as raw, tarfile.open(fileobj=raw, mode="r|*") as archive:
         for member in archive:
-            if not member.isfile() or not member.name.lower().endswith(SUFFIXES):
+            file = archive.extractfile(member) if member.isfile() else None
+            if not file or any(map(is_clutter, member.name.split("/"))):
+                continue
+            header = file.read(HEADER_BYTES)
+            if not has_picture(member.name, header):
                 continue
             label = f"{name}#{member.name}"
             if member.size > MAX_PICTURE_BYTES:
                 yield label, _too_large(member.size)
-            elif file := archive.extractfile(member):
-                yield label, io.BytesIO(file.read())
+            else:
+                yield label, io.BytesIO(header + file.read())
