@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 from command import fashion_cnn, fashion_cnn_process
 
+from fashion_cnn.cli.evaluate import print_metrics
 from fashion_cnn.cli.options import FormatName
 from fashion_cnn.export import FORMATS
 from fashion_cnn.inference.classifier import PRESETS
@@ -99,3 +100,11 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_debug_changes_nothing_about_wrong_usage(tmp_path):
     done = fashion_cnn("train", "textbok", "--debug", cwd=tmp_path, status=2)
     assert "expected textbook" in done.stderr
+
+
+def test_a_class_without_test_images_has_a_blank_recall(capsys):
+    row = {"recall": 0.5, "support": 2}
+    metrics = {"test_per_class": {"cat": row, "bird": {"recall": None, "support": 0}}}
+    metrics |= {"test_accuracy": 0.5, "test_accuracy_interval": (0.1, 0.9)}
+    print_metrics(metrics | {"test_macro_accuracy": 0.5, "test_macro_f1": 0.5}, "test")
+    assert capsys.readouterr().out.splitlines()[:2] == [f"  {'cat':<14}  50.00%", "  bird"]
