@@ -165,10 +165,14 @@ FAILURES = [
         with_npz(**NPZ_ARRAYS | {"x_train": np.array([None])}),
         "data.npz: Object arrays cannot be loaded",
     ),
-    (with_npz(**NPZ_ARRAYS | {"y_test": np.zeros(3)}), "data.npz: labels are int64 and float64"),
+    (with_npz(**NPZ_ARRAYS | {"y_test": np.zeros(3)}), "data.npz: labels: got int64 and float64"),
     (
         with_npz(**NPZ_ARRAYS | {"x_test": np.zeros((3, 8, 8))}),
         "data.npz: test images: got float64",
+    ),
+    (
+        with_npz(**NPZ_ARRAYS | {"x_train": np.zeros((20, 3, 8, 8), np.uint8)}),
+        "data.npz: train images: got (20, 3, 8, 8), channels first; expected (n, height, width, ",
     ),
     (with_images(b""), "not IDX of unsigned bytes (it starts with nothing)"),
     (with_images(header(60000, 28, 28, kind=13)), "not IDX of unsigned bytes"),

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from fashion_cnn.evaluation.calibration import (
     apply_temperature,
@@ -9,6 +10,7 @@ from fashion_cnn.evaluation.calibration import (
     fit_threshold,
     log_loss,
     reliability,
+    why_no_threshold,
 )
 
 RNG = np.random.default_rng(0)
@@ -67,12 +69,40 @@ def test_calibration_never_increases_the_loss_it_is_fitted_on():
         assert (calibrated.argmax(1) == distorted.argmax(1)).all()
 
 
-def test_the_threshold_is_the_lowest_that_reaches_the_accuracy():
-    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.55, 0.45]])
-    labels = np.array([0, 0, 1, 0, 0])
-    assert fit_threshold(probabilities, labels, 0.99) == 0.8
-    assert fit_threshold(probabilities, labels, 0.8) == 0.55
-    assert fit_threshold(probabilities, 1 - labels, 0.99) == 1
-    threshold = fit_threshold(PROBABILITIES, LABELS, 0.95)
-    sure = PROBABILITIES.max(1) >= threshold
-    assert (PROBABILITIES.argmax(1) == LABELS)[sure].mean() >= 0.95
+def two_classes(confidence):
+    confidence = np.asarray(confidence, np.float32)
+    return np.stack([confidence, 1 - confidence], 1)
+
+
+def test_the_threshold_is_the_lowest_whose_accuracy_is_shown_with_95_percent_confidence():
+    # by the rule of three: 0.99**299 <= 0.05 < 0.99**298
+    confidence = np.linspace(1, 0.6, 700, dtype=np.float32)
+    probabilities, labels = two_classes(confidence), np.zeros(700, int)
+    assert fit_threshold(probabilities[:298], labels[:298], 0.99) is None
+    assert fit_threshold(probabilities[:299], labels[:299], 0.99) == confidence[298]
+    assert fit_threshold(probabilities, labels, 0.99) == confidence[-1]
+    labels[500:] = 1
+    threshold = fit_threshold(probabilities, labels, 0.99)
+    accepted = int((confidence >= threshold).sum())
+    wrong = accepted - 500
+    assert wrong > 0  # one error among the most confident predictions does not end the search
+    for errors, total, is_shown in ((wrong, accepted, True), (wrong + 1, accepted + 1, False)):
+        p_value = binomtest(total - errors, total, 0.99, alternative="greater").pvalue
+        assert (p_value <= 0.05) == is_shown
+    assert fit_threshold(probabilities, 1 + labels, 0.99) is None
+
+
+def test_a_threshold_never_divides_predictions_of_equal_confidence():
+    labels = np.repeat([0, 1], [400, 300])  # the wrong ones come last
+    assert fit_threshold(two_classes(np.ones(700)), labels, 0.99) is None
+    assert fit_threshold(two_classes(np.repeat([1, 0.9], [400, 300])), labels, 0.99) == 1
+
+
+def test_the_note_says_why_there_is_no_threshold():
+    claim = "that 99 % of the sure predictions are correct, with 95 % confidence"
+    assert why_no_threshold(4) == f"4 validation images; at least 299 are needed to show {claim}"
+    assert why_no_threshold(5000) == f"the 5,000 validation images do not show {claim}"
+    assert "at least 14 are needed to show that 80 %" in why_no_threshold(13, 0.8)
+    probabilities = two_classes(np.linspace(1, 0.6, 14))
+    assert fit_threshold(probabilities[:13], np.zeros(13, int), 0.8) is None
+    assert fit_threshold(probabilities, np.zeros(14, int), 0.8) == np.float32(0.6)

@@ -28,6 +28,20 @@ def test_one_picture_and_many(random_data, exported_run):
     assert classifier.predict([]) == []
 
 
+def test_an_array_of_gray_images_of_the_models_size_is_a_list(random_data, exported_run):
+    classifier = Classifier.load(exported_run.folder)
+    images = random_data.test_images[:28]
+    for n in (1, 3, 4, 28):  # three and four could be color channels, 28 a height
+        assert classifier.predict(images[:n]) == classifier.predict(list(images[:n]))
+    assert classifier.predict(images[:0]) == []
+    classifier.card["preparation"] = "photo"
+    photo = np.full((3, 60, 4), 230, np.uint8)  # a picture, since its last axis are channels
+    assert classifier.predict(photo).label in random_data.class_names
+    for shape in ((784,), (), (3, 60, 50), (28, 28, 2), (1, 3, 60, 50)):
+        with pytest.raises(ValueError, match=r"expected uint8 \(height, width\) or"):
+            classifier.predict(np.zeros(shape, np.uint8))
+
+
 def test_the_verdict_depends_on_the_cards_threshold(random_data, exported_run):
     classifier = Classifier.load(exported_run.folder)
     probability = classifier.predict(random_data.test_images[0]).probability

@@ -12,6 +12,7 @@ from command import fashion_cnn, fashion_cnn_process
 from PIL import Image
 
 import fashion_cnn as package
+from fashion_cnn.cli.evaluate import print_metrics
 from fashion_cnn.cli.options import FormatName
 from fashion_cnn.export import FORMATS
 from fashion_cnn.inference.classifier import PRESET_FOLDER, PRESETS
@@ -187,3 +188,11 @@ def test_a_picture_on_standard_input_is_classified(tmp_path, monkeypatch):
 
     assert predict("--format", "csv", "--top", 1).stdout.splitlines()[1].startswith("-,1,")
     assert "-: no list of names" in predict("--output", tmp_path / "out", status=2).stderr
+
+
+def test_a_class_without_test_images_has_a_blank_recall(capsys):
+    row = {"recall": 0.5, "support": 2}
+    metrics = {"test_per_class": {"cat": row, "bird": {"recall": None, "support": 0}}}
+    metrics |= {"test_accuracy": 0.5, "test_accuracy_interval": (0.1, 0.9)}
+    print_metrics(metrics | {"test_macro_accuracy": 0.5, "test_macro_f1": 0.5}, "test")
+    assert capsys.readouterr().out.splitlines()[:2] == [f"  {'cat':<14}  50.00%", "  bird"]

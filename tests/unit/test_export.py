@@ -154,18 +154,23 @@ def test_the_card_for_people(random_data, exported_run):
     assert "from arrays with `" in text
     counts = f"trained on {card['split']['train']} images; {card['split']['validation']} were held"
     assert f"It was {counts} out for validation. Its expected" in text
-    assert "a probability of at least 0.90 (its threshold), 99 % were correct.\n\n| class" in text
+    assert "a probability of at least 0.90 (its threshold) are correct on" in text
+    assert "assigns one of these to any picture, so discard predictions below the" in text
     table = text[text.index("| class") : text.index("\n\n## Intended use")].splitlines()
     assert [row.split(" | ")[0] for row in table[2:]] == ["| a", "| b", "| <c>", "| Ü"]
     assert "(uint8, 28x28x1), from pictures of exactly this size. Output:" in text
     assert "\n\nAbout the data: few images.\n\n## How it was made\n\n```json\n{\n" in text
     assert text.endswith("}\n```\n")
+    assert card["threshold"] is None and card["threshold_note"].startswith("15 validation images")
+    rows = card["test"]["per_class"]
+    rows["Ü"] = dict.fromkeys(("precision", "recall", "f1"), None) | {"support": 0}
     text = card_markdown({**card, "temperature": None, "preparation": "fit"})
-    assert "for validation. No temperature (calibration) and no confidence threshold" in text
-    assert " were fitted.\n\n|" in text
-    assert "(uint8, 28x28x1), to whose height" in text and "About the data" not in text
-    text = card_markdown({**card, "temperature": 1.0, "threshold": 1, "preparation": "photo"})
     assert (
-        "validation. No confidence threshold reached 99 %" in text
-        and "), which `fashion-cnn predict`" in text
+        "for validation. No temperature (calibration) was fitted. It has no confidence th" in text
     )
+    assert "called sure: 15 validation images; at least 299 are needed to show that 99 %" in text
+    assert "with 95 % confidence.\n\n|" in text and "| Ü | - | - | 0 |\n" in text
+    assert "to any picture. It was not made" in text
+    assert "(uint8, 28x28x1), to whose height" in text and "About the data" not in text
+    text = card_markdown({**card, "preparation": "photo"})
+    assert "), which `fashion-cnn predict`" in text

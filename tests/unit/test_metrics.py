@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
@@ -33,10 +35,21 @@ def test_metrics_by_hand():
     assert metrics["per_class"]["dog"]["precision"] == 0.5
 
 
-def test_a_class_without_images_has_zeros_and_is_not_in_the_macro_averages():
+def test_a_class_without_images_has_no_metrics_and_is_not_in_the_macro_averages():
+    undefined = {"precision": None, "recall": None, "f1": None, "support": 0}
     metrics = classification_metrics(FOUR_PROBABILITIES[:1], FOUR_LABELS[:1])
-    assert metrics["per_class"]["1"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    assert metrics["per_class"]["1"] == undefined
     assert metrics["macro_accuracy"] == metrics["macro_f1"] == 1
+    wrong = classification_metrics(FOUR_PROBABILITIES[1:2], FOUR_LABELS[1:2])  # predicted as it
+    assert wrong["per_class"]["1"] == undefined
+    assert wrong["per_class"]["0"] == {"precision": None, "recall": 0, "f1": 0, "support": 1}
+    assert "NaN" not in json.dumps(wrong)
+
+
+@pytest.mark.parametrize("labels", [[1, 2], [-1, 0]])
+def test_a_label_without_a_class_is_refused(labels):
+    with pytest.raises(ValueError, match=rf"got {labels[0]} to {labels[1]}; expected 0 to 1"):
+        classification_metrics(FOUR_PROBABILITIES[:2], np.array(labels))
 
 
 @pytest.mark.parametrize("labels", [FOUR_LABELS[:3], FOUR_LABELS[:0]])

@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 
-from fashion_cnn.data import load_data, mnist
+from fashion_cnn.data import as_data, load_data, mnist
 
 LABELS = np.array([3, 7, 9, 7] * 5, np.uint8)
 
@@ -52,6 +52,31 @@ def test_emnist_is_transposed_and_has_letters_as_class_names(tmp_path):
     data = load_data(tmp_path)
     assert data.class_names == ("C/c", "G", "I/i")
     np.testing.assert_array_equal(data.train_images[3], images[3].T)
+
+
+def test_labels_are_numbered_alike_in_idx_npz_and_arrays(tmp_path):
+    """As EMNIST's letters, 1 to 26."""
+    labels = np.arange(40, dtype=np.uint8) % 26 + 1
+    x = write(tmp_path / "idx", labels=labels, shape=(40, 6, 8))
+    path = npz(tmp_path / "a.npz", x_train=x, y_train=labels[:, None], x_test=x, y_test=labels)
+    arrays = as_data(((x, labels.astype(int)), (x, labels[:, None])))
+    for data in (load_data(tmp_path / "idx"), load_data(path), arrays):
+        assert data.class_names == tuple(str(k) for k in range(1, 27))
+        np.testing.assert_array_equal(data.train_labels, labels - 1)
+        np.testing.assert_array_equal(data.test_labels, labels - 1)
+
+
+def test_channels_first_is_named_in_idx_and_npz(tmp_path):
+    x = write(tmp_path / "idx", shape=(20, 3, 6, 8))
+    for source in (tmp_path / "idx", npz(tmp_path / "a.npz", x_train=x, x_test=x)):
+        with pytest.raises(ValueError, match=r"channels first; .* use np\.moveaxis\(x, 1, -1\)"):
+            load_data(source)
+
+
+def test_emnist_images_that_are_none_are_refused(tmp_path):
+    write(tmp_path, prefix="emnist-letters-", test="test", shape=(20,))
+    with pytest.raises(ValueError, match=r"train images: got uint8 \(20.*expected raw pixels"):
+        load_data(tmp_path)
 
 
 def test_a_class_of_one_split_only_keeps_its_rank(tmp_path):
@@ -109,8 +134,8 @@ def test_npz_with_integer_or_text_labels(tmp_path):
     [
         ({"y_test": None}, "has no y_test but x_train, y_train, x_test"),
         ({"x_train": np.zeros((20, 5, 5))}, "got float64.*uint8 0..255"),
-        ({"y_train": np.zeros(20)}, "labels are float64"),
-        ({"y_test": np.array(["a"] * 20)}, "labels are uint8 and <U1"),
+        ({"y_train": np.zeros(20)}, "labels: got float64 and uint8; expected one integer"),
+        ({"y_test": np.array(["a"] * 20)}, "labels: got uint8 and <U1"),
         ({"y_train": np.array([{}] * 20)}, "pickle"),
         ({"x_test": np.zeros((20, 4, 5, 3), np.uint8)}, "differ in shape"),
     ],

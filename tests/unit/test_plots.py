@@ -93,3 +93,14 @@ def test_samples_are_written_without_changing_the_matplotlib_settings(tiny_data,
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert image.width > 1000
+
+
+def test_a_class_without_test_images_has_no_bar():
+    rows = {
+        "cat": {"recall": 0.5, "precision": 1.0, "support": 2},
+        "bird": {"recall": None, "precision": None, "support": 0},
+        "dog": {"recall": 0.0, "precision": None, "support": 1},
+    }
+    (ax,) = plots.per_class(small_results(metrics={"test_per_class": rows})).axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["dog", "cat"]
+    assert [text.get_text() for text in ax.texts] == ["0.0%", "50.0%"]

@@ -30,7 +30,8 @@ def print_metrics(metrics: dict[str, Any], split: str) -> None:
     per_class = metrics[f"{split}_per_class"]
     width = max(14, *(len(name) + 1 for name in per_class))
     for name, row in per_class.items():
-        print(f"  {name:<{width}}{row['recall']:>8.2%}")
+        recall = "" if row["recall"] is None else f"{row['recall']:>8.2%}"
+        print(f"  {name:<{width}}{recall}".rstrip())
     print(f"{split.capitalize()} accuracy: {accuracy_text(metrics, split)}")
     if len({row["support"] for row in per_class.values()}) > 1:
         recall, f1 = metrics[f"{split}_macro_accuracy"], metrics[f"{split}_macro_f1"]

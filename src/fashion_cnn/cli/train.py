@@ -52,6 +52,8 @@ def train(
     if result := run_pipeline(recipe, pairs, source, run, **where):
         finished, metrics = result
         print_metrics(metrics, "test")
+        if note := metrics["threshold_note"]:
+            print(f"No prediction is called sure: {note}")
         print(f"\nRun: {finished}" + f"\nReport: {finished.report_path}" * report)
 
 

@@ -10,6 +10,7 @@ from fashion_cnn.data.split import stratified
 
 ARRAYS = "arrays"  # the source of data that was loaded from nowhere
 MIN_TRAIN_IMAGES = 12  # of which one is held out for validation
+CHANNELS = (1, 3)  # gray and color
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +18,7 @@ class Data:
     """Training and test images with labels; the validation split is an index into training.
 
     Attributes:
-        train_images: uint8 (n, height, width) or (n, height, width, channels), 0..255; those for
+        train_images: uint8 (n, height, width) or (n, height, width, 1 or 3), 0..255; those for
             validation included.
         train_labels: integers (n,), 0..classes-1.
         test_images: uint8 (m, …), of the same height, width and channels.
@@ -34,7 +35,7 @@ class Data:
 
     Raises:
         ValueError: images are not uint8, shapes or counts do not fit, labels are out of range, or
-            there are fewer than 12 training images.
+            there are fewer than 12 training images or two classes.
     """
 
     train_images: np.ndarray
@@ -57,6 +58,8 @@ class Data:
         train, test = self.train_images.shape[1:], self.test_images.shape[1:]
         if train != test:
             raise ValueError(f"training and test images differ in shape: {train} and {test}")
+        if classes < 2:
+            raise ValueError(f"classes: got only {self.class_names[0]}; expected at least two")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -100,7 +103,7 @@ def as_data(data: Any) -> Data:
     """Return `Data` unchanged, or make it from `((x_train, y_train), (x_test, y_test))`.
 
     Raises:
-        ValueError: it is neither, or images are not uint8, or labels are not integers.
+        ValueError: it is neither, or images are not uint8, or labels are not integers or names.
     """
     if isinstance(data, Data):
         return data
@@ -111,14 +114,35 @@ def as_data(data: Any) -> Data:
             f"data: got {type(data).__name__}; expected the result of load_data, or arrays as "
             "((x_train, y_train), (x_test, y_test))"
         ) from None
-    y_train, y_test = np.ravel(y_train), np.ravel(y_test)
-    for labels in (y_train, y_test):
-        if labels.dtype.kind not in "iu":
-            raise ValueError(f"labels: got {labels.dtype}; expected one integer per image")
     sha256 = arrays_sha256(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
-    classes = int(max(y_train.max(initial=0), y_test.max(initial=0))) + 1
-    names = tuple(map(str, range(classes)))
+    y_train, y_test, names = rank_labels(y_train, y_test)
     return Data(x_train, y_train, x_test, y_test, names, sha256=sha256)
+
+
+def rank_labels(y_train: Any, y_test: Any) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Number the labels that occur from 0, in their sorted order: 1..26 become 0..25.
+
+    Args:
+        y_train: integers or names, (n,) or (n, 1).
+        y_test: the same, (m,) or (m, 1).
+
+    Returns:
+        The numbers of both, (n,) and (m,), and the labels as class names in that order.
+
+    Raises:
+        ValueError: labels are neither integers nor names.
+    """
+    labels = [np.asarray(y) for y in (y_train, y_test)]
+    kinds = {y.dtype.kind for y in labels}
+    if not kinds <= {"i", "u"} and kinds != {"U"}:
+        raise ValueError(
+            f"labels: got {labels[0].dtype} and {labels[1].dtype}; expected one integer per image, "
+            "or one name"
+        )
+    labels = [y.ravel() if y.shape[1:] == (1,) else y for y in labels]
+    classes = sorted(set().union(*(np.unique(y).tolist() for y in labels)))
+    train, test = (np.searchsorted(classes, y) for y in labels)
+    return train, test, tuple(map(str, classes))
 
 
 def arrays_sha256(**arrays: Any) -> dict[str, str]:
@@ -136,12 +160,7 @@ def channels_last(images: np.ndarray) -> np.ndarray:
 
 
 def _check_split(name: str, images: Any, labels: Any, classes: int) -> None:
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim not in (3, 4):
-        got = f"{getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}"
-        raise ValueError(
-            f"{name} images: got {got}; expected raw pixels, uint8 0..255, (n, height, width[, "
-            "channels]); the first layer of the model does the scaling"
-        )
+    _check_images(name, images)
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"{name} labels: got {labels.dtype} {labels.shape}; expected one integer per image, "
@@ -154,3 +173,23 @@ def _check_split(name: str, images: Any, labels: Any, classes: int) -> None:
         )
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"{name} labels: expected at least one, each within 0..{classes - 1}")
+
+
+def _check_images(name: str, images: Any) -> None:
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim not in (3, 4):
+        got = f"{getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}"
+        raise ValueError(
+            f"{name} images: got {got}; expected raw pixels, uint8 0..255, (n, height, width[, "
+            "channels]); the first layer of the model does the scaling"
+        )
+    channels = images.shape[3] if images.ndim == 4 else 1
+    if channels not in CHANNELS and images.shape[1] in CHANNELS:
+        raise ValueError(
+            f"{name} images: got {images.shape}, channels first; expected (n, height, width, "
+            "channels): use np.moveaxis(x, 1, -1)"
+        )
+    if channels not in CHANNELS or 0 in images.shape[1:]:
+        raise ValueError(
+            f"{name} images: got {images.shape}; expected (n, height, width) or (n, height, width, "
+            "channels) with 1 or 3 channels"
+        )

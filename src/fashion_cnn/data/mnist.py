@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_cnn.data.dataset import Data, arrays_sha256
+from fashion_cnn.data.dataset import Data, arrays_sha256, rank_labels
 from fashion_cnn.data.idx import read_idx
 from fashion_cnn.data.picture_files import advice_for
 
@@ -60,7 +60,7 @@ def load_idx(folder: Path) -> Data:
     arrays, sha256 = [], {}
     for split, kind in parts:
         array, sha256[f"{split}-{kind}"] = read_idx(paths[split, kind])
-        if kind == "images" and prefix.startswith("emnist"):  # which stores them transposed
+        if kind == "images" and array.ndim > 2 and prefix.startswith("emnist"):  # transposed
             array = np.ascontiguousarray(array.swapaxes(1, 2))
         arrays.append(array)
     return _as_data(folder, arrays, _read_mapping(folder / f"{prefix}mapping.txt"), sha256)
@@ -107,18 +107,12 @@ def _describe_missing(missing: list[str], names: list[str]) -> str:
 def _as_data(
     path: Path, arrays: list[np.ndarray], mapping: dict[str, str], sha256: dict[str, str]
 ) -> Data:
-    """`Data` whose labels are the ranks of the original labels, counted from 0."""
+    """`Data` with numbered labels; `mapping` has names for some of them."""
     x_train, y_train, x_test, y_test = arrays
-    y_train, y_test = (y.ravel() if y.shape[1:] == (1,) else y for y in (y_train, y_test))
-    if y_train.dtype.kind not in "iuU" or y_train.dtype.kind != y_test.dtype.kind:
-        raise ValueError(
-            f"{path}: labels are {y_train.dtype} and {y_test.dtype}; expected integers or names"
-        )
-    classes = np.unique(np.concatenate([np.unique(y_train), np.unique(y_test)]))
-    y_train, y_test = np.searchsorted(classes, y_train), np.searchsorted(classes, y_test)
-    names = tuple(mapping.get(str(name), str(name)) for name in classes)
     source = str(path.resolve())
     try:
+        y_train, y_test, labels = rank_labels(y_train, y_test)
+        names = tuple(mapping.get(label, label) for label in labels)
         return Data(
             x_train, y_train, x_test, y_test, names, source, source, sha256, notes=(FLIP_NOTE,)
         )

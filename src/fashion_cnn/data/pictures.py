@@ -151,7 +151,8 @@ def _is_one_color(image: Any) -> bool:
 
 def _array_to_pillow(image: np.ndarray) -> Any:
     squeezed = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-    if image.dtype != np.uint8 or image.size == 0 or squeezed.shape[2:] not in ((), (3,), (4,)):
+    is_picture = image.size and image.ndim > 1 and squeezed.shape[2:] in ((), (3,), (4,))
+    if image.dtype != np.uint8 or not is_picture:
         raise ValueError(
             f"picture: got {image.dtype} {image.shape}; expected uint8 (height, width) or "
             "(height, width, 1, 3 or 4)"

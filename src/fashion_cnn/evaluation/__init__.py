@@ -11,7 +11,12 @@ from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.data.recorded import find_source, require_same_data
 from fashion_cnn.data.split import stratified
-from fashion_cnn.evaluation.calibration import apply_temperature, fit_temperature, fit_threshold
+from fashion_cnn.evaluation.calibration import (
+    apply_temperature,
+    fit_temperature,
+    fit_threshold,
+    why_no_threshold,
+)
 from fashion_cnn.evaluation.metrics import classification_metrics
 from fashion_cnn.models.loading import load_keras_file
 from fashion_cnn.recipe import read_recipe
@@ -83,16 +88,18 @@ def evaluate(
     Args:
         model: a `keras.Model` that takes raw pixels, or the path of a run.
         images: uint8 (n, height, width) or (n, height, width, channels), 0..255.
-        labels: integers (n,), 0..classes-1.
+        labels: integers (n,), 0..classes-1: the numbers of the classes in the sorted order of the
+            labels that the model was trained on.
         class_names: names for the per-class metrics. Default: the class indices.
 
     Returns:
-        A dictionary: `accuracy` (0..1), `loss`, `per_class` and more, see docs/metrics.md.
+        A dictionary: `accuracy` (0..1), `loss`, `per_class` and more, see docs/metrics.md. The
+            metrics of a class without images are None.
 
     Raises:
         FileNotFoundError: there is no such run.
-        ValueError: the images are not raw pixels or not of the model's shape, or images and labels
-            differ in number.
+        ValueError: the images are not raw pixels or not of the model's shape, images and labels
+            differ in number, or there is no class for a label.
     """
     return classification_metrics(predict(model, images), labels, class_names)
 
@@ -112,6 +119,7 @@ def measure_run(run: Run, data: Data) -> dict[str, Any]:
         images, labels = data.split(split)
         arrays |= {f"{split}_probabilities": predict(model, images), f"{split}_labels": labels}
     temperature = threshold = None
+    validation_count = len(arrays.get("validation_labels", ()))
     if has_validation:
         probabilities, labels = arrays["validation_probabilities"], arrays["validation_labels"]
         temperature = fit_temperature(probabilities, labels)
@@ -124,6 +132,7 @@ def measure_run(run: Run, data: Data) -> dict[str, Any]:
         "train_seconds": round(sum(run.history()["seconds"]), 3),
         "temperature": temperature,
         "threshold": threshold,
+        "threshold_note": why_no_threshold(validation_count) if threshold is None else None,
     }
     for split in splits:
         probabilities, labels = arrays[f"{split}_probabilities"], arrays[f"{split}_labels"]

@@ -1,8 +1,11 @@
 """How well probabilities match accuracy: probabilities and labels in, calibration metrics out."""
 
+import math
+
 import numpy as np
 
 SURE = 0.99  # accuracy required of the predictions that are reported as sure
+CONFIDENCE = 0.95  # with which the validation images must show that accuracy
 _TINY = np.finfo(np.float32).tiny
 
 
@@ -73,13 +76,30 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(result.x)) if result.fun <= loss(0.0) else 1.0
 
 
-def fit_threshold(probabilities: np.ndarray, labels: np.ndarray, accuracy: float = SURE) -> float:
-    """The lowest confidence, 0..1, at or above which predictions have this accuracy; 1 if none.
+def fit_threshold(
+    probabilities: np.ndarray, labels: np.ndarray, accuracy: float = SURE
+) -> float | None:
+    """The lowest confidence, 0..1, at or above which predictions are shown to have this accuracy.
 
-    The temperature is already applied to `probabilities`.
+    Shown with 95 % confidence: by the lower bound of Clopper and Pearson (1934), one-sided. None
+    if there is no such confidence. The temperature is already applied to `probabilities`.
     """
-    confidence = probabilities.max(1)
-    order = np.argsort(-confidence, kind="stable")
-    correct = (probabilities.argmax(1) == labels)[order]
-    reached = np.flatnonzero(correct.cumsum() >= accuracy * np.arange(1, len(correct) + 1))
-    return float(confidence[order][reached[-1]]) if len(reached) else 1.0
+    from scipy.stats import beta
+
+    order = np.argsort(-probabilities.max(1), kind="stable")
+    confidence, count = probabilities.max(1)[order], np.arange(1, len(order) + 1)
+    correct = (probabilities.argmax(1) == labels)[order].cumsum()
+    lower_bound = beta.ppf(1 - CONFIDENCE, correct, count - correct + 1)  # NaN if none is correct
+    is_last_of_equals = np.append(confidence[1:] < confidence[:-1], True)
+    reached = np.flatnonzero((lower_bound >= accuracy) & is_last_of_equals)
+    return float(confidence[reached[-1]]) if len(reached) else None
+
+
+def why_no_threshold(images: int, accuracy: float = SURE) -> str:
+    """Why `fit_threshold` returns None for this number of images, as a note for people."""
+    claim = f"that {100 * accuracy:g} % of the sure predictions are correct, with "
+    claim += f"{100 * CONFIDENCE:g} % confidence"
+    at_least = math.ceil(math.log(1 - CONFIDENCE) / math.log(accuracy))  # all of them correct
+    if images < at_least:
+        return f"{images} validation images; at least {at_least} are needed to show {claim}"
+    return f"the {images:,} validation images do not show {claim}"

@@ -30,12 +30,18 @@ def accuracy_interval(probabilities: np.ndarray, labels: np.ndarray) -> tuple[fl
 
 
 def per_class(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """`precision`, `recall`, `f1` and `support`, each (classes,)."""
+    """`precision`, `recall`, `f1` and `support`, each (classes,).
+
+    NaN stands for a precision without predictions, and for all three of a class without images.
+    """
     from sklearn.metrics import precision_recall_fscore_support
 
     classes, predicted = range(probabilities.shape[1]), probabilities.argmax(1)
-    columns = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
-    return dict(zip(("precision", "recall", "f1", "support"), columns, strict=True))
+    *shares, support = precision_recall_fscore_support(
+        labels, predicted, labels=classes, zero_division=np.nan
+    )
+    shares = [np.where(support > 0, share, np.nan) for share in shares]
+    return dict(zip(("precision", "recall", "f1", "support"), (*shares, support), strict=True))
 
 
 def macro_average(probabilities: np.ndarray, labels: np.ndarray, key: str) -> float:
@@ -79,6 +85,11 @@ def classification_metrics(
             "(n, classes) and (n,) with n >= 1"
         )
     classes = range(probabilities.shape[1])
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise ValueError(
+            f"labels: got {labels.min()} to {labels.max()}; expected 0 to {classes[-1]}, the "
+            "numbers of the classes in the sorted order of their labels"
+        )
     names = class_names or tuple(str(k) for k in classes)
     metrics = {name: function(probabilities, labels) for name, function in METRICS.items()}
     if temperature is not None:
@@ -90,13 +101,18 @@ def classification_metrics(
     return metrics | {
         "examples": len(labels),
         "per_class": {
-            name: {key: column[k].item() for key, column in columns.items()}
+            name: {key: _or_none(column[k].item()) for key, column in columns.items()}
             for name, k in zip(names, classes, strict=True)
         },
         "confusion_matrix": matrix.tolist(),
         "most_confused": most_confused(matrix, names),
         "coverage": _coverage_rows(probabilities, labels),
     }
+
+
+def _or_none(number: float) -> float | None:
+    """None in place of NaN, which JSON does not have."""
+    return None if np.isnan(number) else number
 
 
 def coverage(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,7 @@ def make_card(run: Run, data: Data, format_name: str) -> dict[str, Any]:
         "preparation": "fit" if data.train_files else preparation,  # see `Classifier.prepare`
         "temperature": metrics["temperature"],
         "threshold": metrics["threshold"],
+        "threshold_note": metrics["threshold_note"],
         "test": {key: metrics.get(f"test_{key}") for key in _TEST_METRICS},
         "split": {
             "train": metrics["train_examples"],
@@ -56,12 +57,12 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters["percent"] = lambda share, digits=2: f"{share:.{digits}%}"
+    templates.filters["percent"] = lambda share, digits=2: (
+        "-" if share is None else f"{share:.{digits}%}"
+    )
     templates.filters["thousands"] = lambda number: f"{number:,}"
-    recalls = [row["recall"] for row in card["test"]["per_class"].values() if row["support"]]
     return templates.get_template("card.md.jinja").render(
         card,
         source_name=Path(card["data"]["source"]).name,
-        mean_recall=sum(recalls) / len(recalls),
         settings=json.dumps({key: card[key] for key in ("recipe", "data")}, indent=2),
     )

@@ -176,7 +176,8 @@ class Classifier:
         Args:
             pictures: one or a list of: path, binary file object, Pillow image, or uint8 array of
                 shape (height, width) or (height, width, 1, 3 or 4), 0..255. An array with four
-                axes is a list.
+                axes is a list, and so is one of shape (n, height, width) if height and width are
+                those of the model's input.
 
         Returns:
             A `Prediction`, or a list of them in the same order.
@@ -187,8 +188,9 @@ class Classifier:
                 baseline JPEG), or, for a model without a preparation, not of the model's size.
                 One such picture fails the list.
         """
-        if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
-            pictures = list(pictures)
+        if isinstance(pictures, np.ndarray):
+            is_list = pictures.ndim == 4 or pictures.shape[1:] == self.shape[:2]
+            pictures = list(pictures) if is_list else pictures
         if not isinstance(pictures, list | tuple):
             return self.predict([pictures])[0]
         return self.predict_prepared([self.prepare(picture) for picture in pictures])

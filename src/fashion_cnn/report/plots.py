@@ -78,11 +78,12 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def per_class(results: RunResults) -> Figure:
-    """Recall of each class as bars and precision as markers, highest recall first."""
+    """Recall of each tested class as bars and precision as markers, highest recall first."""
     rows = results.metrics["test_per_class"]
-    names = sorted(rows, key=lambda name: rows[name]["recall"])
+    tested = [name for name in rows if rows[name]["support"]]
+    names = sorted(tested, key=lambda name: rows[name]["recall"])
     recall = [rows[name]["recall"] for name in names]
-    precision = [rows[name]["precision"] for name in names]
+    precision = [np.nan if (p := rows[name]["precision"]) is None else p for name in names]
     figure = new_figure(8, 1.4 + 0.42 * len(names))
     ax = figure.subplots()
     ax.barh(names, recall, color=BLUE, label="Recall")

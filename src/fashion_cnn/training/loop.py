@@ -73,8 +73,8 @@ def train(
         recipe: the name of a recipe, whose batch size, learning rate and epochs are adapted where
             images are few; or a `Recipe`, or the path of a `recipe.json`, taken as it is.
         data: what `load_data` returns, or a source that it takes, or NumPy arrays `((x_train,
-            y_train), (x_test, y_test))`: images uint8 (n, height, width[, channels]), labels
-            integers (n,).
+            y_train), (x_test, y_test))`: images uint8 (n, height, width[, 1 or 3]), labels (n,),
+            integers or names. The model's outputs are in the sorted order of the labels.
         run: a folder for the model, the history and one checkpoint per epoch. Default: nothing is
             written.
         epochs: passes over the training images. Default: those of the recipe.
