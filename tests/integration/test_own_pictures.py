@@ -84,7 +84,8 @@ def test_data_lists_unreadable_files_and_duplicates(folder):
         shutil.copy(original, folder / "damaged" / "ring" / f"photo {i:02}.jpg")
     out = fashion_cnn("data", "--data", "damaged", cwd=folder).stdout
     assert "Images      color, the smallest 90 wide and 120 high" in out
-    assert "Files       120, and 1 that are not pictures" in out
+    assert "Files       120, and 1 left out" in out
+    assert "not pictures, or in no class folder): 1; the first: ring/notes.txt" in out
     assert "Unreadable  ring/photo 00.jpg: not a picture" in out
     assert "caf\u00e9 au lait" in out
     assert "unreadable files, left out: 1; the first: ring/photo 00.jpg" in out
