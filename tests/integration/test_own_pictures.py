@@ -140,10 +140,19 @@ def test_photos_of_any_size_are_prepared_as_for_training(folder, trained):
     assert width(folder / "why.png") > 300
 
 
+def test_audit_fits_a_named_recipe_to_few_images(folder):
+    options = ("--data", "mine", "--recipe", "sprint", "--folds", "99")
+    refused = fashion_cnn("audit", *options, cwd=folder, status=1)
+    assert "recipe adapted to" in refused.stderr
+    assert "folds: got 99; expected 2.." in refused.stderr
+
+
 def test_savedmodel_export_and_audit(folder, trained):
     fashion_cnn("export", "runs/mobilenet-1", "--format", "savedmodel", cwd=folder)
-    options = ("--data", "mine", "--recipe", "sprint", "--folds", "2")
-    assert "recipe adapted to" in fashion_cnn("audit", *options, cwd=folder).stderr
+    options = ("--data", "mine", "--recipe", "short.json", "--folds", "2")
+    recipe = {"name": "short", "model": "compact", "epochs": 2, "batch_size": 8}
+    (folder / "short.json").write_text(json.dumps(recipe))
+    fashion_cnn("audit", *options, cwd=folder)
     with open(folder / "audit" / "suspects.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows
