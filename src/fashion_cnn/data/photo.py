@@ -98,9 +98,9 @@ def _center(values: np.ndarray, width_scale: float = 1.0) -> np.ndarray:
     small = shrink(values, (height, width))
     width = max(1, round(width * width_scale))  # two steps: 1 to 2 % more are classified correctly
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
-    centerd = np.zeros((SIDE, SIDE))
-    centerd[top : top + height, left : left + width] = shrink(small, (height, width))
-    return centerd
+    centered = np.zeros((SIDE, SIDE))
+    centered[top : top + height, left : left + width] = shrink(small, (height, width))
+    return centered
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:

@@ -94,9 +94,9 @@ function center(a, widthScale = 1) {
   const scale = SIDE / Math.max(a.height, a.width);
   const [height, fullWidth] = [a.height, a.width].map((n) => Math.max(1, round(n * scale)));
   const width = Math.max(1, round(fullWidth * widthScale)), small = shrink(shrink(a, [height, fullWidth]), [height, width]);
-  const top = (SIDE - height) >> 1, left = (SIDE - width) >> 1, centerd = plane(SIDE, SIDE);
-  small.data.forEach((value, i) => { centerd.data[(top + Math.floor(i / width)) * SIDE + left + (i % width)] = value; });
-  return centerd;
+  const top = (SIDE - height) >> 1, left = (SIDE - width) >> 1, centered = plane(SIDE, SIDE);
+  small.data.forEach((value, i) => { centered.data[(top + Math.floor(i / width)) * SIDE + left + (i % width)] = value; });
+  return centered;
 }
 
 function toUint8(a) {
