@@ -33,7 +33,7 @@ CHARTS = (
         "accuracy",
         "Accuracy",
         "The share of images classified correctly after each epoch, one pass over the training "
-        "images. If only the training curve keeps rising, the network overfits: it memorises.",
+        "images. If only the training curve keeps rising, the network overfits: it memorizes.",
         lambda results: plots.curves(results.history, "accuracy", results.held_out),
         in_every_run=True,
     ),
