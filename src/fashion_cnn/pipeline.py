@@ -93,10 +93,11 @@ def run_pipeline(
 def load_and_fit(
     recipe_name: str | None, settings: Mapping[str, str], source: str
 ) -> tuple[Recipe, Data]:
-    """Load the data and configure a recipe for it; see `run_pipeline` for the arguments."""
+    """Load data, print its notes, and fit a recipe; see `run_pipeline` for the arguments."""
     name = recipe_name or DEFAULT
     recipe = configure(name, settings)
     data = load_data(source, recipe.image_size)
+    _print_notes(data)
     return fit(name, recipe, settings, data), data
 
 
@@ -178,9 +179,13 @@ def _print_data(recipe: Recipe, data: Data) -> None:
     train, test = len(data.train_labels) - held_out, len(data.test_labels)
     print_message(f"{INDENT}{data.location}")
     print_message(f"{INDENT}{train:,} to train, {held_out:,} to validate, {test:,} to test")
+    _print_notes(data)
+    print_message("2 Normalize   the network's first layer scales the pixels, 0..255, itself")
+
+
+def _print_notes(data: Data) -> None:
     for note in data.notes:
         print_message(f"{INDENT}{note}")
-    print_message("2 Normalize   the network's first layer scales the pixels, 0..255, itself")
 
 
 def _print_network(recipe: Recipe, data: Data) -> None:

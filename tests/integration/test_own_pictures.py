@@ -105,6 +105,32 @@ def test_a_recipe_without_pretraining_works_on_a_small_folder(folder):
     assert "already finished" in fashion_cnn(*again, cwd=folder).stderr
 
 
+def test_every_command_leaves_an_unreadable_picture_out(folder):
+    for path in (folder / "mine").glob("*/photo [01]*"):
+        copy = folder / "unreadable" / path.parent.name / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    (folder / "unreadable" / "ring" / "photo 07.jpg").write_text("not a picture")
+    note = "unreadable files, left out: 1; the first: ring/photo 07.jpg (not a picture"
+    data, small = ("--data", "unreadable"), ("--set", "image_size=16", "--set", "epochs=1")
+    seeds = ("--seeds", "2", "--run", "unread-seeds")
+    for command in (
+        ("train", "sprint", *data, *small, "--no-report", "--run", "unread"),
+        ("train", "sprint", *data, *small, *seeds),
+        ("tune", "sprint", *data, *small, "--trials", "1"),
+        ("audit", *data, "--recipe", "sprint", "--folds", "2"),
+    ):
+        assert note in fashion_cnn(*command, cwd=folder).stderr
+    metrics = json.loads(fashion_cnn("evaluate", "unread", "--json", cwd=folder).stdout)
+    assert metrics["train_examples"] + metrics["test_examples"] == 59 - 5  # and 5 validated
+    for output in ((), ("--output", "rows.csv")):
+        command = ("predict", "unreadable", "--model", "unread", *output)
+        printed = fashion_cnn(*command, cwd=folder, status=None).stdout
+        text = (folder / "rows.csv").read_text() if output else printed
+        assert text.count("photo") == 60
+        assert "photo 07.jpg" in text and "not a picture" in text
+
+
 def test_transfer_learning_in_two_phases_is_reported_and_exported(folder, trained):
     assert "3 epochs, the first 2 of the head alone" in trained.stderr
     assert "augmentations are not applied to it: zoom, color" in trained.stderr

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.console import progress_bar
+from fashion_cnn.console import printable, progress_bar
 from fashion_cnn.data.cache import make_cache_folder
 from fashion_cnn.data.picture_files import SUFFIXES, is_picture, walk
 from fashion_cnn.data.pictures import measure_picture
@@ -106,11 +106,6 @@ def record_errors(folder: Path, errors: dict[str, str]) -> None:
     for path, reason in errors.items():
         metadata.setdefault(path, {})["error"] = reason
     write_text(cache_file, json.dumps(metadata))
-
-
-def printable(name: str) -> str:
-    """A file name, which may hold bytes that are not text, as text."""
-    return name.encode("utf-8", "replace").decode()
 
 
 def _find_files(folder: Path) -> tuple[set[str], list[PictureFile], list[str]]:
@@ -222,7 +217,9 @@ def _load_metadata(folder: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
 def _measure(path: Path) -> dict[str, Any]:
     if not is_picture(path):
         return {"is_picture": False}
-    if printable(str(path)) != str(path):
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
         return {"error": "its name is not UTF-8"}
     try:
         with open(path, "rb") as file:

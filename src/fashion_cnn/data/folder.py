@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_cnn.console import progress_bar
+from fashion_cnn.console import printable, progress_bar
 from fashion_cnn.data.cache import cached_array
 from fashion_cnn.data.class_folders import (
     CACHE_VERSION,
     Listing,
     list_pictures,
-    printable,
     record_errors,
 )
 from fashion_cnn.data.dataset import MIN_TRAIN_IMAGES, Data
