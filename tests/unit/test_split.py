@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fashion_cnn.data.split import group_folds, split_groups, stratified
+from fashion_cnn.data.split import group_folds, join_groups, split_groups, stratified
 
 
 def test_split_of_fashion_mnist_never_changes(real_data):
@@ -36,6 +36,7 @@ def test_no_group_is_in_two_folds(images, folds):
     fold = group_folds(labels, groups, folds)
     assert fold.shape == labels.shape and set(fold) <= set(range(folds))
     assert all(len(set(fold[groups == group])) == 1 for group in groups)
+    assert len(set(fold)) == min(folds, len(set(groups)))
     names = np.char.add("person", groups.astype(str))
     again = group_folds(labels, names, folds)
     assert all(len(set(again[groups == group])) == 1 for group in groups)
@@ -60,3 +61,16 @@ def test_a_group_larger_than_a_fold_leaves_the_others_balanced():
     large = folds[0]
     for fold in {*range(5)} - {large}:
         assert np.bincount(labels[folds == fold]).tolist() == [25] * 3
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1))
+def test_joined_groups_share_keys_directly_or_through_others(keys):
+    a, b = np.array(keys).T
+    joined = join_groups(a, b.astype(str))
+    for i in range(len(keys)):
+        group, before = {i}, set()
+        while group != before:
+            before = group
+            group = {j for j in range(len(a)) if a[j] in a[list(before)] or b[j] in b[list(before)]}
+        assert set(np.flatnonzero(joined == joined[i])) == group
+        assert joined[i] == min(group)

@@ -51,7 +51,7 @@ def split_groups(labels: np.ndarray, groups: np.ndarray, shares: Sequence[float]
 
     Returns:
         int64 (n,), the part of each image, an index into `shares`; always the same for the same
-        arguments.
+        arguments. No part is empty, unless there are fewer groups than parts.
     """
     classes, label_index = np.unique(labels, return_inverse=True)
     names, group_index = np.unique(groups, return_inverse=True)
@@ -61,15 +61,45 @@ def split_groups(labels: np.ndarray, groups: np.ndarray, shares: Sequence[float]
     filled = np.zeros_like(target)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(counts))
     order = order[np.argsort(-counts[order].sum(1), kind="stable")]
-    parts = np.full(len(counts), -1)  # of no part yet
+    parts = np.full(len(counts), -1)  # in no part yet
+    smallest = order[::-1][: len(target)]  # one for each part, so that none stays empty
+    parts[smallest] = np.arange(len(smallest))
+    filled[: len(smallest)] = counts[smallest]
+    groups_in = np.bincount(parts[smallest], minlength=len(target))
     for _ in range(_MAX_PASSES):
         before = parts.copy()
         for group, count in zip(order, counts[order], strict=True):
-            if parts[group] >= 0:
-                filled[parts[group]] -= count
+            part = parts[group]
+            if part >= 0 and groups_in[part] == 1:
+                continue
+            if part >= 0:
+                filled[part] -= count
+                groups_in[part] -= 1
             increase = count * (count + 2 * (filled - target)) / target  # of chi-squared
-            parts[group] = increase.sum(1).argmin()
-            filled[parts[group]] += count
+            parts[group] = part = increase.sum(1).argmin()
+            filled[part] += count
+            groups_in[part] += 1
         if np.array_equal(parts, before):
             break
     return parts[group_index]
+
+
+def join_groups(*keys: Sequence[str]) -> np.ndarray:
+    """Number the groups of images that share a key, directly or through others.
+
+    Args:
+        keys: several lists, each with a key for each of n images.
+
+    Returns:
+        int64 (n,), the index of the first image of each image's group.
+    """
+    indices = [np.unique(key, return_inverse=True)[1] for key in keys]
+    joined = np.arange(len(keys[0]))
+    while True:
+        before = joined
+        for index in indices:
+            first = np.full(len(joined), len(joined))
+            np.minimum.at(first, index, joined)
+            joined = first[index]
+        if np.array_equal(joined, before):
+            return joined
