@@ -206,6 +206,45 @@ def test_a_source_that_has_moved_is_taken_and_one_that_has_changed_is_refused(fo
     assert "changing is not what this run was trained on, or has changed" in error
 
 
+def test_groups_travel_with_every_run(folder):
+    files = sorted((folder / "mine").rglob("*.jpg"))
+    for path in files:
+        copy = folder / "grouped" / path.relative_to(folder / "mine")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+
+    def write_groups(name, group_of):
+        lines = [f"{p.relative_to(folder / 'mine').as_posix()},{group_of(p)}" for p in files]
+        (folder / name).write_text("\n".join(["file,group", *lines]), encoding="utf-8")
+
+    write_groups("grouped/groups.csv", lambda path: int(path.stem[-2:]) // 4)
+    write_groups("same.csv", lambda path: int(path.stem[-2:]) // 4)
+    data = ("--data", "grouped", "--groups", "grouped/groups.csv")
+    train = ("train", "textbook", *data, "--set", "image_size=28", "--run", "by-group")
+    printed = fashion_cnn(*train, "--epochs", "1", "--no-report", cwd=folder).stderr
+    assert "groups by groups.csv: 10, the largest of 12 pictures" in printed
+    metrics = json.loads((folder / "by-group" / "metrics.json").read_text())
+    assert (metrics["train_examples"], metrics["test_examples"]) == (96, 12)  # 8 groups, and 1
+    again = json.loads(fashion_cnn("evaluate", "by-group", "--json", cwd=folder).stdout)
+    assert again["test_accuracy"] == metrics["test_accuracy"]
+    assert "--groups groups.csv" in (folder / "by-group" / "model.onnx.md").read_text()
+    audit = ("audit", "by-group", *data, "--recipe", "sprint", "--folds", "10")
+    error = fashion_cnn(*audit, cwd=folder, status=1).stderr
+    assert "folds: got 10; expected 2..9, the number of groups" in error
+    small = ("--set", "image_size=16", "--set", "epochs=1", "--set", "batch_size=32")
+    best = fashion_cnn("tune", "sprint", *data, *small, "--trials", "1", cwd=folder).stdout
+    assert "best.json --data grouped --groups groups.csv" in best
+    for run in ("by-group", "tune-sprint/trial-0"):
+        environment = json.loads((folder / run / "environment.json").read_text())
+        assert environment["data"]["groups"] == "groups.csv"
+    more = ("train", "--run", "by-group", "--resume", "--epochs", "2", "--no-report")
+    error = fashion_cnn(*more, "--groups", "same.csv", cwd=folder, status=1).stderr
+    assert "was started with --groups groups.csv; got /" in error
+    write_groups("grouped/groups.csv", lambda path: path.stem[-1])
+    error = fashion_cnn(*more, cwd=folder, status=1).stderr
+    assert "is not what this run was trained on with --groups groups.csv, or has" in error
+
+
 def test_missing_weights_leave_no_run(folder):
     options = ("train", "mobilenet", "--data", "mine", "--weights", "nowhere.h5", "--run", "none")
     error = fashion_cnn(*options, cwd=folder, status=1).stderr

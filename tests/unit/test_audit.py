@@ -51,6 +51,7 @@ def test_wrong_labels_and_a_duplicate_are_found(flawed_data, tmp_path):
 
 
 def test_finished_folds_are_not_trained_again(flawed_data, tmp_path, monkeypatch):
+    flawed_data = dataclasses.replace(flawed_data, train_groups=np.arange(180) // 6)
     first = audit(flawed_data, RECIPE, tmp_path, 2)
     monkeypatch.setattr(
         audit_module, "_train_without_fold", lambda *words: pytest.fail("trained again")

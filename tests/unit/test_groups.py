@@ -264,3 +264,20 @@ def test_data_suggests_groups_until_they_are_given(tmp_path, capsys, monkeypatch
     assert "Groups  " not in capsys.readouterr().out
     (tmp_path / "people" / "groups.csv").write_text("file,group\n")
     assert suggest_groups(tmp_path / "people", 0).startswith("groups.csv is in the folder: --gr")
+
+
+@pytest.mark.parametrize(
+    ("function", "words"), [("tune.tune", ["tune"]), ("seeds.train_seeds", ["train", "--seeds=2"])]
+)
+def test_several_trainings_get_the_groups(tmp_path, monkeypatch, function, words):
+    calls = []
+
+    def stop(*arguments):
+        calls.append(arguments)
+        raise ValueError("far enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(f"fashion_cnn.experiments.{function}", stop)
+    fill(tmp_path / "photos", by_person("abcdefgh", 4))
+    assert run_command([*words, "--data", "photos", "--groups", PERSON]) == 1
+    assert calls[0][1] == str(tmp_path / "photos") and calls[0][-1] == PERSON

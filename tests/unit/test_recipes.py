@@ -131,6 +131,8 @@ def test_the_command_of_what_has_no_name():
     assert said == "fashion-cnn train quick --set batch_size=128 --data 'my photos'"
     said = command_for(RECIPES["sprint"], {"data": {"source": "fashion-mnist"}, "processes": 2})
     assert said == "fashion-cnn train sprint --processes 2"
+    said = command_for(RECIPES["quick"], {"data": about["data"] | {"groups": "([a-z]+)_"}})
+    assert said.endswith("--data 'my photos' --groups '([a-z]+)_'")
     assert command_for(RECIPES["textbook"], about | {"own_model": True}).startswith("# made from")
 
 
