@@ -21,6 +21,7 @@ from fashion_cnn.parallel.collectives import broadcast_from_first
 from fashion_cnn.recipe import Recipe, fit_to_data, with_settings
 from fashion_cnn.recipes import find_recipe, is_recipe_file
 from fashion_cnn.run import TRAINED, Run
+from fashion_cnn.training.averaging import swap_averages
 from fashion_cnn.training.batches import training_index
 from fashion_cnn.training.checkpoint import load_checkpoint, save_checkpoint
 from fashion_cnn.training.distillation import training_targets
@@ -185,6 +186,7 @@ def _train_phase(
     for epoch in range(len(history), phase.end):
         callbacks.on_epoch_begin(epoch)
         start, images, loss, correct = time.perf_counter(), 0, 0.0, 0
+        swap_averages(model)
         for chunk in epochs.chunks(epoch):
             callbacks.on_train_batch_begin(images // recipe.batch_size)
             chunk_loss, chunk_correct = chunk.train()
@@ -198,7 +200,10 @@ def _train_phase(
             logs = {"loss": loss / images, "accuracy": correct / images}
             callbacks.on_train_batch_end(-(-images // recipe.batch_size) - 1, logs)
             if model.stop_training:
-                return True
+                break
+        swap_averages(model)
+        if model.stop_training:
+            return True
         if validation:
             logs |= _validate(forward, *validation, loss_smoothing(recipe))
         learning_rate = float(model.optimizer.learning_rate)

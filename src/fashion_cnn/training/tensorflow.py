@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fashion_cnn.training.averaging import is_averaged, update_averages
 from fashion_cnn.training.batches import Steps
 from fashion_cnn.training.normalization import FusedBatchNormalization
 
@@ -106,6 +107,8 @@ def _make_step(
         model.optimizer.apply(gradients, model.trainable_variables)
         for layer, values in zip(_normalizations(model), statistics, strict=True):
             layer.update_moving_averages(values)
+        if is_averaged(model):
+            update_averages(model)
         return loss * tf.cast(tf.shape(images)[0], tf.float32), correct
 
     return step
