@@ -16,6 +16,7 @@ STABLE = Recipe(
     options={"stem": 2, "width": 2, "blocks": 1, "hidden": 4, "dropout": 0.3},
     optimizer="sgd",
     learning_rate=0.0001,
+    ema=0.9,
     batch_size=36,
     epochs=2,
     augment=("flip", "shift"),

@@ -42,6 +42,8 @@ class Recipe:
         momentum: of `sgd`. Default: 0.9.
         weight_decay: decoupled weight decay, times the learning rate (arXiv:1711.05101); biases
             and normalization layers are excluded. Default: 0.
+        ema: decay per step of an exponential moving average of the weights, which is validated
+            and saved in their place; 0 for none. Default: 0.
         label_smoothing: share of the label spread over all classes (arXiv:1512.00567). Default: 0.
         epochs: passes over the training images. Default: 10.
         batch_size: images per step. Default: 64.
@@ -83,6 +85,7 @@ class Recipe:
     warmup: Fraction = 0.2
     momentum: Fraction = 0.9
     weight_decay: Fraction = 0.0
+    ema: Fraction = 0.0
     label_smoothing: Fraction = 0.0
     epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = 10
     batch_size: Annotated[int, Field(ge=1)] = 64

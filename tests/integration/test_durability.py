@@ -28,9 +28,10 @@ from fashion_cnn.training.checkpoint import newest_checkpoint, repair
 
 pytestmark = pytest.mark.slow
 
-# All there is to resume: order, augmentation, dropout, normalization, momentum, schedule, bfloat16.
+# All there is to resume: order, augmentation, dropout, normalization, momentum, schedule, bfloat16,
+# averaged weights.
 SMALL = {
-    "textbook-plus": {},
+    "textbook-plus": {"ema": 0.9},
     "sprint": {"options": {"width": 8, "hidden": 8}},
     "standard": {"options": {"width": 8, "hidden": 8, "convolutions": 2}},
     "marathon": {"options": {"width": 8, "stem": 2, "hidden": 8}},

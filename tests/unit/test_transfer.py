@@ -179,8 +179,19 @@ def test_two_phases_and_what_is_frozen_does_not_move(weights, tmp_path):
 def test_a_run_interrupted_in_every_phase_is_resumed_to_the_same_bits(weights, tmp_path):
     """In the head's epochs, at their end, and in those of the whole network."""
     options = {**TINY.options, "weights": str(weights), "dropout": 0.3}
-    recipe, data = replace(TINY, options=options, augment=("zoom", "flip")), colors()
-    uninterrupted = train(recipe, data)
+    recipe, data = replace(TINY, options=options, augment=("zoom", "flip"), ema=0.9), colors()
+    heads = []
+
+    class RecordHead(keras.callbacks.Callback):
+        def on_train_begin(self, *_, logs=None):
+            heads.append(self.model.get_layer("head").get_weights())
+
+        on_train_batch_end = on_epoch_end = on_train_begin
+
+    uninterrupted = train(recipe, data, callbacks=[RecordHead()])
+    trained, averaged, fine_tuned_from = heads[5:8]  # in, after and between the two phases
+    np.testing.assert_array_equal(fine_tuned_from[0], averaged[0])
+    assert np.abs(trained[0] - averaged[0]).max() > 0
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

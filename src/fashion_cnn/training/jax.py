@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fashion_cnn.data.augment import augment, noise_columns
+from fashion_cnn.keras_setup import keras
 from fashion_cnn.parallel.collectives import is_distributed, local_shard, to_global_array
 from fashion_cnn.recipe import Recipe
+from fashion_cnn.training.averaging import update_averages
 from fashion_cnn.training.batches import Steps
 
 MAX_DEVICE_BYTES = 4 << 30  # of images
@@ -93,10 +95,20 @@ def make_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, An
         trainable, optimizer_state = optimizer.stateless_apply(
             optimizer_state, gradients, trainable
         )
-        state = [list(trainable), list(non_trainable), list(optimizer_state)]
+        optimizer_state = _averaged(model, optimizer_state, trainable)
+        state = [list(trainable), list(non_trainable), optimizer_state]
         return state, (loss * len(batch[1]), correct)
 
     return step
+
+
+def _averaged(model: Any, optimizer_state: Any, trainable: Any) -> list[Any]:
+    """The state of the optimizer after its averages have moved towards the weights."""
+    variables = [*model.optimizer.variables, *model.trainable_variables]
+    values = [*optimizer_state, *trainable]
+    with keras.StatelessScope(list(zip(variables, values, strict=True))) as scope:
+        update_averages(model)
+    return [scope.get_current_value(variable) for variable in model.optimizer.variables]
 
 
 def get_state(model: Any) -> Any:

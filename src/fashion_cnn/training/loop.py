@@ -21,6 +21,7 @@ from fashion_cnn.parallel.collectives import broadcast_from_first
 from fashion_cnn.recipe import Recipe, fit_to_data, with_settings
 from fashion_cnn.recipes import find_recipe, is_recipe_file
 from fashion_cnn.run import TRAINED, Run
+from fashion_cnn.training.averaging import swap_averages
 from fashion_cnn.training.batches import training_index
 from fashion_cnn.training.checkpoint import load_checkpoint, save_checkpoint
 from fashion_cnn.training.distillation import training_targets
@@ -82,7 +83,8 @@ def train(
         scale: the pixels that your own model expects: `"0..255"` or `"0..1"`.
         callbacks: any `keras.callbacks.Callback`. Batch callbacks are called once per chunk of many
             steps (once per epoch on a GPU by JAX), `on_test_…` never. They see the model that is
-            being trained, not the one that is returned. A recipe with a head phase is two trainings
+            being trained, not the one that is returned; averaged weights except during an epoch's
+            steps. A recipe with a head phase is two trainings
             to them, the first of the head; a callback that stops one of them ends both.
         resume: continue from the run's newest checkpoint; on the same machine the result is that
             of an uninterrupted run, bit for bit. With a constant learning rate there may be more
@@ -185,6 +187,7 @@ def _train_phase(
     for epoch in range(len(history), phase.end):
         callbacks.on_epoch_begin(epoch)
         start, images, loss, correct = time.perf_counter(), 0, 0.0, 0
+        swap_averages(model)
         for chunk in epochs.chunks(epoch):
             callbacks.on_train_batch_begin(images // recipe.batch_size)
             chunk_loss, chunk_correct = chunk.train()
@@ -198,7 +201,10 @@ def _train_phase(
             logs = {"loss": loss / images, "accuracy": correct / images}
             callbacks.on_train_batch_end(-(-images // recipe.batch_size) - 1, logs)
             if model.stop_training:
-                return True
+                break
+        swap_averages(model)
+        if model.stop_training:
+            return True
         if validation:
             logs |= _validate(forward, *validation, loss_smoothing(recipe))
         learning_rate = float(model.optimizer.learning_rate)

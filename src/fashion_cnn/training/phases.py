@@ -13,6 +13,7 @@ import numpy as np
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.keras_setup import bfloat16_is_fast, keras
 from fashion_cnn.recipe import Recipe
+from fashion_cnn.training.averaging import add_averages
 from fashion_cnn.training.batches import InputTransform
 from fashion_cnn.training.features import (
     extract_features,
@@ -77,12 +78,14 @@ def count_head_epochs(recipe: Recipe, network: Any, own_model: bool) -> int:
 
 
 def compile_model(model: Any, recipe: Recipe, learning_rate: float, steps: int) -> Any:
-    """Compile a model with the recipe's optimizer, for `steps` steps, and its loss."""
+    """Compile a model with the recipe's optimizer, for `steps` steps, its loss and averages."""
     model.compile(
         optimizer=make_optimizer(replace(recipe, learning_rate=learning_rate), steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=loss_smoothing(recipe)),
         metrics=["accuracy"],
     )
+    if recipe.ema:
+        add_averages(model, recipe.ema)
     return model
 
 

@@ -46,7 +46,8 @@ def start_or_resume(
 
 
 def _write_start(run: Run, recipe: Recipe, data: Data, network: Any, facts: dict[str, Any]) -> None:
-    variables = [*network.variables] + 2 * [*network.trainable_variables]  # two of the optimizer
+    per_weight = 3 if recipe.ema else 2  # variables of the optimizer
+    variables = [*network.variables] + per_weight * [*network.trainable_variables]
     model_bytes = sum(4 * math.prod(v.shape) for v in variables)
     run.require_space(10_000_000 + (KEEP + 2) * model_bytes)
     source: dict[str, Any] = {"source": data.source, "location": data.location}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fashion_cnn.training.averaging import update_averages
 from fashion_cnn.training.batches import Steps
 from fashion_cnn.training.normalization import FusedBatchNormalization
 
@@ -104,6 +105,7 @@ def _make_step(
             sums = half_step(images, targets, tf.constant(1.0))
         loss, correct, gradients, statistics = sums
         model.optimizer.apply(gradients, model.trainable_variables)
+        update_averages(model)
         for layer, values in zip(_normalizations(model), statistics, strict=True):
             layer.update_moving_averages(values)
         return loss * tf.cast(tf.shape(images)[0], tf.float32), correct
