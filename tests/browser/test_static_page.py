@@ -130,12 +130,12 @@ def test_five_hundred_test_images_get_the_same_probabilities(page, real_data):
 def test_weights_of_8_bits_give_the_same_probabilities(page, real_data):
     """The file of `onnx-w8` in place of the page's."""
     network = onnx.load(PRESET_FOLDER / f"{NETWORK}.onnx")
-    quantize_weights(network)
+    images = real_data.test_images[:50, ..., np.newaxis]
+    quantize_weights(network, images)
     content = network.SerializeToString()
     page.route("**/model.onnx", lambda route: route.fulfill(body=content))
     page.reload()
     expect(page.locator("#foot")).to_contain_text("do not leave this browser", timeout=30_000)
-    images = real_data.test_images[:50, ..., np.newaxis]
     actual = page.evaluate(PROBABILITIES, images.reshape(len(images), -1).tolist())
     expected = Classifier(content).probabilities(images)
     np.testing.assert_allclose(actual, expected, atol=1e-4)

@@ -8,10 +8,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fashion_cnn.export.w8 import quantize_weights
+from fashion_cnn.export import w8
 from fashion_cnn.inference.classifier import PRESET_FOLDER, Classifier
 
 RNG = np.random.default_rng(0)
+POSITIVE = np.abs(RNG.normal(1, 0.3, (20, 128, 8, 8))).astype(np.float32)
+BIAS = np.linspace(-1, 1, 64, dtype=np.float32)
 
 
 def small_network():
@@ -22,13 +24,12 @@ def small_network():
     depthwise[1] = 2e-43  # below the normal range of float32, as of a channel that died
     pointwise = RNG.normal(size=(64, 128, 1, 1)).astype(np.float32)
     dense = RNG.normal(size=(64, 20)).astype(np.float32) * np.arange(1, 21, dtype=np.float32)
-    bias = np.ones(2000, np.float32)
     small = np.ones((20, 3), np.float32)
     weights = {"depthwise": depthwise, "pointwise": pointwise, "dense": dense}
-    others = {"bias": bias, "small": small}
+    others = {"bias": BIAS, "small": small}
     nodes = [
         helper.make_node("Conv", ["x", "depthwise"], ["a"], group=128),
-        helper.make_node("Conv", ["a", "pointwise"], ["b"]),
+        helper.make_node("Conv", ["a", "pointwise", "bias"], ["b"]),
         helper.make_node("GlobalAveragePool", ["b"], ["c"]),
         helper.make_node("Flatten", ["c"], ["d"]),
         helper.make_node("MatMul", ["d", "dense"], ["e"]),
@@ -49,9 +50,15 @@ def tensors(model):
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
-def test_each_output_channel_has_a_scale_and_is_rounded_to_nearest():
+@pytest.fixture
+def quantize_all(monkeypatch):
+    """Also quantize the tensors of a small network."""
+    monkeypatch.setattr(w8, "MIN_WEIGHTS", 1024)
+
+
+def test_each_output_channel_has_a_scale_and_is_rounded_to_nearest(quantize_all):
     model, weights = small_network()
-    quantize_weights(model)
+    w8.quantize_weights(model, POSITIVE)
     onnx.checker.check_model(model, full_check=True)
     stored = tensors(model)
     shapes = {"depthwise": (128, 1, 1, 1), "pointwise": (64, 1, 1, 1), "dense": (1, 20)}
@@ -62,20 +69,62 @@ def test_each_output_channel_has_a_scale_and_is_rounded_to_nearest():
         error = np.abs(integers * scales.astype(float) - weights[name])
         # half a step; a dead channel, whose scale cannot be exact, may be off by the smallest float
         assert (error <= 0.5001 * scales + 127 * 1.5e-45).all()
-    assert stored["bias"].dtype == stored["small"].dtype == np.float32
+    assert stored["small"].dtype == np.float32 and "bias" not in stored
     assert not stored["depthwise/int8"][0].any()
 
 
-def rounded_in_numpy(model):
-    """The same network with float32 weights that were rounded to 8 bits here."""
+def run(model, names, images):
+    """Outputs and intermediate results of a model."""
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    probe.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
+    )
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=providers)
+    return session.run(names, {"x": images})
+
+
+def test_biases_keep_the_mean_of_each_channel(quantize_all):
+    """Of a depthwise convolution without a bias, and of a pointwise one with a bias."""
+    exact, quantized = small_network()[0], onnx.ModelProto()
+    quantized.CopyFrom(exact)
+    w8.quantize_weights(quantized, POSITIVE)
+    uncorrected = onnx.ModelProto()
+    uncorrected.CopyFrom(quantized)
+    uncorrected.graph.initializer.append(numpy_helper.from_array(BIAS, "bias"))
+    for node in uncorrected.graph.node:
+        if node.op_type == "Conv":
+            node.input[2:] = ["bias"] if node.input[1] == "pointwise" else []
+    for name in "ab":
+        expected, before, after = (
+            run(model, [name], POSITIVE)[0].mean((0, 2, 3), dtype=float)
+            for model in (exact, uncorrected, quantized)
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):  # channels of zeros
+            share = np.abs(after - expected) / np.abs(before - expected)
+        assert np.nanmedian(share) < 1 / 3
+
+
+def with_float32_weights(quantized):
+    """The same network, with the weights converted to float32 here and not by the runtime."""
+    model = onnx.ModelProto()
+    model.CopyFrom(quantized)
+    stored = tensors(model)
     for tensor in model.graph.initializer:
-        weights = numpy_helper.to_array(tensor)
-        if weights.dtype == np.float32 and weights.size >= 1024:
-            others = (1, 2, 3) if weights.ndim == 4 else (0,)
-            scales = np.abs(weights).max(others, keepdims=True) / np.float32(127)
-            rounded = np.rint(weights / scales) * scales
-            tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
+        name, _, kind = tensor.name.rpartition("/")
+        if kind == "int8":
+            weights = stored[tensor.name].astype(np.float32) * stored[f"{name}/scales"]
+            tensor.CopyFrom(numpy_helper.from_array(weights, name))
+    nodes = [node for node in model.graph.node if not is_conversion(node)]
+    assert len(model.graph.node) - len(nodes) == 2 * sum("/int8" in name for name in stored) > 0
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
     return model
+
+
+def is_conversion(node):
+    return any(name.endswith(("/int8", "/scales")) for name in node.input)
 
 
 def optimized_operators(model, path):
@@ -91,19 +140,18 @@ def optimized_operators(model, path):
 @pytest.mark.parametrize("name", ["textbook", "standard"])
 def test_the_runtime_computes_as_with_float32_weights_that_were_rounded(name, tmp_path):
     """It folds the conversion when it loads the file, and uses no kernels of lower precision."""
-    path = PRESET_FOLDER / f"{name}.onnx"
-    exact, rounded, quantized = onnx.load(path), rounded_in_numpy(onnx.load(path)), onnx.load(path)
-    quantize_weights(quantized)
+    images = RNG.integers(0, 256, (50, 28, 28, 1), dtype=np.uint8)
+    exact, quantized = (onnx.load(PRESET_FOLDER / f"{name}.onnx") for _ in range(2))
+    w8.quantize_weights(quantized, images)
+    rounded = with_float32_weights(quantized)
     operators = [optimized_operators(x, tmp_path / "x.onnx") for x in (rounded, quantized)]
     assert operators[0] == operators[1]
-    images = RNG.integers(0, 256, (50, 28, 28, 1), dtype=np.uint8)
-    models = (exact, rounded, quantized)
     before, expected, actual = (
-        Classifier(x.SerializeToString()).probabilities(images) for x in models
+        Classifier(x.SerializeToString()).probabilities(images) for x in (exact, rounded, quantized)
     )
     np.testing.assert_array_equal(actual, expected)
     assert np.abs(actual - before).max() > 1e-4  # else the comparison would show nothing
-    assert quantized.ByteSize() < exact.ByteSize() / 3.5
+    assert quantized.ByteSize() < exact.ByteSize() / 3
     assert json_card(quantized) == json_card(exact)
 
 
@@ -114,7 +162,7 @@ def json_card(model):
 @pytest.mark.parametrize("change", ["more integers", "fewer integers", "scales of another axis"])
 def test_damaged_weights_are_refused(change):
     model = onnx.load(PRESET_FOLDER / "textbook.onnx")
-    quantize_weights(model)
+    w8.quantize_weights(model, np.zeros((1, 28, 28, 1), np.uint8))
     integers = next(x for x in model.graph.initializer if x.name.endswith("/int8"))
     scales = next(x for x in model.graph.initializer if x.name.endswith("/scales"))
     if change == "scales of another axis":
