@@ -7,14 +7,16 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
 from fashion_cnn.data.photo import prepare_photo
 from fashion_cnn.export import web
+from fashion_cnn.export.w8 import quantize_weights
 from fashion_cnn.export.web import export_web
-from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.inference.classifier import PRESET_FOLDER, Classifier
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +125,21 @@ def test_five_hundred_test_images_get_the_same_probabilities(page, real_data):
     actual = np.concatenate(batches)
     np.testing.assert_array_equal(actual.argmax(1), expected.argmax(1))
     np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def test_weights_of_8_bits_give_the_same_probabilities(page, real_data):
+    """The file of `onnx-w8` in place of the page's."""
+    network = onnx.load(PRESET_FOLDER / f"{NETWORK}.onnx")
+    images = real_data.test_images[:50, ..., np.newaxis]
+    quantize_weights(network, images)
+    content = network.SerializeToString()
+    page.route("**/model.onnx", lambda route: route.fulfill(body=content))
+    page.reload()
+    expect(page.locator("#foot")).to_contain_text("do not leave this browser", timeout=30_000)
+    actual = page.evaluate(PROBABILITIES, images.reshape(len(images), -1).tolist())
+    expected = Classifier(content).probabilities(images)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+    assert np.abs(Classifier.load(NETWORK).probabilities(images) - expected).max() > 1e-3
 
 
 def test_a_picture_is_predicted_without_a_server(page):

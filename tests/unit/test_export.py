@@ -44,27 +44,55 @@ def test_onnx_predicts_as_keras_at_its_temperature(random_data, tmp_path, name):
 
 
 @pytest.mark.slow
-def test_int8_is_as_accurate_and_a_third_of_the_size(tiny_data, tmp_path):
+@pytest.mark.parametrize("format_name", ["onnx-int8", "onnx-w8"])
+def test_8_bits_are_as_accurate_at_a_third_of_the_size(tiny_data, tmp_path, format_name):
     run = train_small_run(tiny_data, "textbook", tmp_path / "run", epochs=10)
     export_in_process(run, tiny_data, "onnx", run.onnx_path)
-    path = export_in_process(run, tiny_data, "onnx-int8", tmp_path / "small.onnx")
+    path = export_in_process(run, tiny_data, format_name, tmp_path / "small.onnx")
     assert path.stat().st_size < run.onnx_path.stat().st_size / 2.5
     classifier = Classifier.load(path)
     actual = classifier.probabilities(tiny_data.test_images[..., np.newaxis])
     parity = classifier.card["parity"]
     assert parity["accuracy"] == (actual.argmax(1) == tiny_data.test_labels).mean()
-    assert abs(parity["accuracy"] - parity["accuracy_of_keras"]) <= 0.003
+    assert abs(parity["accuracy"] - parity["accuracy_of_keras"]) <= 1 / 60 + 1e-9
     assert parity["images"] == 60
+    expected = Classifier.load(run.folder).probabilities(tiny_data.test_images[..., np.newaxis])
+    difference = parity["largest_difference"]
+    assert difference == pytest.approx(np.abs(actual - expected).max(), abs=1e-4)
+    text = (tmp_path / "small.onnx.md").read_text()
+    assert f"On 60 test images, its probabilities differ by up to {difference:.2g} from" in text
 
 
-def test_a_less_accurate_int8_export_is_not_written(
-    random_data, exported_run, tmp_path, monkeypatch
+@pytest.mark.parametrize("format_name", ["onnx-int8", "onnx-w8"])
+def test_a_less_accurate_export_of_8_bits_is_not_written(
+    random_data, exported_run, tmp_path, monkeypatch, format_name
 ):
     wrong = (random_data.test_labels + 1) % 4
-    use_writer(monkeypatch, "onnx-int8", lambda *_: lambda x: np.eye(4)[wrong[: len(x)]])
-    with pytest.raises(ValueError, match=r"its accuracy is 0\.00%"):
-        export_in_process(exported_run, random_data, "onnx-int8", tmp_path / "model.onnx")
+    use_writer(monkeypatch, format_name, lambda *_: lambda x: np.eye(4)[wrong[: len(x)]])
+    with pytest.raises(ValueError, match=r"its accuracy is 0\.00%.*use the format onnx"):
+        export_in_process(exported_run, random_data, format_name, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("images", "accepted"), [(30, 1), (499, 1), (1000, 2), (2000, 4)])
+def test_the_accuracy_may_differ_by_two_thousandths_or_one_image(images, accepted):
+    def predict_zero(pixels):
+        return np.eye(2)[0 * pixels[:, 0, 0, 0]]
+
+    def predict_pixel(pixels):
+        return np.eye(2)[pixels[:, 0, 0, 0]]
+
+    def compare(keras_model, exported, wrong):
+        pixels = np.zeros((images, 28, 28, 1), np.uint8)
+        pixels[:wrong] = 1
+        return FORMATS["onnx-w8"].compare(keras_model, exported, pixels, np.zeros(images, int))
+
+    for functions in ((predict_zero, predict_pixel), (predict_pixel, predict_zero)):
+        parity = compare(*functions, accepted)
+        assert {parity["accuracy"], parity["accuracy_of_keras"]} == {1, 1 - accepted / images}
+        assert parity["largest_difference"] == 1
+        with pytest.raises(ValueError, match=r"of at most 0\.2% or one image"):
+            compare(*functions, accepted + 1)
 
 
 def test_a_file_too_large_to_be_read_is_not_written(

@@ -87,7 +87,7 @@ BatchFolder = Annotated[File, Option(metavar="DIR", help=_BATCH_FOLDER)]
 Split = Annotated[Literal["validation", "test"], Option(help="Which images.")]
 Curves = Annotated[Path, Option(metavar="PNG", help="Where the curves are drawn.")]
 Exported = Annotated[str, Argument(metavar="RUN", help="A run; for web also a preset or .onnx.")]
-FormatName = Literal["onnx", "onnx-int8", "litert", "savedmodel", "web"]  # as export.FORMATS
+FormatName = Literal["onnx", "onnx-int8", "onnx-w8", "litert", "savedmodel", "web"]  # as FORMATS
 Format = Annotated[FormatName, Option("--format", help="For which runtime; web makes a page.")]
 ExportPath = Annotated[File, Option(metavar="PATH", help="Default: in the run's folder.")]
 

@@ -24,6 +24,7 @@ from fashion_cnn.export.litert import write_litert
 from fashion_cnn.export.onnx import add_card, write_onnx
 from fashion_cnn.export.parity import Predict, compare_accuracy, compare_probabilities
 from fashion_cnn.export.savedmodel import write_savedmodel
+from fashion_cnn.export.w8 import write_w8
 from fashion_cnn.files import (
     copy_folder_atomically,
     file_sha256,
@@ -55,6 +56,9 @@ class Format:
 FORMATS = {
     "onnx": Format("model.onnx", write_onnx, is_onnx=True),
     "onnx-int8": Format("model-int8.onnx", write_int8, compare_accuracy, is_onnx=True),
+    "onnx-w8": Format(
+        "model-w8.onnx", write_w8, partial(compare_accuracy, tolerance=0.002), is_onnx=True
+    ),
     "litert": Format("model.tflite", write_litert, requires="ai_edge_litert"),
     "savedmodel": Format("savedmodel", write_savedmodel),
     "web": Format("web", None),
