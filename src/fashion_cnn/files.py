@@ -107,7 +107,7 @@ def read_json(path: Path) -> Any:
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file with a header, as text."""
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="") as file:  # Excel writes a signature
         return list(csv.DictReader(file))
 
 

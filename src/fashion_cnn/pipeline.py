@@ -13,15 +13,9 @@ from typing import Any
 from fashion_cnn.console import UsageError, print_message, progress_bar, usage_errors
 from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data
-from fashion_cnn.data.recorded import find_source
+from fashion_cnn.data.recorded import find_groups, find_source
 from fashion_cnn.inference.classifier import model_name
-from fashion_cnn.recipe import (
-    Recipe,
-    fit_to_data,
-    read_recipe,
-    require_resumable,
-    with_settings,
-)
+from fashion_cnn.recipe import Recipe, fit_to_data, read_recipe, require_resumable, with_settings
 from fashion_cnn.recipes import DEFAULT, find_recipe, is_recipe_file
 from fashion_cnn.run import Run
 
@@ -38,6 +32,7 @@ def run_pipeline(
     report: bool = True,
     processes: int | None = None,
     cluster: str | None = None,
+    groups: str = "",
 ) -> tuple[Run, dict[str, Any]] | None:
     """Train a network, evaluate it on the test images, and draw, export and report the results.
 
@@ -51,6 +46,8 @@ def run_pipeline(
         report: also write `report.html`.
         processes: how many train the network together. Default: this one.
         cluster: address of a Ray cluster on which they run. Default: this machine.
+        groups: of the data, as `load_data` takes them. Default: those of the run to be resumed,
+            else none.
 
     Returns:
         The run and its metrics; None where the run to be resumed is finished.
@@ -68,9 +65,10 @@ def run_pipeline(
         if recipe == read_recipe(run) and _already_finished(run):
             return None
         source = find_source(run, source)
+        groups = groups or find_groups(run)
     with _open_folder(run, recipe.name, resume) as run:
         print_message("1 Load        looking for the images")
-        data = load_data(source or "fashion-mnist", recipe.image_size)
+        data = load_data(source or "fashion-mnist", recipe.image_size, groups)
         recipe = fit(name, recipe, settings, data)
         if resume:
             started = read_recipe(run)
@@ -91,12 +89,12 @@ def run_pipeline(
 
 
 def load_and_fit(
-    recipe_name: str | None, settings: Mapping[str, str], source: str
+    recipe_name: str | None, settings: Mapping[str, str], source: str, groups: str = ""
 ) -> tuple[Recipe, Data]:
     """Load data, print its notes, and fit a recipe; see `run_pipeline` for the arguments."""
     name = recipe_name or DEFAULT
     recipe = configure(name, settings)
-    data = load_data(source, recipe.image_size)
+    data = load_data(source, recipe.image_size, groups)
     _print_notes(data)
     return fit(name, recipe, settings, data), data
 
@@ -226,12 +224,7 @@ def _print_training(recipe: Recipe, processes: int | None) -> None:
 
 
 def _train(
-    recipe: Recipe,
-    data: Data,
-    run: Run,
-    resume: bool,
-    processes: int | None,
-    cluster: str | None,
+    recipe: Recipe, data: Data, run: Run, resume: bool, processes: int | None, cluster: str | None
 ) -> None:
     from fashion_cnn.training.progress import EpochProgress
 

@@ -188,7 +188,7 @@ def command_for(recipe: Recipe, environment: Mapping[str, Any]) -> str:
         words += ["--seeds", str(seeds), "--ensemble"]
     if (processes := environment.get("processes", 1)) > 1:
         words += ["--processes", str(processes)]
-    return command_with_data(words, source)
+    return command_with_data(words, source, environment["data"].get("groups", ""))
 
 
 def _changes(base: Recipe, recipe: Recipe) -> dict[str, Any]:
@@ -201,6 +201,7 @@ def _changes(base: Recipe, recipe: Recipe) -> dict[str, Any]:
     return changes
 
 
-def command_with_data(words: list[str], source: str) -> str:
-    """A command as text, with `--data` unless the source is Fashion-MNIST."""
-    return shlex.join(words if source == "fashion-mnist" else [*words, "--data", source])
+def command_with_data(words: list[str], source: str, groups: str = "") -> str:
+    """A command as text, with `--data` unless the source is Fashion-MNIST, and `--groups`."""
+    words = words if source == "fashion-mnist" else [*words, "--data", source]
+    return shlex.join([*words, "--groups", groups] if groups else words)

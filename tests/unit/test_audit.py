@@ -77,6 +77,34 @@ def test_each_image_is_in_one_fold(flawed_data, tmp_path, monkeypatch):
     assert sorted(predicted) == list(range(180))
 
 
+def test_groups_are_whole_in_each_fold(flawed_data, tmp_path, monkeypatch):
+    folds = []
+
+    def train_without_fold(data, fold, recipe, advance):
+        folds.append(set(data.train_groups[fold]))
+        chance = np.full((len(data.train_labels), 4), 0.25, np.float32)
+        return {"train": chance[: len(fold)], "test": chance[: len(data.test_labels)]}
+
+    monkeypatch.setattr(audit_module, "_train_without_fold", train_without_fold)
+    for groups in (np.arange(180) // 6, np.arange(180) % 90 // 6):
+        data = dataclasses.replace(flawed_data, train_groups=groups)
+        audit_module.out_of_fold(data, RECIPE, tmp_path, 4, lambda label: None)
+        assert sum(map(len, folds)) == len(set.union(*folds)) == len(set(groups))
+        audit_module.out_of_fold(data, RECIPE, tmp_path, 4, lambda label: None)
+        assert len(folds) == 4  # not again, but again with other groups
+        folds.clear()
+
+
+def test_groups_that_leave_a_class_out_of_training_are_refused(flawed_data, tmp_path):
+    data = dataclasses.replace(flawed_data, train_groups=np.arange(180) % 4)
+    with pytest.raises(ValueError, match=r"folds: got 5; expected 2\.\.4, the number of groups"):
+        audit(data, RECIPE, tmp_path / "audit", 5)
+    data = dataclasses.replace(data, train_groups=data.train_labels)
+    with pytest.raises(ValueError, match="groups: all of north-west is in one fold; expected more"):
+        audit(data, RECIPE, tmp_path / "audit", 2)
+    assert not (tmp_path / "audit").exists()
+
+
 def test_accuracy_without_suspects(tmp_path):
     (tmp_path / "suspects.csv").write_text("split,index\ntrain,3\ntest,0\ntest,1\n")
     labels = np.array([0, 0, 1, 1])

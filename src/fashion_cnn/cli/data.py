@@ -9,13 +9,16 @@ from fashion_cnn.cli import options as opt
 from fashion_cnn.console import format_seconds, print_message
 
 
-def data(source: opt.Source = "fashion-mnist", output: opt.SamplesPlot = None) -> None:
+def data(
+    source: opt.Source = "fashion-mnist", groups: opt.Groups = "", output: opt.SamplesPlot = None
+) -> None:
     """Check a data set, count its images, and draw samples."""
     from fashion_cnn.data import load_data
     from fashion_cnn.data.duplicates import near_duplicates
+    from fashion_cnn.data.group_hints import suggest_groups
     from fashion_cnn.report import draw_samples
 
-    data = load_data(source)
+    data = load_data(source, groups=groups)
     print(f"Source      {data.location}")
     if data.source == "fashion-mnist":
         for name, digest in data.sha256.items():
@@ -32,6 +35,8 @@ def data(source: opt.Source = "fashion-mnist", output: opt.SamplesPlot = None) -
     if data.test_files:
         for i, j in list(zip(tests, trains, strict=True))[:10]:
             print(f"            {data.test_files[i]}  {data.train_files[j]}")
+        if not data.groups and (hint := suggest_groups(Path(data.source), len(tests))):
+            print(f"\nGroups      {hint}")
     path = output or Path(f"{Path(data.source).stem}-samples.png")
     print(f"\nSamples     {draw_samples(data, path)}")
 

@@ -13,6 +13,10 @@ _SOURCE = "fashion-mnist, a folder with a subfolder per class, a folder of IDX f
 _OPTIONAL_SOURCE = f"{_SOURCE} Default: fashion-mnist."
 _MODEL = "A preset, a run folder or an .onnx file."
 _MOVED_DATA = "Where the run's data is now. Default: where it was during the training."
+_GROUPS = (
+    "What belongs together and goes to the same split: a CSV file with the columns file and group, "
+    "or a regular expression whose first parenthesis in the path of a picture is its group."
+)
 _SETTINGS = "Recipe field or model option: batch_norm=true, augment=flip,shift. Can be repeated."
 _JOBS = "Trainings at a time. Default: one per core; per GPU on a cluster with GPUs."
 _RECIPE = "Default: standard. A named recipe is adapted where images are few, a file never."
@@ -40,6 +44,7 @@ _AUDITED_RUNS = "Runs to evaluate also without the test images that are probably
 # several commands
 Source = Annotated[str, Option("--data", metavar="SOURCE", help=_SOURCE)]
 MovedData = Annotated[Text, Option("--data", metavar="SOURCE", help=_MOVED_DATA)]
+Groups = Annotated[str, Option(metavar="CSV|PATTERN", help=_GROUPS, show_default=False)]
 Cluster = Annotated[Text, Option(metavar="HOST:PORT|auto", help="Use a Ray cluster.")]
 Jobs = Annotated[Number, Option(min=1, metavar="N", help=_JOBS)]
 AsJson = Annotated[bool, Option("--json", help="Print everything as JSON.")]

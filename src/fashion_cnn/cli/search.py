@@ -15,6 +15,7 @@ def tune(
     space: opt.Space = "default",
     trials: opt.Trials = 30,
     source: opt.Source = "fashion-mnist",
+    groups: opt.Groups = "",
     settings: opt.Settings = None,
     output: opt.TuneFolder = None,
     jobs: opt.Jobs = None,
@@ -28,17 +29,19 @@ def tune(
     from fashion_cnn.recipes import command_with_data
     from fashion_cnn.report import draw_trials
 
-    start, data = load_and_fit(recipe, parse_settings(settings), source)
+    start, data = load_and_fit(recipe, parse_settings(settings), source, groups)
     with usage_errors():
         ranges = default_space(start) if space == "default" else read_space(Path(space), start)
     folder = output or Path(f"tune-{start.name}")
     print_message(f"{trials} trials of {', '.join(ranges)}; finished ones stay in {folder}")
     with progress_bar(trials) as advance:
-        rows = search(start, data.source, ranges, trials, folder, cluster, jobs, advance)
+        where = (folder, cluster, jobs, advance, data.groups)
+        rows = search(start, data.source, ranges, trials, *where)
     _print_trials(rows[:BEST], list(ranges))
     print(f"All trials: {folder / 'trials.csv'}")
     print(f"Plot: {draw_trials(folder, *importances(folder))}")
-    print("Best:", command_with_data(["fashion-cnn", "train", str(folder / "best.json")], source))
+    words = ["fashion-cnn", "train", str(folder / "best.json")]
+    print("Best:", command_with_data(words, source, data.groups))
 
 
 def _print_trials(rows: list[dict[str, Any]], keys: list[str]) -> None:
@@ -58,6 +61,7 @@ def _short(value: Any) -> str:
 def audit(
     runs: opt.AuditedRuns = None,
     source: opt.Source = "fashion-mnist",
+    groups: opt.Groups = "",
     recipe: opt.FastRecipe = "quick",
     folds: opt.Folds = 5,
     output: opt.AuditFolder = Path("audit"),
@@ -71,7 +75,7 @@ def audit(
     from fashion_cnn.run import Run
 
     audited = [Run(run) for run in runs or []]
-    chosen, data = load_and_fit(recipe, {}, source)
+    chosen, data = load_and_fit(recipe, {}, source, groups)
     for run in audited:
         require_same_data(run, data)
     print_message(f"{folds} trainings by {chosen.name}; finished ones stay in {output}")

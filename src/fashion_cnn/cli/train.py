@@ -12,6 +12,7 @@ from fashion_cnn.console import UsageError, print_message, progress_bar
 def train(
     recipe: opt.RecipeName = None,
     source: opt.AnySource = None,
+    groups: opt.Groups = "",
     weights: opt.Weights = None,
     teacher: opt.Teacher = None,
     epochs: opt.Epochs = None,
@@ -39,7 +40,10 @@ def train(
     pairs = parse_settings(settings, teacher)
     pairs |= {key: str(value) for key, value in flags.items() if value is not None}
     if seeds:
-        _train_seeds(recipe, pairs, source, run, seeds, ensemble, jobs, cluster)
+        from fashion_cnn.pipeline import load_and_fit
+
+        fitted, data = load_and_fit(recipe, pairs, source or "fashion-mnist", groups)
+        _train_seeds(fitted, data, run, seeds, ensemble, jobs, cluster)
         return
     if processes:
         from fashion_cnn.training.distributed import require_jax
@@ -49,7 +53,7 @@ def train(
     from fashion_cnn.pipeline import run_pipeline
 
     where: Any = {"resume": resume, "report": report, "processes": processes, "cluster": cluster}
-    if result := run_pipeline(recipe, pairs, source, run, **where):
+    if result := run_pipeline(recipe, pairs, source, run, groups=groups, **where):
         finished, metrics = result
         print_metrics(metrics, "test")
         if note := metrics["threshold_note"]:
@@ -91,9 +95,8 @@ def _absolute(path: str | None, names: tuple[str, ...]) -> Any:
 
 
 def _train_seeds(
-    recipe_name: str | None,
-    settings: dict[str, str],
-    source: str | None,
+    recipe: Any,
+    data: Any,
     run: Path | None,
     seeds: int,
     ensemble: bool,
@@ -103,14 +106,13 @@ def _train_seeds(
     from statistics import mean, stdev
 
     from fashion_cnn.experiments.seeds import ENSEMBLE, make_ensemble, train_seeds
-    from fashion_cnn.pipeline import load_and_fit
     from fashion_cnn.run import Run
 
-    recipe, data = load_and_fit(recipe_name, settings, source or "fashion-mnist")
     folder = run or Run.create(f"{recipe.name}-seeds").folder
     print_message(f"Training with {seeds} seeds; to continue: the same with --run {folder}")
     with progress_bar(seeds) as advance:
-        rows = train_seeds(recipe, data.source, seeds, folder, cluster, jobs, advance)
+        where = (folder, cluster, jobs, advance, data.groups)
+        rows = train_seeds(recipe, data.source, seeds, *where)
     print("seed  validation accuracy  test accuracy  seconds")
     for row in rows:
         validation = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else ""

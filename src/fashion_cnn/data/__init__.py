@@ -10,7 +10,7 @@ from fashion_cnn.data.mnist import idx_folder, load_idx, load_npz
 __all__ = ["Data", "as_data", "load_data"]
 
 
-def load_data(source: str | Path = "fashion-mnist", image_size: int = 0) -> Data:
+def load_data(source: str | Path = "fashion-mnist", image_size: int = 0, groups: str = "") -> Data:
     """Load a data set.
 
     Args:
@@ -20,17 +20,29 @@ def load_data(source: str | Path = "fashion-mnist", image_size: int = 0) -> Data
             `fashion-mnist`.
         image_size: height and width in pixels to which pictures in class folders are resized.
             Default: 0, which keeps those of one size up to 64x64 and resizes all others to 64x64.
+        groups: which pictures in class folders belong together and go to the same split: a CSV file
+            with the columns `file` (relative to the folder) and `group`, by its path or its name in
+            the folder; or a regular expression, whose first parenthesis in the path of a picture is
+            its group. Default: copies of a file alone.
 
     Returns:
         `Data`; for Fashion-MNIST 60,000 training images, of which 5,000 (500 per class, always the
             same) are held out for validation, and 10,000 test images, uint8 (n, 28, 28).
 
     Raises:
-        FileNotFoundError: the source does not exist, or Fashion-MNIST cannot be downloaded.
+        FileNotFoundError: the source or the file of groups does not exist, or Fashion-MNIST cannot
+            be downloaded.
         ValueError: a file is damaged, or the source cannot be used for training.
     """
     path = Path(os.path.expanduser(source))
-    if str(source) == "fashion-mnist":
+    is_default = str(source) == "fashion-mnist"
+    idx_path = idx_folder(path) if path.is_dir() and not is_default else None
+    if groups and (is_default or path.is_file() or idx_path):
+        raise ValueError(
+            f"--groups: got {source}; expected a folder of class folders; from Python, give "
+            "Data(…, train_groups=…) the group of each training image"
+        )
+    if is_default:
         return load_fashion_mnist()
     if path.is_file():
         return load_npz(path)
@@ -39,8 +51,8 @@ def load_data(source: str | Path = "fashion-mnist", image_size: int = 0) -> Data
             f"--data: no folder {str(source)!r}; expected fashion-mnist, a folder of class folders "
             "or of IDX files, or an .npz"
         )
-    if idx_path := idx_folder(path):
+    if idx_path:
         return (load_fashion_mnist if is_fashion_mnist(idx_path) else load_idx)(idx_path)
     from fashion_cnn.data.folder import load_folder  # slow to import
 
-    return load_folder(path, image_size)
+    return load_folder(path, image_size, groups)

@@ -19,9 +19,10 @@ import numpy as np
 
 from fashion_cnn.console import printable, progress_bar
 from fashion_cnn.data.cache import make_cache_folder
+from fashion_cnn.data.groups import Groups, read_groups
 from fashion_cnn.data.picture_files import SUFFIXES, is_picture, walk
 from fashion_cnn.data.pictures import measure_picture
-from fashion_cnn.data.split import stratified
+from fashion_cnn.data.split import join_groups, split_groups, stratified
 from fashion_cnn.data.split_folders import find_class_folders, split_of
 from fashion_cnn.files import write_text
 
@@ -40,6 +41,7 @@ class PictureFile:
     gray: bool = False
     is_picture: bool = True
     error: str | None = None  # why it cannot be read
+    group: str = ""  # what belongs together; empty without groups
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Listing:
     ignored: tuple[str, ...]  # paths of files that are not pictures, or not in a class folder
     without_pictures: tuple[str, ...]  # names of class folders without a readable picture
     missing_splits: tuple[str, ...]  # splits without a folder, which were taken from `train`
+    groups: Groups
 
     def readable(self) -> list[PictureFile]:
         return [picture for picture in self.pictures if picture.error is None]
@@ -71,13 +74,19 @@ class Listing:
         return [(p.path, q.path) for p, q in pairs if p.class_name != q.class_name]
 
 
-def list_pictures(folder: Path) -> Listing:
+def list_pictures(folder: Path, groups: str = "") -> Listing:
     """List the pictures in a folder of class folders.
 
     A missing validation or test split gets a stratified tenth of `train`, always the same one.
 
+    Args:
+        folder: holds the class folders, or those of splits.
+        groups: what belongs together and goes to the same split, as `read_groups` takes it.
+            Default: copies of a file alone.
+
     Raises:
-        ValueError: there are no class folders.
+        FileNotFoundError: there is no such file of groups.
+        ValueError: there are no class folders, or the groups do not fit.
     """
     folder_names, files, ignored = _find_files(folder)
     files.sort(key=lambda file: unicodedata.normalize("NFC", file.path))
@@ -86,6 +95,12 @@ def list_pictures(folder: Path) -> Listing:
     ignored.sort()
     pictures = [file for file in files if file.is_picture]
     _require_classes(folder, pictures, ignored)
+    grouping = Groups()
+    if groups:
+        readable = [picture.path for picture in pictures if picture.error is None]
+        grouping = read_groups(folder, groups, readable)
+        pictures = [replace(p, group=grouping.names.get(p.path, p.path)) for p in pictures]
+        ignored = [path for path in ignored if path != grouping.option]
     splits = {picture.split for picture in pictures}
     missing = tuple(name for name in ("test", "validation") if name not in splits)
     pictures = _complete_splits(pictures, missing)
@@ -97,6 +112,7 @@ def list_pictures(folder: Path) -> Listing:
         tuple(map(printable, ignored)),
         tuple(map(printable, sorted(folder_names - class_names))),
         missing,
+        grouping,
     )
 
 
@@ -157,18 +173,29 @@ def _require_classes(folder: Path, pictures: list[PictureFile], ignored: list[st
 
 
 def _complete_splits(pictures: list[PictureFile], missing: Sequence[str]) -> list[PictureFile]:
-    """Move a tenth of `train` to each missing split, copies of a file to the same one."""
+    """Move a tenth of `train` to each missing split, copies and groups to the same one."""
     splits = np.array([picture.split for picture in pictures], dtype="U10")
     _, labels = np.unique([picture.class_name for picture in pictures], return_inverse=True)
     train = np.flatnonzero(splits == "train").tolist()
-    first: dict[str, int] = {}  # SHA-256 -> first picture with it
-    originals = [first.setdefault(pictures[i].sha256 or str(i), i) for i in train]
-    unique = np.unique(originals).astype(int)
-    for name in missing:
-        remaining = unique[splits[unique] == "train"]
-        splits[remaining[stratified(labels[remaining], round(len(unique) / 10))]] = name
-    splits[train] = splits[originals]
+    if missing and pictures[0].group:
+        groups = join_copies([pictures[i] for i in train])
+        shares = [1 - len(missing) / 10, *[0.1] * len(missing)]
+        splits[train] = np.array(["train", *missing])[split_groups(labels[train], groups, shares)]
+    else:
+        first: dict[str, int] = {}  # SHA-256 -> first picture with it
+        originals = [first.setdefault(pictures[i].sha256 or str(i), i) for i in train]
+        unique = np.unique(originals).astype(int)
+        for name in missing:
+            remaining = unique[splits[unique] == "train"]
+            splits[remaining[stratified(labels[remaining], round(len(unique) / 10))]] = name
+        splits[train] = splits[originals]
     return [replace(p, split=str(split)) for p, split in zip(pictures, splits, strict=True)]
+
+
+def join_copies(pictures: Sequence[PictureFile]) -> np.ndarray:
+    """The number of each picture's group, int64 (n,); groups with copies of a file are one."""
+    copies = [picture.sha256 or picture.path for picture in pictures]
+    return join_groups(copies, [picture.group for picture in pictures])
 
 
 def _read_metadata(folder: Path, pictures: list[PictureFile]) -> list[PictureFile]:

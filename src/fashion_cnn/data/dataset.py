@@ -2,11 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from fashion_cnn.data.split import stratified
+from fashion_cnn.data.split import split_groups, stratified
 
 ARRAYS = "arrays"  # the source of data that was loaded from nowhere
 MIN_TRAIN_IMAGES = 12  # of which one is held out for validation
@@ -28,14 +29,17 @@ class Data:
         location: where the data was found, for people.
         sha256: file or array name -> SHA-256.
         held_out: indices into the training images, for validation. Default: None, a stratified
-            twelfth of them.
+            twelfth of them, whole groups of `train_groups`.
         train_files: the path of each training image, if it has a file of its own.
         test_files: the path of each test image, likewise.
         notes: warnings for whoever trains on the data.
+        train_groups: (n,), what belongs together, such as the number of the person on each
+            training image; validation and `audit` take whole groups. Default: None.
+        groups: how `load_data` finds these groups.
 
     Raises:
         ValueError: images are not uint8, shapes or counts do not fit, labels are out of range, or
-            there are fewer than 12 training images or two classes.
+            there are fewer than 12 training images, two classes or two groups.
     """
 
     train_images: np.ndarray
@@ -50,6 +54,8 @@ class Data:
     train_files: tuple[str, ...] = ()
     test_files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    train_groups: np.ndarray | None = None
+    groups: str = ""
 
     def __post_init__(self) -> None:
         classes = len(self.class_names)
@@ -60,6 +66,13 @@ class Data:
             raise ValueError(f"training and test images differ in shape: {train} and {test}")
         if classes < 2:
             raise ValueError(f"classes: got only {self.class_names[0]}; expected at least two")
+        if self.train_groups is not None:
+            shape, groups = np.shape(self.train_groups), len(np.unique(self.train_groups))
+            if shape != self.train_labels.shape or groups < 2:
+                raise ValueError(
+                    f"train_groups: got {shape}, {groups} different; expected one per training "
+                    f"image, {self.train_labels.shape}, and at least two different"
+                )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -67,11 +80,14 @@ class Data:
         height, width, *channels = self.train_images.shape[1:]
         return height, width, channels[0] if channels else 1
 
-    @property
+    @cached_property
     def validation_index(self) -> np.ndarray:
         """int64: indices of the training images that are held out for validation."""
         if self.held_out is not None:
             return self.held_out
+        if self.train_groups is not None:
+            shares = (11 / 12, 1 / 12)
+            return np.flatnonzero(split_groups(self.train_labels, self.train_groups, shares))
         return stratified(self.train_labels, round(len(self.train_labels) / 12))
 
     @property

@@ -13,6 +13,8 @@ from fashion_cnn.data.cache import cached_array
 from fashion_cnn.data.class_folders import (
     CACHE_VERSION,
     Listing,
+    PictureFile,
+    join_copies,
     list_pictures,
     record_errors,
 )
@@ -29,11 +31,11 @@ class _UndecodablePictures(Exception):
     """Pictures whose header is readable, but whose pixels are not: file -> reason."""
 
 
-def load_folder(folder: Path, size: int = 0) -> Data:
+def load_folder(folder: Path, size: int = 0, groups: str = "") -> Data:
     """Load class folders, directly in `folder` or in its `train`, `validation` and `test`."""
     while True:
         try:
-            return _load_listing(list_pictures(folder), size)
+            return _load_listing(list_pictures(folder, groups), size)
         except _UndecodablePictures as error:
             record_errors(folder, error.args[0])
 
@@ -69,6 +71,8 @@ def _load_listing(listing: Listing, size: int) -> Data:
         held_out=np.flatnonzero(splits[:test] == "validation"),
         train_files=files[:test],
         test_files=files[test:],
+        train_groups=join_copies(pictures[:test]) if listing.groups.option else None,
+        groups=listing.groups.option,
         notes=tuple(_notes(listing, labels[splits == "train"])),
     )
 
@@ -82,6 +86,8 @@ def _check_counts(splits: np.ndarray, listing: Listing) -> None:
     reason = ""
     if unreadable := listing.unreadable():
         reason = f" ({len(unreadable)} cannot be read, the first: {': '.join(unreadable[0])})"
+    if listing.missing_splits and (names := listing.groups.names):
+        reason = f" (in {len(set(names.values()))} groups, each in one split){reason}"
     if train + validation < MIN_TRAIN_IMAGES or min(train, validation, test) == 0:
         raise ValueError(
             f"{listing.folder}: {train} training, {validation} validation and {test} test "
@@ -157,6 +163,7 @@ def _notes(listing: Listing, train_labels: np.ndarray) -> list[str]:
     test_hashes = {picture.sha256 for picture in pictures if picture.split == "test"}
     if copies := test_hashes & {p.sha256 for p in pictures if p.split != "test"}:
         notes.append(f"{len(copies)} test pictures are also training or validation pictures")
+    notes += [*listing.groups.notes, *_shared_groups(pictures)]
     names = listing.class_names
     counts = np.bincount(train_labels, minlength=len(names))
     notes += [f"no training picture of {names[k]}" for k in np.flatnonzero(counts == 0)]
@@ -167,4 +174,17 @@ def _notes(listing: Listing, train_labels: np.ndarray) -> list[str]:
             f"{counts[largest]:,} training pictures of {names[largest]}, {counts[smallest]:,} of "
             f"{names[smallest]}: --set class_weights=true gives all classes the same weight"
         )
+    return notes
+
+
+def _shared_groups(pictures: Sequence[PictureFile]) -> list[str]:
+    """Notes about groups that folders of splits have in common."""
+    groups: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
+    for picture in pictures:
+        groups[picture.split] |= {picture.group} - {""}
+    train, notes = groups.pop("train"), []
+    for split, names in groups.items():
+        if shared := len(names & train):
+            counts = f"{shared:,} of {len(names):,} groups in {split} are also in train"
+            notes.append(f"{counts}, which makes its accuracy too high")
     return notes

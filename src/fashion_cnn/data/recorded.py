@@ -32,6 +32,11 @@ def find_source(run: Run, source: str | None = None) -> str:
     return recorded
 
 
+def find_groups(run: Run) -> str:
+    """What tells the groups of a run's data, as `load_data` takes it; empty without groups."""
+    return run.data_source().get("groups", "")
+
+
 def require_same_data(run: Run, data: Data) -> None:
     """Raise ValueError unless data has the checksums and classes of what a run was trained on."""
     source = run.data_source()
@@ -40,8 +45,9 @@ def require_same_data(run: Run, data: Data) -> None:
     different = [name for name in names if recorded.get(name) != data.sha256.get(name)]
     different += ["class names"] * (list(source["class_names"]) != list(data.class_names))
     if different:
+        groups = f" with --groups {source['groups']}" if source.get("groups") else ""
         raise ValueError(
-            f"{run}: {data.location} is not what this run was trained on, or has changed since "
-            f"({', '.join(different)} differ); restore it, give --data the right place, or train "
-            "again"
+            f"{run}: {data.location} is not what this run was trained on{groups}, or has changed "
+            f"since ({', '.join(different)} differ); restore it, give --data the right place, or "
+            "train again"
         )

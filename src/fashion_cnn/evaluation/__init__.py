@@ -9,7 +9,7 @@ import numpy as np
 
 from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data, channels_last
-from fashion_cnn.data.recorded import find_source, require_same_data
+from fashion_cnn.data.recorded import find_groups, find_source, require_same_data
 from fashion_cnn.data.split import stratified
 from fashion_cnn.evaluation.calibration import (
     apply_temperature,
@@ -46,7 +46,8 @@ def load_run_data(run: Run, source: str | None = None) -> Data:
         FileNotFoundError: there is no run, or its data is no longer there.
         ValueError: it is other data, or has changed since, or the run was trained on arrays.
     """
-    data = load_data(find_source(run, source), read_recipe(run).image_size)
+    image_size = read_recipe(run).image_size
+    data = load_data(find_source(run, source), image_size, find_groups(run))
     require_same_data(run, data)
     return data
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.data.duplicates import near_duplicates
-from fashion_cnn.data.split import stratified
+from fashion_cnn.data.split import group_folds, stratified
 from fashion_cnn.files import read_csv, read_npz, write_csv, write_json, write_npz
 from fashion_cnn.recipe import Recipe
 from fashion_cnn.run import Run
@@ -51,7 +51,7 @@ def audit(
         `duplicates` (a count).
 
     Raises:
-        ValueError: a class has fewer images than there are folds.
+        ValueError: a class has fewer images than there are folds, or all of them in one fold.
     """
     import cleanlab  # noqa: F401 (if it is not installed, fail before hours of training)
 
@@ -60,6 +60,7 @@ def audit(
         raise ValueError(
             f"folds: got {folds}; expected 2..{smallest_class}, the size of the smallest class"
         )
+    fold_index(data, folds)  # refuses groups that do not fit
     folder.mkdir(parents=True, exist_ok=True)
     # without a teacher, which may have been trained on the images of the fold
     recipe = dataclasses.replace(recipe, validation="none", teacher="")
@@ -102,11 +103,12 @@ def out_of_fold(
     digest = hashlib.sha256(recipe.to_json().encode())
     for array in (data.train_images, data.train_labels, data.test_images):
         digest.update(array.tobytes())
+    if data.train_groups is not None:
+        digest.update(np.unique(data.train_groups, return_inverse=True)[1].tobytes())
     key = digest.hexdigest()
-    remaining = np.arange(len(data.train_labels))
+    fold_of = fold_index(data, folds)
     for k in range(folds):
-        chosen = stratified(data.train_labels[remaining], round(len(remaining) / (folds - k)))
-        fold, remaining = remaining[chosen], np.delete(remaining, chosen)
+        fold = np.flatnonzero(fold_of == k)
         path, label = folder / f"fold-{k + 1}-of-{folds}.npz", f"fold {k + 1} of {folds}"
         arrays = _read_fold(path, key)
         if arrays:
@@ -118,6 +120,30 @@ def out_of_fold(
         train[fold] = arrays["train"]
         test += arrays["test"] / folds
     return {"train": train, "test": test}
+
+
+def fold_index(data: Data, folds: int) -> np.ndarray:
+    """The fold of each training image, 0..folds-1, int64 (n,); each of `train_groups` is in one.
+
+    Raises:
+        ValueError: there are fewer groups than folds, or all images of a class are in one fold.
+    """
+    labels = data.train_labels
+    if data.train_groups is None:
+        fold_of, remaining = np.zeros(len(labels), int), np.arange(len(labels))
+        for k in range(folds):
+            chosen = stratified(labels[remaining], round(len(remaining) / (folds - k)))
+            fold_of[remaining[chosen]] = k
+            remaining = np.delete(remaining, chosen)
+        return fold_of
+    groups = len(np.unique(data.train_groups))
+    if folds > groups:
+        raise ValueError(f"folds: got {folds}; expected 2..{groups}, the number of groups")
+    fold_of = group_folds(labels, data.train_groups, folds)
+    for label, name in enumerate(data.class_names):
+        if len(set(fold_of[labels == label])) == 1:
+            raise ValueError(f"groups: all of {name} is in one fold; expected more groups with it")
+    return fold_of
 
 
 def _read_fold(path: Path, key: str) -> dict[str, np.ndarray]:
@@ -144,6 +170,7 @@ def _train_without_fold(
         train_labels=data.train_labels[rest],
         held_out=None,
         train_files=(),
+        train_groups=None,
     )
     callback = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: advance())
     model = train(recipe, other_folds, callbacks=[callback]).model

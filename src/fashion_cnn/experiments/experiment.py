@@ -52,12 +52,14 @@ def read_experiment(folder: Path) -> tuple[Recipe, dict[str, Any]]:
     return recipe_from_dict(settings.pop("recipe")), settings
 
 
-def train_or_resume(recipe: Recipe, source: str, run: Run, callbacks: Sequence[Any] = ()) -> Data:
+def train_or_resume(
+    recipe: Recipe, settings: dict[str, Any], run: Run, callbacks: Sequence[Any] = ()
+) -> Data:
     """Train a run of an experiment in this process, or resume it, unless it is trained already.
 
     Args:
         recipe: of the run.
-        source: of the data, as `load_data` takes it.
+        settings: of the experiment: `source` and `groups` of the data, as `load_data` takes them.
         run: its folder.
         callbacks: as `train` takes them; with some, a trained run goes through `train` again.
 
@@ -67,7 +69,7 @@ def train_or_resume(recipe: Recipe, source: str, run: Run, callbacks: Sequence[A
     from fashion_cnn.data import load_data
     from fashion_cnn.training.loop import train
 
-    data = load_data(source, recipe.image_size)
+    data = load_data(settings["source"], recipe.image_size, settings["groups"])
     if not run.is_trained or callbacks:
         run.folder.mkdir(exist_ok=True)
         train(recipe, data, run, callbacks=callbacks, resume=run.is_started)

@@ -25,6 +25,7 @@ def train_seeds(
     address: str | None = None,
     jobs: int | None = None,
     advance: Callable[[str], Any] = lambda name: None,
+    groups: str = "",
 ) -> list[dict[str, Any]]:
     """Train with the recipe's seed and those that follow it; finished runs are kept.
 
@@ -37,6 +38,7 @@ def train_seeds(
             machine.
         jobs: trainings at a time. Default: one per core, or per GPU of a cluster that has GPUs.
         advance: called with a label at the beginning, and after each training.
+        groups: of the data, as `load_data` takes them. Default: none.
 
     Returns:
         A dictionary a seed, with the keys `COLUMNS`; `val_accuracy` is None without validation
@@ -48,7 +50,7 @@ def train_seeds(
     """
     recipe_from_dict({**asdict(recipe), "seed": recipe.seed + seeds - 1})  # refuses it early
     folder = folder.absolute()  # other machines have other working directories
-    open_experiment(folder, recipe, {"source": source, "seeds": seeds})
+    open_experiment(folder, recipe, {"source": source, "groups": groups, "seeds": seeds})
     rows = []
     with lock_folder(folder), open_pool(address, jobs, training=True) as pool:
         tasks = [Task(recipe.seed + i, (folder, recipe.seed + i)) for i in range(seeds)]
@@ -72,7 +74,7 @@ def _train_seed(folder: Path, seed: int) -> dict[str, Any]:
     if not run.folder.is_dir() or not run.is_finished:
         from fashion_cnn.evaluation import measure_run
 
-        measure_run(run, train_or_resume(replace(recipe, seed=seed), settings["source"], run))
+        measure_run(run, train_or_resume(replace(recipe, seed=seed), settings, run))
         run.write_checksums()
     return run.metrics()
 

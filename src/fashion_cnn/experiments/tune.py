@@ -39,6 +39,7 @@ def tune(
     address: str | None = None,
     jobs: int | None = None,
     advance: Callable[[str], Any] = lambda name: None,
+    groups: str = "",
 ) -> list[dict[str, Any]]:
     """Search for a better recipe.
 
@@ -53,6 +54,7 @@ def tune(
             machine.
         jobs: trials at a time. Default: one a core, or a GPU of a cluster that has some.
         advance: called with a label at the beginning, and after each trial.
+        groups: of the data, as `load_data` takes them. Default: none.
 
     Returns:
         A dictionary a trial, best first: `trial`, `state`, `val_accuracy`, `epochs_run`, `seconds`,
@@ -68,7 +70,7 @@ def tune(
             "--validation validation"
         )
     folder = folder.absolute()  # other machines have other working directories
-    open_experiment(folder, recipe, {"source": source, "space": space})
+    open_experiment(folder, recipe, {"source": source, "groups": groups, "space": space})
     with lock_folder(folder), open_pool(address, jobs, training=True) as pool:
         study = open_study(folder, recipe)
         if not study.trials:
@@ -191,7 +193,7 @@ def _run_trial(folder: Path, number: int) -> tuple[str, float | None]:
     callback = keras.callbacks.LambdaCallback(on_epoch_end=report)
     try:
         recipe = with_values(start, frozen.params)  # fails if they do not go together
-        train_or_resume(recipe, settings["source"], run, [callback])
+        train_or_resume(recipe, settings, run, [callback])
     except OSError:
         raise  # of the machine, not of the trial
     except Exception as error:  # such as a batch that does not fit into memory

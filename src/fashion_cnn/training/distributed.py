@@ -28,10 +28,14 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Job:
-    """What the processes train; `source` is the data, or where each of them loads it from."""
+    """What the processes train; `source` is the data, or where each of them loads it from.
+
+    `groups` are those of the data, as `load_data` takes them.
+    """
 
     recipe: Recipe
     source: Data | str
+    groups: str
     run: Run
     resume: bool
 
@@ -77,7 +81,7 @@ def train_distributed(
             raise ValueError(f"cluster {address}: {slots} free; {processes} processes need as many")
         # processes of this machine load data from its source, which is faster than to send it
         source = data if address or data.source == "arrays" else data.source
-        job = Job(recipe, source, Run(run.folder.absolute()), resume)
+        job = Job(recipe, source, data.groups, Run(run.folder.absolute()), resume)
         deaths, last_epochs = 0, -1
         while True:
             try:
@@ -178,7 +182,7 @@ def train_rank(rank: int, address: str, processes: int, job: Job, events: Path) 
 
     data = job.source
     if not isinstance(data, Data):
-        data = load_data(data, job.recipe.image_size)
+        data = load_data(data, job.recipe.image_size, job.groups)
     if rank:
         train(job.recipe, data)
     else:
