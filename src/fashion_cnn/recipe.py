@@ -47,8 +47,8 @@ class Recipe:
         label_smoothing: share of the label spread over all classes (arXiv:1512.00567). Default: 0.
         epochs: passes over the training images. Default: 10.
         batch_size: images per step. Default: 64.
-        augment: `flip`, `shift`, `shift1`, `erase`, `zoom`, `color` or `photo`, applied in this
-            order. Default: none.
+        augment: `flip`, `shift`, `shift1`, `erase`, `zoom`, `color`, `photo`, `perspective` or
+            `light`, applied in this order. Default: none.
         precision: of training, `float32` or `bfloat16` (where the processor has it); the trained
             model is float32 in both cases. Default: `float32`.
         flip_average: test-time augmentation: the trained model predicts the mean of an image's and

@@ -10,6 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from fashion_cnn.data.camera_augment import (
+    LIGHT_COLUMNS,
+    PERSPECTIVE_COLUMNS,
+    light,
+    perspective,
+)
 from fashion_cnn.data.photo_augment import NOISE_COLUMNS, photo
 
 
@@ -102,6 +108,8 @@ AUGMENTATIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "zoom": (zoom, 4),
     "color": (color, 3),
     "photo": (photo, NOISE_COLUMNS),
+    "perspective": (perspective, PERSPECTIVE_COLUMNS),
+    "light": (light, LIGHT_COLUMNS),
 }
 
 

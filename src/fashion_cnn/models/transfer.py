@@ -1,4 +1,4 @@
-"""Transfer learning: a pretrained backbone of keras.applications with a new head."""
+"""Transfer learning: a pretrained backbone with a new head."""
 
 import sys
 import warnings
@@ -9,17 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fashion_cnn.models import efficientnet_lite
+
 MAX_WEIGHTS_BYTES = 1 << 30  # of a file of weights
+LITE = "EfficientNetLite2"
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """How a network of keras.applications is used."""
+    """How a pretrained network is used."""
 
-    function: str  # in keras.applications
+    function: str  # in keras.applications; or `LITE`
     fine_tune_from: str  # the first layer to fine-tune; below it are edges and textures
-    # of red, green, blue, subtracted from pixels 0..255. Default: pixels are scaled to -1..1
+    # of red, green, blue, subtracted from pixels 0..255. Default: (pixels - mean) / scale
     channel_means: tuple[float, float, float] | None = None
+    mean: float = 127.5
+    scale: float = 127.5
 
 
 BACKBONES = {
@@ -29,6 +34,12 @@ BACKBONES = {
     # arXiv:1512.03385; its weights expect the channels in the order blue, green, red
     "resnet50": Backbone("ResNet50", "conv3_block1_1_conv", (123.68, 116.779, 103.939)),
     "resnet50_v2": Backbone("ResNet50V2", "conv3_block1_preact_bn"),  # arXiv:1603.05027
+    "efficientnet_lite2": Backbone(
+        LITE,
+        "block_4_expand",
+        mean=efficientnet_lite.MEAN,
+        scale=efficientnet_lite.SCALE,
+    ),
 }
 
 
@@ -37,7 +48,7 @@ def transfer(
     classes: int = 10,
     *,
     backbone: str = "mobilenet",  # a key of `BACKBONES`
-    weights: str = "imagenet",  # downloaded; or `none`; or a file that keras.applications can load
+    weights: str = "imagenet",  # or `none`; or a file that keras.applications, or Lite2, can load
     fine_tune_from: str = "",  # the first layer to fine-tune; `features` for none
     min_size: int = 96,  # pixels; smaller images are enlarged until the shorter edge is this long
     dropout: float = 0.0,  # rate before the last layer
@@ -66,12 +77,15 @@ def transfer(
     if config.channel_means:
         x = layers.Rescaling(1.0, offset=[-mean for mean in config.channel_means])(x)
     else:
-        x = layers.Rescaling(1 / 127.5, offset=-1)(x)
+        x = layers.Rescaling(1 / config.scale, offset=-config.mean / config.scale)(x)
     if (scale := min_size / min(image_shape[:2])) > 1:
         height, width = (round(scale * edge) for edge in image_shape[:2])
         # not the layer Resizing: after it, a call without `training` runs in training mode
         x = keras.ops.image.resize(x, (height, width))
-    x = _application(config)(input_shape=tuple(x.shape[1:]), input_tensor=x).output
+    if config.function == LITE:
+        x = efficientnet_lite.efficientnet_lite2(x)
+    else:
+        x = _application(config)(input_shape=tuple(x.shape[1:]), input_tensor=x).output
     x = layers.GlobalAveragePooling2D(name="features")(x)
     x = layers.Dropout(dropout)(x) if dropout else x
     x = layers.Dense(classes, activation="softmax", dtype="float32", name="head")(x)
@@ -112,6 +126,9 @@ def _pretrained_weights(config: Backbone, weights: str) -> dict[str, list[Any]]:
     """Layer name -> weights of the backbone; empty for `none`."""
     if weights == "none":
         return {}
+    if config.function == LITE:
+        path = weights if weights != "imagenet" else efficientnet_lite.installed_weights()
+        return efficientnet_lite.read_weights(_require_weights(config, Path(path).expanduser()))
     if weights == "imagenet":
         try:
             with redirect_stdout(sys.stderr):  # the progress bar of the download
@@ -133,15 +150,22 @@ def _pretrained_weights(config: Backbone, weights: str) -> dict[str, list[Any]]:
     return values
 
 
-def _load_weights(config: Backbone, path: Path) -> Any:
-    """The network with the weights of a file that is with or without the 1,000-class head."""
+def _require_weights(config: Backbone, path: Path) -> Path:
+    """Raise an error unless there is a file of a sensible size."""
     if not path.is_file():
+        expected = f"that keras.applications.{config.function}(weights=…) can load"
+        expected = "of PyTorch (.pth)" if config.function == LITE else expected
         raise FileNotFoundError(
-            f"--weights: no file {str(path)!r}; expected imagenet, none, or a file that "
-            f"keras.applications.{config.function}(weights=…) can load"
+            f"--weights: no file {str(path)!r}; expected imagenet, none, or a file {expected}"
         )
     if path.stat().st_size > MAX_WEIGHTS_BYTES:
         raise ValueError(f"--weights {path}: more than {MAX_WEIGHTS_BYTES:,} bytes")
+    return path
+
+
+def _load_weights(config: Backbone, path: Path) -> Any:
+    """The network with the weights of a file that is with or without the 1,000-class head."""
+    _require_weights(config, path)
     for include_top in (True, False):
         network = _application(config)(include_top=include_top)
         try:

