@@ -1,19 +1,19 @@
-"""Claim: the preset `clothes` is right on photos by people of whom it has seen none.
+"""Claim: none yet; this cross-validates the recipe of the preset `clothes` by person.
 
-    python benchmarks/clothes.py --photos DIR --weights FILE [--trial NAME]... [--fold K]...
+    python benchmarks/clothes.py --photos DIR [--mobilenet FILE] [--runs RUNS] [--minutes N]
+        [--trials NAME,...] [--folds K,...] [--final NAME]
 
-Cross-validates recipes on DIR/train/<class>, with five folds by person: DIR/groups.csv (columns
-`file`, `group`) says whose photo each is. A trained fold is a row of `clothes.csv`; finished ones
-are skipped. With `--runs RUNS` it also writes there the probabilities and features of each fold's
-photos, from which `presets.py` fits temperature and thresholds, and `--final` trains the preset, on
-all of DIR/train, in RUNS/<trial>. Prints the table of docs/experiments.md.
-Seeds: 0. Machine: one GPU (KERAS_BACKEND=jax), or 2 CPU cores. Duration: a fold takes 1 minute on
-a GPU and 30 to 60 minutes on a CPU.
+DIR/train/<class> has photos of clothes, and DIR/groups.csv says whose they are (columns `file`,
+relative to DIR, and `group`); the five folds keep each person's photos together. A trained fold is
+a row of `clothes.csv`, and the probabilities and features of its photos are in RUNS; finished folds
+are skipped, and none is started after N minutes. `--final` then trains the recipe of a trial on all
+of DIR/train, in RUNS/<trial>. Several of these commands may run at once, with different folds.
+FILE are ImageNet's weights for the trials of `mobilenet`. Prints a table of the trials.
+Seeds: 0. Machine: one GPU (KERAS_BACKEND=jax), where a fold takes a minute; hours on 2 CPU cores.
 """
 
 import argparse
 import csv
-import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,115 +23,112 @@ import numpy as np
 
 ROWS = Path(__file__).with_suffix(".csv")
 FOLDS = 5
-TRIALS = {  # name -> (backbone, changes of the recipe `efficientnet`)
-    "mobilenet": {},
-    "lite2-260-15": {},
-}
+TRIALS = ("mobilenet", "mobilenet-camera", "efficientnet", "efficientnet-all", "efficientnet-224")
 
 
-def get_recipe(trial: str, weights: str):
-    """Return the recipe of a trial."""
+def get_recipe(trial: str, mobilenet_weights: str):
+    """Return the recipe of a trial, which trains on all images that it is given."""
     from fashion_cnn.recipes import RECIPES
 
-    mobilenet = RECIPES["mobilenet"]
-    lite2 = replace(
-        mobilenet,
-        name="efficientnet",
-        options={**mobilenet.options, "backbone": "efficientnet_lite2"},
-        augment=("flip", "perspective", "light"),
-        image_size=260,
-        epochs=45,
-        ema=0.995,
-    )
+    mobilenet, efficientnet = RECIPES["mobilenet"], RECIPES["efficientnet"]
+    changes = {"augment": efficientnet.augment, "ema": efficientnet.ema, "epochs": 45}
+    lower = {**efficientnet.options, "fine_tune_from": "block_1_expand"}
     recipe = {
         "mobilenet": mobilenet,
-        "lite2-260-15": lite2,
-        "lite2-224-10": replace(lite2, image_size=224, epochs=40),
-        "lite2-260-15-all": replace(lite2, options={**lite2.options, "fine_tune_from": "block_1_expand"}),
-        "mobilenet-camera": replace(mobilenet, augment=lite2.augment, ema=0.995, epochs=45),
+        "mobilenet-camera": replace(mobilenet, **changes),
+        "efficientnet": efficientnet,
+        "efficientnet-all": replace(efficientnet, options=lower),
+        "efficientnet-224": replace(efficientnet, image_size=224, epochs=40),
     }[trial]
-    return replace(
-        recipe, options={**recipe.options, "weights": weights}, validation="none"
-    )
+    if trial.startswith("mobilenet"):
+        recipe = replace(recipe, options={**recipe.options, "weights": mobilenet_weights})
+    return replace(recipe, validation="none")
 
 
 def load_photos(folder: Path, size: int):
-    """Return all photos of `folder`/train, and the fold of each."""
+    """Return all photos of `folder`/train, their files, and the fold of each."""
     from fashion_cnn import Data, load_data
     from fashion_cnn.data.split import group_folds
 
     data = load_data(folder / "train", size)
     images = np.concatenate([data.train_images, data.test_images])
     labels = np.concatenate([data.train_labels, data.test_labels])
-    files = (*data.train_files, *data.test_files)
+    files = np.array([*data.train_files, *data.test_files])
     with open(folder / "groups.csv", newline="", encoding="utf-8") as file:
-        groups = {row["file"]: row["group"] for row in csv.DictReader(file)}
-    fold = group_folds(labels, np.array([groups[f"train/{name}"] for name in files]), FOLDS)
-    everything = Data(images, labels, images[:1], labels[:1], data.class_names)
-    return everything, fold, files
+        groups = {row["file"]: int(row["group"]) for row in csv.DictReader(file)}
+    folds = group_folds(labels, np.array([groups[f"train/{name}"] for name in files]), FOLDS)
+    return Data(images, labels, images[:1], labels[:1], data.class_names), files, folds
 
 
-def train_fold(photos: Path, trial: str, fold: int, weights: str, runs: Path | None):
-    """Train on the other folds; a row for those photos."""
+def train_fold(trial: str, fold: int, photos: Path, weights: str, runs: Path) -> dict[str, object]:
+    """Train on the other folds and return a row for the photos of this one."""
     from fashion_cnn import train
     from fashion_cnn.evaluation import predict
     from fashion_cnn.keras_setup import keras
+    from fashion_cnn.models.forward import compile_forward
 
     recipe = get_recipe(trial, weights)
-    data, folds, files = load_photos(photos, recipe.image_size)
+    data, files, folds = load_photos(photos, recipe.image_size)
+    held_out = folds == fold
+    others = replace(
+        data, train_images=data.train_images[~held_out], train_labels=data.train_labels[~held_out]
+    )
     start = time.perf_counter()
-    kept = folds != fold
-    rest = replace(
-        data,
-        train_images=data.train_images[kept],
-        train_labels=data.train_labels[kept],
-        test_images=data.train_images[~kept],
-        test_labels=data.train_labels[~kept],
-    )
-    model = train(recipe, rest).model
+    model = train(recipe, others).model
     seconds = time.perf_counter() - start
-    outputs = [model.get_layer("features").output, model.output]
-    features, probabilities = (
-        np.concatenate(x)
-        for x in zip(*(map(np.asarray, keras.Model(model.input, outputs)(b)) for b in np.array_split(rest.test_images, 20)), strict=True)
+    images, labels = data.train_images[held_out], data.train_labels[held_out]
+    probabilities = predict(model, images)
+    backbone = keras.Model(model.inputs[0], model.get_layer("features").output)
+    runs.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        runs / f"{trial}-fold-{fold}.npz",
+        files=files[held_out],
+        labels=labels,
+        probabilities=probabilities,
+        features=compile_forward(backbone)(images).astype(np.float16),
     )
-    if runs:
-        runs.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
-            runs / f"{trial}-fold-{fold}.npz",
-            files=np.array([name for name, keep in zip(files, kept, strict=True) if not keep]),
-            labels=rest.test_labels,
-            probabilities=probabilities,
-            features=features.astype(np.float16),
-        )
-    correct = probabilities.argmax(1) == rest.test_labels
-    return {"photos": len(correct), "correct": int(correct.sum()), "seconds": round(seconds, 1)}
+    correct = int((probabilities.argmax(1) == labels).sum())
+    row = {"photos": len(labels), "correct": correct, "seconds": round(seconds, 1)}
+    return row | results.machine_columns(("keras", "tensorflow-cpu", "jax"))
 
 
-def train_final(photos: Path, trial: str, weights: str, runs: Path) -> None:
-    """Train on all photos of `photos`/train."""
-    from fashion_cnn import train
-
-    recipe = get_recipe(trial, weights)
-    data, _, _ = load_photos(photos, recipe.image_size)
-    train(recipe, data, runs / trial, resume=(runs / trial / "recipe.json").exists())
+def table(rows: list[results.Row]) -> str:
+    """Return the table of the trials."""
+    lines = []
+    for trial in TRIALS:
+        folds = results.select(rows, trial=trial)
+        if folds:
+            correct, photos = (sum(results.numbers(folds, key)) for key in ("correct", "photos"))
+            shares = [int(row["correct"]) / int(row["photos"]) for row in folds]
+            each = ", ".join(f"{share:.1%}" for share in shares)
+            lines.append([f"`{trial}`", f"{correct / photos:.2%}", each, len(folds)])
+    return results.markdown_table(["trial", "correct", "in each fold", "folds"], lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--trial", required=True)
-    parser.add_argument("--fold", type=int, action="append", default=[])
-    parser.add_argument("--runs", type=Path)
-    parser.add_argument("--final", action="store_true")
-    a = parser.parse_args()
-    for fold in a.fold:
-        if not results.is_finished(ROWS, trial=a.trial, fold=fold):
-            row = train_fold(a.photos, a.trial, fold, a.weights, a.runs)
-            results.append_row(ROWS, {"trial": a.trial, "fold": fold} | row | results.machine_columns(("keras", "jax")))
-    if a.final:
-        train_final(a.photos, a.trial, a.weights, a.runs)
+    parser.add_argument("--photos", type=Path, required=True, help="has train and groups.csv")
+    parser.add_argument("--mobilenet", default="imagenet", help="weights of mobilenet")
+    parser.add_argument("--runs", type=Path, default=Path("runs/clothes"))
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--trials", default="", help="joined by commas")
+    parser.add_argument("--folds", default="0,1,2,3,4", help="joined by commas")
+    parser.add_argument("--final", choices=TRIALS)
+    arguments = parser.parse_args()
+    end = time.monotonic() + 60 * arguments.minutes
+    for trial in filter(None, arguments.trials.split(",")):
+        for fold in map(int, arguments.folds.split(",")):
+            if time.monotonic() < end and not results.is_finished(ROWS, trial=trial, fold=fold):
+                row = train_fold(trial, fold, arguments.photos, arguments.mobilenet, arguments.runs)
+                results.append_row(ROWS, {"trial": trial, "fold": fold} | row)
+    if arguments.final:
+        from fashion_cnn import train
+
+        recipe = get_recipe(arguments.final, arguments.mobilenet)
+        data, _, _ = load_photos(arguments.photos, recipe.image_size)
+        run = arguments.runs / arguments.final
+        train(recipe, data, run, resume=run.is_dir())
+    print(table(results.read_rows(ROWS)))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ _GROUPS = (
 _SETTINGS = "Recipe field or model option: batch_norm=true, augment=flip,shift. Can be repeated."
 _JOBS = "Trainings at a time. Default: one per core; per GPU on a cluster with GPUs."
 _RECIPE = "Default: standard. A named recipe is adapted where images are few, a file never."
-_WEIGHTS = "Initial weights of mobilenet and resnet."
+_WEIGHTS = "Initial weights of mobilenet, efficientnet and resnet."
 _VALIDATION = "What to validate on. With test or none, no training images are held out."
 _PROCESSES = (
     "Train with N processes that share each batch (JAX; on cores of this machine, or on one GPU "
