@@ -46,8 +46,8 @@ def load_run_data(run: Run, source: str | None = None) -> Data:
         FileNotFoundError: there is no run, or its data is no longer there.
         ValueError: it is other data, or has changed since, or the run was trained on arrays.
     """
-    image_size = read_recipe(run).image_size
-    data = load_data(find_source(run, source), image_size, find_groups(run))
+    source = find_source(run, source)
+    data = load_data(source, read_recipe(run).image_size, find_groups(run))
     require_same_data(run, data)
     return data
 
