@@ -23,7 +23,14 @@ import numpy as np
 
 ROWS = Path(__file__).with_suffix(".csv")
 FOLDS = 5
-TRIALS = ("mobilenet", "mobilenet-camera", "efficientnet", "efficientnet-all", "efficientnet-224")
+TRIALS = (
+    "mobilenet",
+    "mobilenet-camera",
+    "efficientnet",
+    "efficientnet-all",
+    "efficientnet-224",
+    "efficientnet-lite1",
+)
 
 
 def get_recipe(trial: str, mobilenet_weights: str):
@@ -33,12 +40,14 @@ def get_recipe(trial: str, mobilenet_weights: str):
     mobilenet, efficientnet = RECIPES["mobilenet"], RECIPES["efficientnet"]
     changes = {"augment": efficientnet.augment, "ema": efficientnet.ema, "epochs": 45}
     lower = {**efficientnet.options, "fine_tune_from": "block_1_expand"}
+    lite1 = {**efficientnet.options, "backbone": "efficientnet_lite1"}
     recipe = {
         "mobilenet": mobilenet,
         "mobilenet-camera": replace(mobilenet, **changes),
         "efficientnet": efficientnet,
         "efficientnet-all": replace(efficientnet, options=lower),
         "efficientnet-224": replace(efficientnet, image_size=224, epochs=40),
+        "efficientnet-lite1": replace(efficientnet, options=lite1, image_size=240),
     }[trial]
     if trial.startswith("mobilenet"):
         recipe = replace(recipe, options={**recipe.options, "weights": mobilenet_weights})

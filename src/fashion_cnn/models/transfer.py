@@ -12,19 +12,19 @@ from typing import Any
 from fashion_cnn.models import efficientnet_lite
 
 MAX_WEIGHTS_BYTES = 1 << 30  # of a file of weights
-LITE = "EfficientNetLite2"
 
 
 @dataclass(frozen=True)
 class Backbone:
     """How a pretrained network is used."""
 
-    function: str  # in keras.applications; or `LITE`
+    function: str  # in keras.applications
     fine_tune_from: str  # the first layer to fine-tune; below it are edges and textures
     # of red, green, blue, subtracted from pixels 0..255. Default: (pixels - mean) / scale
     channel_means: tuple[float, float, float] | None = None
     mean: float = 127.5
     scale: float = 127.5
+    lite: int | None = None  # the variant of EfficientNet-Lite, which is not in keras.applications
 
 
 BACKBONES = {
@@ -34,13 +34,15 @@ BACKBONES = {
     # arXiv:1512.03385; its weights expect the channels in the order blue, green, red
     "resnet50": Backbone("ResNet50", "conv3_block1_1_conv", (123.68, 116.779, 103.939)),
     "resnet50_v2": Backbone("ResNet50V2", "conv3_block1_preact_bn"),  # arXiv:1603.05027
-    "efficientnet_lite2": Backbone(
-        LITE,
-        "block_4_expand",
+}
+for _variant, _block in ((0, 3), (1, 4), (2, 4)):
+    BACKBONES[f"efficientnet_lite{_variant}"] = Backbone(
+        f"EfficientNetLite{_variant}",
+        f"block_{_block}_expand",
         mean=efficientnet_lite.MEAN,
         scale=efficientnet_lite.SCALE,
-    ),
-}
+        lite=_variant,
+    )
 
 
 def transfer(
@@ -82,8 +84,8 @@ def transfer(
         height, width = (round(scale * edge) for edge in image_shape[:2])
         # not the layer Resizing: after it, a call without `training` runs in training mode
         x = keras.ops.image.resize(x, (height, width))
-    if config.function == LITE:
-        x = efficientnet_lite.efficientnet_lite2(x)
+    if config.lite is not None:
+        x = efficientnet_lite.efficientnet_lite(x, config.lite)
     else:
         x = _application(config)(input_shape=tuple(x.shape[1:]), input_tensor=x).output
     x = layers.GlobalAveragePooling2D(name="features")(x)
@@ -126,9 +128,11 @@ def _pretrained_weights(config: Backbone, weights: str) -> dict[str, list[Any]]:
     """Layer name -> weights of the backbone; empty for `none`."""
     if weights == "none":
         return {}
-    if config.function == LITE:
-        path = weights if weights != "imagenet" else efficientnet_lite.installed_weights()
-        return efficientnet_lite.read_weights(_require_weights(config, Path(path).expanduser()))
+    if config.lite is not None:
+        is_name = weights == "imagenet"
+        path = efficientnet_lite.installed_weights(config.lite) if is_name else Path(weights)
+        path = _require_weights(config, path.expanduser())
+        return efficientnet_lite.read_weights(path, config.lite)
     if weights == "imagenet":
         try:
             with redirect_stdout(sys.stderr):  # the progress bar of the download
@@ -154,7 +158,7 @@ def _require_weights(config: Backbone, path: Path) -> Path:
     """Raise an error unless there is a file of a sensible size."""
     if not path.is_file():
         expected = f"that keras.applications.{config.function}(weights=…) can load"
-        expected = "of PyTorch (.pth)" if config.function == LITE else expected
+        expected = "of PyTorch (.pth)" if config.lite is not None else expected
         raise FileNotFoundError(
             f"--weights: no file {str(path)!r}; expected imagenet, none, or a file {expected}"
         )
