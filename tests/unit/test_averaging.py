@@ -12,21 +12,13 @@ from fashion_cnn.keras_setup import keras
 AVERAGES = """
 import dataclasses
 import numpy as np
+from dense_network import network
 from fashion_cnn import RECIPES, load_data, train
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.training import loop
 
 IMAGES = 165
 plus = dataclasses.replace(RECIPES["textbook-plus"], seed=3, augment=("flip",))
-
-
-def network(*_):
-    layers = keras.layers
-    x = pixels = keras.Input((28, 28, 1), dtype="uint8")
-    for layer in (layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(8, use_bias=False)):
-        x = layer(x)
-    x = layers.Dropout(0.2)(layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x)))
-    return keras.Model(pixels, layers.Dense(4, activation="softmax", dtype="float32")(x))
 
 
 class Record(keras.callbacks.Callback):

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 FIT = """
 import dataclasses, json
 import numpy as np
+from dense_network import network
 from fashion_cnn import train
 from fashion_cnn.data import load_data
 from fashion_cnn.keras_setup import keras
@@ -32,16 +33,6 @@ recipe = dataclasses.replace(
     RECIPES["sprint"], augment=("flip", "shift", "erase"), label_smoothing=0.1, epochs=3,
     batch_size=29, validation="none", precision="float32", learning_rate=0.3,
 )
-
-
-def network(*_):
-    # normalization and dropout; no convolution, whose gradient XLA compiles for ten seconds
-    layers = keras.layers
-    x = pixels = keras.Input((28, 28, 1), dtype="uint8")
-    for layer in (layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(8, use_bias=False)):
-        x = layer(x)
-    x = layers.Dropout(0.2)(layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x)))
-    return keras.Model(pixels, layers.Dense(4, activation="softmax", dtype="float32")(x))
 
 
 loop.build_model = network
