@@ -54,7 +54,10 @@ def quantize_weights(network: Any, images: Any) -> None:
             errors[name] = _quantize(graph, stored[name], axis, conversions)
     replaced = {name for node in convolutions for name in node.input[2:]}
     for node in convolutions:
-        _correct_bias(graph, node, errors[node.input[1]], means[node.input[0]])
+        bias = stored[node.input[2]] if len(node.input) > 2 else None
+        error, inputs = errors[node.input[1]], means[node.input[0]]
+        graph.initializer.append(_corrected_bias(f"{node.output[0]}/bias", bias, error, inputs))
+        node.input[2:] = [f"{node.output[0]}/bias"]
     nodes = [*conversions, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
@@ -118,15 +121,12 @@ def _channel_means(network: Any, names: Iterable[str], images: Any) -> dict[str,
     return {name: total / len(images) for name, total in zip(names, sums, strict=True)}
 
 
-def _correct_bias(graph: Any, node: Any, error: np.ndarray, means: np.ndarray) -> None:
-    """Subtract from a convolution's bias what the rounding of its weights adds on average."""
+def _corrected_bias(name: str, bias: Any, error: np.ndarray, means: np.ndarray) -> Any:
+    """A convolution's bias less what the rounding of its weights adds on average, as a tensor."""
     from onnx import numpy_helper
 
     groups = len(means) // error.shape[1]
     inputs = np.repeat(means.reshape(groups, -1), len(error) // groups, axis=0)
     shift = (error.sum(tuple(range(2, error.ndim))) * inputs).sum(1)
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    bias = numpy_helper.to_array(stored[node.input[2]]) if len(node.input) > 2 else 0
-    name = f"{node.output[0]}/bias"
-    graph.initializer.append(numpy_helper.from_array((bias - shift).astype(np.float32), name))
-    node.input[2:] = [name]
+    old = numpy_helper.to_array(bias) if bias is not None else 0
+    return numpy_helper.from_array((old - shift).astype(np.float32), name)
