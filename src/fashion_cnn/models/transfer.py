@@ -50,7 +50,7 @@ def transfer(
     classes: int = 10,
     *,
     backbone: str = "mobilenet",  # a key of `BACKBONES`
-    weights: str = "imagenet",  # or `none`; or a file that keras.applications, or Lite2, can load
+    weights: str = "imagenet",  # or `none`; or the path of a file: see docs/train.md
     fine_tune_from: str = "",  # the first layer to fine-tune; `features` for none
     min_size: int = 96,  # pixels; smaller images are enlarged until the shorter edge is this long
     dropout: float = 0.0,  # rate before the last layer
