@@ -59,8 +59,8 @@ _MOBILENET = Recipe(
     fine_tune_rate=0.0003,
 )
 
-# The same with a better network, other augmentations and averaged weights: right more often, and
-# slower. Its weights come with the package.
+# The same with another network, other augmentations and averaged weights: slower, and its network
+# was right more often in a first comparison (docs/experiments.md). Not measured to the end yet.
 _EFFICIENTNET = replace(
     _MOBILENET,
     name="efficientnet",

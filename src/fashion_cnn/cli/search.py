@@ -35,8 +35,9 @@ def tune(
     folder = output or Path(f"tune-{start.name}")
     print_message(f"{trials} trials of {', '.join(ranges)}; finished ones stay in {folder}")
     with progress_bar(trials) as advance:
-        where = (folder, cluster, jobs, advance, data.groups)
-        rows = search(start, data.source, ranges, trials, *where)
+        rows = search(
+            start, data.source, ranges, trials, folder, cluster, jobs, advance, data.groups
+        )
     _print_trials(rows[:BEST], list(ranges))
     print(f"All trials: {folder / 'trials.csv'}")
     print(f"Plot: {draw_trials(folder, *importances(folder))}")

@@ -111,8 +111,7 @@ def _train_seeds(
     folder = run or Run.create(f"{recipe.name}-seeds").folder
     print_message(f"Training with {seeds} seeds; to continue: the same with --run {folder}")
     with progress_bar(seeds) as advance:
-        where = (folder, cluster, jobs, advance, data.groups)
-        rows = train_seeds(recipe, data.source, seeds, *where)
+        rows = train_seeds(recipe, data.source, seeds, folder, cluster, jobs, advance, data.groups)
     print("seed  validation accuracy  test accuracy  seconds")
     for row in rows:
         validation = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else ""

@@ -84,8 +84,8 @@ def train(
         callbacks: any `keras.callbacks.Callback`. Batch callbacks are called once per chunk of many
             steps (once per epoch on a GPU by JAX), `on_test_…` never. They see the model that is
             being trained, not the one that is returned; averaged weights except during an epoch's
-            steps. A recipe with a head phase is two trainings
-            to them, the first of the head; a callback that stops one of them ends both.
+            steps. A recipe with a head phase is two trainings to them, the first of the head; a
+            callback that stops one of them ends both.
         resume: continue from the run's newest checkpoint; on the same machine the result is that
             of an uninterrupted run, bit for bit. With a constant learning rate there may be more
             epochs than at the start. Default: False.
