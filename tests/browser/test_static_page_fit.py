@@ -3,11 +3,11 @@
 import base64
 import io
 import shutil
-import struct
 
 import numpy as np
 import pytest
 from command import fashion_cnn
+from display_p3 import display_p3
 from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import expect
 
@@ -23,7 +23,7 @@ INPUT = {"height": SIDE, "width": SIDE}
 
 
 def draw_picture(kind, seed, scale=1.0):
-    """A bar, cross or ring in random colors, as a blurred and noisy photo of 90x120 times `scale`."""
+    """A bar, cross or ring in random colors, blurred and noisy, of 90x120 pixels times `scale`."""
     rng = np.random.default_rng(seed)
     background, foreground = rng.integers(0, 110, 3), rng.integers(150, 256, 3)
     image = Image.new("RGB", (90, 120), tuple(map(int, background)))
@@ -48,31 +48,6 @@ def to_bytes(image, form="JPEG", **options):
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
-
-
-def display_p3():
-    """A profile of the color space Display P3: three primaries (XYZ under D50) and sRGB's curve."""
-
-    def fixed(*numbers):
-        return b"".join(struct.pack(">i", round(number * 65536)) for number in numbers)
-
-    name = b"Display P3\0"
-    curve = b"para\0\0\0\0\0\3\0\0" + fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
-    primaries = {"r": (0.51512, 0.24120, -0.00105), "g": (0.29198, 0.69225, 0.04189)}
-    primaries["b"] = (0.15710, 0.06657, 0.78407)
-    white = (0.9642, 1, 0.8249)
-    tags = {"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78)}
-    tags |= {"wtpt": b"XYZ \0\0\0\0" + fixed(*white)}
-    tags |= {f"{c}XYZ": b"XYZ \0\0\0\0" + fixed(*xyz) for c, xyz in primaries.items()}
-    tags |= {f"{c}TRC": curve for c in "rgb"}
-    table, content, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
-    for tag, value in tags.items():
-        table += tag.encode() + struct.pack(">II", start + len(content), len(value))
-        content += value + bytes(-len(value) % 4)
-    header = struct.pack(
-        ">I4xI12s12x4s28x", start + len(content), 0x04300000, b"mntrRGB XYZ ", b"acsp"
-    )
-    return header + fixed(*white) + bytes(48) + table + content
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +76,8 @@ def folder(run, tmp_path_factory):
 FIT = """async ([width, height, text, input, name]) => {
   const { reduce, reductionFactors, ...pictures } = await import("./static/pictures.js");
   const data = Uint8ClampedArray.from(atob(text), (c) => c.charCodeAt(0));
-  const [, factor] = reductionFactors(width, height, 2 * Math.max(input.height, input.width), false);
+  const edge = 2 * Math.max(input.height, input.width);
+  const [, factor] = reductionFactors(width, height, edge, false);
   return [...pictures[name](reduce({ width, height, data }, factor), input).pixels];
 }"""
 
@@ -260,7 +236,8 @@ def test_the_page_shows_the_classes_and_a_prediction(page, run):
     expect(page.get_by_role("img", name="occlusion map")).to_be_visible()
 
 
-def test_heic_gets_a_message_of_its_own(page):
+@pytest.mark.parametrize("media_type", ["image/heic", "application/octet-stream"])
+def test_heic_gets_a_message_of_its_own(page, media_type):
     content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
-    page.set_input_files("#file", {"name": "x.heic", "mimeType": "image/heic", "buffer": content})
+    page.set_input_files("#file", {"name": "x.heic", "mimeType": media_type, "buffer": content})
     expect(page.locator("#status")).to_contain_text("cannot read HEIC")

@@ -86,7 +86,8 @@ function showError(error) {
 }
 
 function classifyFirst(files) {
-  const picture = [...files].find((file) => file.type.startsWith("image/"));
+  const isPicture = ({ type, name }) => type.startsWith("image/") || /\.hei[cf]$/i.test(name);
+  const picture = [...files].find(isPicture);
   if (picture) classify(picture);
   else showStatus("This file is not a picture. JPEG, PNG and WebP are supported.", true);
 }
