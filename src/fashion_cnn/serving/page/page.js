@@ -1,7 +1,6 @@
 // The page: takes pictures, shows predictions. ask.js makes them, on a server or in this browser.
-import { about, ask, NeedsToken, useToken } from "./ask.js";
+import { about, ask, MAX_BYTES, NeedsToken, useToken } from "./ask.js";
 
-const MAX_BYTES = 16 * 2 ** 20;
 const byId = (id) => document.getElementById(id);
 let latestRequest = 0; // results of earlier requests are not shown
 let lastPicture = null;
@@ -57,7 +56,7 @@ async function classify(picture) {
   const request = ++latestRequest;
   lastPicture = picture;
   if (picture.size > MAX_BYTES) {
-    showStatus(`The file has ${(picture.size / 2 ** 20).toFixed(0)} MB. At most 16 MB are supported.`, true);
+    showStatus(`The file has ${(picture.size / 2 ** 20).toFixed(0)} MB. At most ${MAX_BYTES / 2 ** 20} MB are supported.`, true);
     return;
   }
   showStatus("Classifying…");
@@ -87,7 +86,8 @@ function showError(error) {
 }
 
 function classifyFirst(files) {
-  const picture = [...files].find((file) => file.type.startsWith("image/"));
+  const isPicture = ({ type, name }) => type.startsWith("image/") || /\.hei[cf]$/i.test(name);
+  const picture = [...files].find(isPicture);
   if (picture) classify(picture);
   else showStatus("This file is not a picture. JPEG, PNG and WebP are supported.", true);
 }
@@ -135,12 +135,19 @@ function showSamples(classNames) {
   byId("samples").querySelector("ul").append(...items);
 }
 
+/** The texts for a model of other pictures than garments. */
+function describePictures() {
+  document.title = document.querySelector("h1").textContent = "What is in this picture?";
+  byId("hint").textContent = "You can also drop or paste a picture here.";
+}
+
 async function showModel() {
   try {
     const { name, sha256, class_names: classNames, preparation, test, privacy } = await about();
     const isPhotoModel = preparation === "photo";
     byId("about").textContent = `A neural network recognizes which of ${classNames.length} classes a picture shows: ${classNames.join(", ")}.`;
-    if (isPhotoModel && byId("samples").hidden) showSamples(classNames);
+    if (!isPhotoModel) describePictures();
+    else if (byId("samples").hidden) showSamples(classNames);
     const sentences = ["It knows only these classes and assigns every picture to one of them.", privacy];
     if (test?.accuracy) {
       const accuracy = `${(100 * test.accuracy).toFixed(1)} % of ${test.examples.toLocaleString("en")} test images`;
