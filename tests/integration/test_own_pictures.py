@@ -197,6 +197,7 @@ def test_the_server_measures_the_same_similarity(folder, trained, serving):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("POST", "/predict", photo.read_bytes())
         body = json.load(connection.getresponse())
+        connection.close()
     assert (body["label"], body["verdict"]) == (expected.label, expected.verdict)
     assert body["similarity"] == pytest.approx(expected.similarity, abs=1e-4)
 
