@@ -20,6 +20,7 @@ const percent = (share) => `${(100 * share).toFixed(share > 0.995 || share < 0.0
 
 function headline({ label, probability, verdict, top }) {
   const second = top[1] ? `, or ${top[1].label}` : "";
+  if (verdict === "unknown") return `Unknown: unlike all classes; the nearest is ${label}`;
   if (verdict === "unsure") return `Not sure: perhaps ${label} (${percent(probability)})${second}`;
   return `${label}, ${percent(probability)}${verdict ? " sure" : ""}`;
 }
@@ -39,7 +40,7 @@ function bar({ label, probability }) {
 function showPrediction(prediction) {
   byId("result").hidden = false;
   byId("verdict").textContent = headline(prediction);
-  byId("verdict").classList.toggle("unsure", prediction.verdict === "unsure");
+  byId("verdict").classList.toggle("unsure", ["unsure", "unknown"].includes(prediction.verdict));
   byId("note").textContent = prediction.note;
   byId("note").hidden = !prediction.note;
   byId("bars").replaceChildren(...prediction.top.slice(0, 10).map(bar));
@@ -143,12 +144,13 @@ function describePictures() {
 
 async function showModel() {
   try {
-    const { name, sha256, class_names: classNames, preparation, test, privacy } = await about();
+    const { name, sha256, class_names: classNames, preparation, test, privacy, unknown_below: unknownBelow } = await about();
     const isPhotoModel = preparation === "photo";
     byId("about").textContent = `A neural network recognizes which of ${classNames.length} classes a picture shows: ${classNames.join(", ")}.`;
     if (!isPhotoModel) describePictures();
     else if (byId("samples").hidden) showSamples(classNames);
-    const sentences = ["It knows only these classes and assigns every picture to one of them.", privacy];
+    const others = unknownBelow == null ? "assigns every picture to one of them" : "calls a picture that is unlike its training pictures unknown";
+    const sentences = [`It knows only these classes and ${others}.`, privacy];
     if (test?.accuracy) {
       const accuracy = `${(100 * test.accuracy).toFixed(1)} % of ${test.examples.toLocaleString("en")} test images`;
       sentences.unshift(`The network classifies ${accuracy} correctly${isPhotoModel ? "; photos are harder" : ""}.`);

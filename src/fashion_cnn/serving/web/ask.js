@@ -22,14 +22,21 @@ export async function about() {
   return { ...(await card), privacy: "Pictures do not leave this browser." };
 }
 
-/** Probabilities of images of 28x28 pixels: one Float32Array per image. */
+/** Probabilities of images of the size of its input: one Float32Array per image. */
 export async function probabilities(images) {
+  return (await outputs(images)).probabilities;
+}
+
+/** Their probabilities, and their similarities to the training images if the model measures them. */
+async function outputs(images) {
   const { input: { height, width, channels } } = await card, network = await session;
   const pixels = Uint8Array.from(images.flatMap((image) => [...image]));
   const tensor = new ort.Tensor("uint8", pixels, [images.length, height, width, channels]);
-  const { data } = (await network.run({ [network.inputNames[0]]: tensor }))[network.outputNames[0]];
+  const results = await network.run({ [network.inputNames[0]]: tensor });
+  const [{ data }, similarity] = network.outputNames.map((name) => results[name]);
   const classes = data.length / images.length;
-  return images.map((_, k) => data.slice(k * classes, (k + 1) * classes));
+  const rows = images.map((_, k) => data.slice(k * classes, (k + 1) * classes));
+  return { probabilities: rows, similarities: similarity?.data };
 }
 
 /** PreparedImage of a picture: see `Classifier.prepare`. */
@@ -99,14 +106,15 @@ let cached = { picture: null };
 
 /** The prediction on a picture; with `explain` also an occlusion map. */
 export async function ask(picture, explain) {
-  const { class_names: classNames, input, threshold } = await card;
+  const { class_names: classNames, input, threshold, unknown_below: unknownBelow } = await card;
   const prepared = cached.picture === picture ? cached.prepared : await prepareFile(picture);
   cached = { picture, prepared };
-  const [row] = await probabilities([prepared.pixels]);
+  const { probabilities: [row], similarities } = await outputs([prepared.pixels]);
   const top = classNames.map((label, index) => ({ label, probability: row[index], index }));
   top.sort((a, b) => b.probability - a.probability);
   const sure = top[0].probability >= threshold && !prepared.note;
-  const verdict = threshold == null ? "" : sure ? "sure" : "unsure";
+  const unknown = unknownBelow != null && similarities[0] < unknownBelow;
+  const verdict = unknown ? "unknown" : threshold == null ? "" : sure ? "sure" : "unsure";
   const seen = toUrl(input.width, input.height, inputColors(prepared.pixels, input.channels));
   const steps = processingSteps(prepared, input, seen);
   if (explain) {
