@@ -29,6 +29,7 @@ from fashion_cnn.evaluation.calibration import (
     fit_temperature,
     fit_threshold,
 )
+from fashion_cnn.evaluation.prediction_sets import fit_prediction_sets
 from fashion_cnn.export import export_in_process
 from fashion_cnn.inference.classifier import PRESET_FOLDER, PRESETS
 from fashion_cnn.run import Run
@@ -98,6 +99,7 @@ def fit_on_photos(run: Run, folder: Path) -> dict[str, Any]:
     return {
         "temperature": temperature,
         "threshold": fit_threshold(calibrated, labels, SURE_ACCURACY),
+        "prediction_sets": fit_prediction_sets(calibrated[in_classes], labels[in_classes]),
         "fitted_on": {**counts, "sure": SURE_ACCURACY},
     }
 

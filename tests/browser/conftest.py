@@ -1,8 +1,11 @@
 import os
 import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 
 @pytest.fixture(scope="module")  # not longer: its event loop runs in this thread
@@ -16,3 +19,40 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=program, args=options)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def site(folder):
+    """The address of a static web host with the `folder` of a module's page."""
+
+    class SilentHandler(SimpleHTTPRequestHandler):
+        extensions_map = SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SilentHandler, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+@pytest.fixture
+def page(chromium, site):
+    """That page; fails on errors in the console, and on requests to other hosts."""
+    page, problems = chromium.new_page(), []
+    page.on("console", lambda entry: problems.append(entry.text) if entry.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith((site, "data:", "blob:"))
+            else problems.append(request.url)
+        ),
+    )
+    page.goto(site)
+    expect(page.locator("#foot")).to_contain_text("do not leave this browser", timeout=30_000)
+    yield page
+    page.close()
+    assert not problems

@@ -2,9 +2,6 @@
 
 import io
 import shutil
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import onnx
@@ -28,40 +25,6 @@ def folder(tmp_path_factory):
     if not shutil.which("npm"):
         pytest.skip("npm, which downloads ONNX Runtime for browsers, is not installed")
     return export_web(NETWORK, tmp_path_factory.mktemp("web") / "page")
-
-
-@pytest.fixture(scope="module")
-def site(folder):
-    class SilentHandler(SimpleHTTPRequestHandler):
-        extensions_map = SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SilentHandler, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-
-
-@pytest.fixture
-def page(chromium, site):
-    page, problems = chromium.new_page(), []
-    page.on("console", lambda entry: problems.append(entry.text) if entry.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if request.url.startswith((site, "data:", "blob:"))
-            else problems.append(request.url)
-        ),
-    )
-    page.goto(site)
-    expect(page.locator("#foot")).to_contain_text("do not leave this browser", timeout=30_000)
-    yield page
-    page.close()
-    assert not problems
 
 
 def draw_garment(seed, kind):

@@ -1,6 +1,7 @@
 """A user's own folder of pictures: every command, from `data` to `audit`."""
 
 import csv
+import http.client
 import json
 import shutil
 
@@ -10,7 +11,8 @@ import pytest
 from command import fashion_cnn
 from PIL import Image, ImageDraw
 
-from fashion_cnn import Classifier, predict
+from fashion_cnn import Classifier, load_data, predict
+from fashion_cnn.run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -167,6 +169,40 @@ def test_photos_of_any_size_are_prepared_as_for_training(folder, trained):
     row = json.loads(fashion_cnn("predict", "large.png", *options, cwd=folder).stdout)
     assert row["top"][0]["label"] in CLASSES
     assert width(folder / "why.png") > 300
+
+
+def test_the_exported_model_measures_similarity_and_has_prediction_sets(folder, trained):
+    assert "No picture is called unknown: 12 validation images; at least 149" in trained.stdout
+    run = Run(folder / "runs" / "mobilenet-1")
+    results, data = run.predictions(), load_data(str(folder / "mine"), 48)
+    assert results["cluster_means"].shape[1] == 1024
+    assert results["cluster_means"].nbytes <= 300_000
+    assert set(results["cluster_classes"]) == {0, 1, 2}
+    classifier = Classifier.load(run.folder)
+    rows, similarity = classifier.outputs(data.test_images)
+    np.testing.assert_allclose(rows.argmax(1), results["test_probabilities"].argmax(1))
+    np.testing.assert_allclose(similarity, results["test_similarity"], atol=1e-4)
+    predict_one = ("predict", "mine/ring/photo 00.jpg", "--model", run, "--format", "jsonl")
+    printed = fashion_cnn(*predict_one, "--set-coverage", "0.9", cwd=folder).stdout
+    row = json.loads(printed)
+    assert -1 <= row["similarity"] <= 1
+    assert row["top"][0] == {"label": row["label"], "probability": row["probability"]}
+    least = classifier.card["prediction_sets"]["0.9"]
+    assert all(entry["probability"] >= least - 1e-6 for entry in row["top"][1:])
+    error = fashion_cnn(*predict_one, "--set-coverage", "0.99", cwd=folder, status=1).stderr
+    assert "got 0.99; available: 0.8, 0.9 (the model has 12 validation pictures" in error
+
+
+def test_the_server_measures_the_same_similarity(folder, trained, serving):
+    run, photo = folder / "runs" / "mobilenet-1", folder / "mine" / "ring" / "photo 00.jpg"
+    expected = Classifier.load(run).predict(str(photo))
+    with serving(run) as (_, port, _):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("POST", "/predict", photo.read_bytes())
+        body = json.load(connection.getresponse())
+        connection.close()
+    assert (body["label"], body["verdict"]) == (expected.label, expected.verdict)
+    assert body["similarity"] == pytest.approx(expected.similarity, abs=1e-4)
 
 
 def test_audit_fits_a_named_recipe_to_few_images(folder):

@@ -23,6 +23,8 @@ def test_one_picture_and_many(random_data, exported_run):
     assert list(one.probabilities.values()) == sorted(one.probabilities.values(), reverse=True)
     assert sum(one.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert one.probability == one.probabilities[one.label]
+    assert one.similarity is None and one.unknown is None
+    assert np.isnan(classifier.outputs(random_data.test_images[..., np.newaxis])[1]).all()
     four = classifier.predict(random_data.test_images[:4, ..., np.newaxis])
     assert [x.label for x in four] == [x.label for x in many[:4]]
     assert classifier.predict([]) == []
@@ -114,7 +116,19 @@ def test_a_model_without_a_card_is_refused(exported_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "card", [{}, {"class_names": 3}, {"threshold": "high"}, {"threshold": 2}, {"input": {}}, []]
+    "card",
+    [
+        {},
+        {"class_names": 3},
+        {"threshold": "high"},
+        {"threshold": 2},
+        {"unknown_below": 0.5},  # without an output for it
+        {"prediction_sets": {"0.9": 2}},
+        {"prediction_sets": {"2": 0.5}},
+        {"prediction_sets": [0.9]},
+        {"input": {}},
+        [],
+    ],
 )
 def test_an_invalid_card_is_refused(exported_run, card):
     model = onnx.load(exported_run.onnx_path)

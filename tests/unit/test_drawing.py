@@ -1,6 +1,7 @@
 """Predictions as text and as drawings, from a classifier that needs no model."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -10,11 +11,12 @@ from PIL import Image
 
 from fashion_cnn.cli.predictions import print_header, print_result
 from fashion_cnn.data.photo import PreparedImage, prepare_photo
-from fashion_cnn.inference.classifier import Prediction
 from fashion_cnn.inference.drawing import TILE, draw_contact_sheet, draw_explanation, shorten
-from fashion_cnn.inference.predictions import predict_paths
+from fashion_cnn.inference.prediction import Prediction
+from fashion_cnn.inference.predictions import PictureResult, predict_paths
 
 SURE = Prediction("Coat", 0.75, {"Coat": 0.75, "Dress": 0.25}, True)
+UNKNOWN = Prediction("Coat", 0.9, {"Coat": 0.9, "Dress": 0.1}, False, "", 0.3125, True)
 NOTED = Prediction("Dress", 0.6, {"Dress": 0.6, "Coat": 0.4}, False, "no garment found")
 
 
@@ -31,6 +33,24 @@ class FakeClassifier:
         return [SURE if x.pixels[0, 0, 0] == 200 else NOTED for x in prepared]
 
 
+def test_an_unknown_picture_is_called_so_everywhere(capsys, tmp_path, prepared):
+    result = PictureResult("x.png", prepared, UNKNOWN)
+    print_result(result, [("Coat", 0.9)], "table")
+    print_result(result, [("Coat", 0.9)], "csv")
+    table, row = capsys.readouterr().out.splitlines()
+    assert table.split() == ["x.png", "Coat", "90.00%", "unknown"]
+    assert row == "x.png,1,Coat,0.9,unknown,,"
+    print_result(result, [("Coat", 0.9)], "jsonl")
+    row = json.loads(capsys.readouterr().out)
+    assert (row["verdict"], row["similarity"]) == ("unknown", 0.3125)
+    sheets = [
+        read_rgb(draw_contact_sheet([("x.png", prepared, prediction)], tmp_path / "x.png"))
+        for prediction in (UNKNOWN, dataclasses.replace(UNKNOWN, sure=None, unknown=None))
+    ]
+    blue = [(sheet[:28] == (0, 0x72, 0xB2)).all(-1).sum() for sheet in sheets]  # the title's color
+    assert blue[0] == 0 < blue[1]
+
+
 def read_rgb(path):
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
@@ -39,7 +59,8 @@ def read_rgb(path):
 def printed(capsys, output_format, top=2):
     print_header(output_format)
     for result in predict_paths(FakeClassifier(), ["a.png", "broken.png", "b,1.png"]):
-        print_result(result, top, output_format)
+        classes = result.prediction.probabilities if result.prediction else {}
+        print_result(result, list(classes.items())[:top], output_format)
     return capsys.readouterr().out
 
 

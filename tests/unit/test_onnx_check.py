@@ -117,7 +117,7 @@ def test_external_data_is_refused_however_the_graph_is_spelt(in_folder, tag, sur
 @pytest.mark.parametrize("folder", [".", "../" * 40])
 def test_the_runtime_itself_finds_no_other_file(in_folder, monkeypatch, folder):
     """A second barrier. Absolute paths and memory are left to the first: see decision 12."""
-    monkeypatch.setattr("fashion_cnn.inference.classifier.reject_external_data", lambda *_: None)
+    monkeypatch.setattr("fashion_cnn.inference.session.reject_external_data", lambda *_: None)
     path = "other.bin" if folder == "." else f"{folder}{in_folder}/other.bin"
     with pytest.raises(ValueError, match="not a valid model"):
         Classifier(model_with(external_tensor(path)).SerializeToString())
@@ -135,7 +135,7 @@ def test_the_runtimes_own_format_is_refused(tmp_path, monkeypatch, checked):
     content = (tmp_path / "model.ort").read_bytes()
     onnxruntime.InferenceSession(content, providers=providers)  # accepted by default
     if not checked:
-        name = "fashion_cnn.inference.classifier.reject_external_data"
+        name = "fashion_cnn.inference.session.reject_external_data"
         monkeypatch.setattr(name, lambda *_: None)
     with pytest.raises(ValueError, match="not a valid model"):
         Classifier(content)

@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
+from display_p3 import display_p3
 from PIL import Image
 
 from fashion_cnn.data import pictures
@@ -101,6 +102,25 @@ def test_exif_orientation_is_applied(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     turned = read_picture(tmp_path / "a.png", (28, 28))[..., 0]
     np.testing.assert_array_equal(turned, np.rot90(pixels, -1))
+
+
+def test_colors_of_a_profile_become_srgb(tmp_path):
+    from PIL import ImageCms
+
+    color, profile = (200, 100, 50), display_p3()
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for mode, alpha in (("RGB", 255), ("RGBA", 204)):
+        image = Image.new(mode, (300, 200), (*color, alpha)[: len(mode)])
+        image.save(tmp_path / "p3.png", icc_profile=profile)
+        for options in ({}, {"min_edge": 50}):
+            converted = read_rgba(tmp_path / "p3.png", **options)[0, 0]
+            np.testing.assert_allclose(converted, (215, 93, 31, alpha), atol=2)
+        with Image.open(tmp_path / "p3.png") as opened:
+            np.testing.assert_array_equal(read_rgba(opened)[0, 0], converted)
+            assert opened.getpixel((0, 0))[:3] == color
+        for other in (profile[:300], b"damaged", srgb, profile.replace(b"RGB ", b"CMYK")):
+            image.save(tmp_path / "other.png", icc_profile=other)
+            assert tuple(read_rgba(tmp_path / "other.png")[0, 0]) == (*color, alpha)
 
 
 def test_arrays_of_other_dtypes_and_shapes_are_refused():

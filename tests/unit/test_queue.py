@@ -9,19 +9,19 @@ from fashion_cnn.serving.queue import BATCH, MAX_QUEUED_SECONDS, InferenceQueue,
 
 
 class FakeClassifier:
-    """Returns each image's own number; can be paused, and fails on 255."""
+    """Returns each image's own number, twice; can be paused, and fails on 255."""
 
     def __init__(self):
         self.batches = []
         self.resume = threading.Event()
         self.resume.set()
 
-    def probabilities(self, images):
+    def outputs(self, images):
         self.resume.wait(5)
         self.batches.append(len(images))
         if (images == 255).any():
             raise RuntimeError("broken")
-        return images.astype(np.float32)
+        return images.astype(np.float32), images[:, 0].astype(np.float32)
 
 
 def numbers(*values):
@@ -40,19 +40,19 @@ def test_waiting_requests_share_a_batch_and_get_their_own_results():
     async def run():
         queue, classifier = InferenceQueue(cores=1), FakeClassifier()
         classifier.resume.clear()
-        first = asyncio.create_task(queue.probabilities(classifier, numbers(1)))
+        first = asyncio.create_task(queue.outputs(classifier, numbers(1)))
         await wait_until(lambda: queue._workers and not queue._items)
-        rest = [
-            asyncio.create_task(queue.probabilities(classifier, numbers(k, k))) for k in (2, 3, 4)
-        ]
+        rest = [asyncio.create_task(queue.outputs(classifier, numbers(k, k))) for k in (2, 3, 4)]
         await asyncio.sleep(0)
         classifier.resume.set()
         results = await asyncio.gather(first, *rest)
-        return classifier.batches, [result.ravel().tolist() for result in results]
+        return classifier.batches, [
+            (rows.ravel().tolist(), numbers.tolist()) for rows, numbers in results
+        ]
 
     batches, results = asyncio.run(run())
     assert batches == [1, 6]
-    assert results == [[1], [2, 2], [3, 3], [4, 4]]
+    assert results == [(each, each) for each in ([1], [2, 2], [3, 3], [4, 4])]
 
 
 def test_batches_are_limited_and_do_not_mix_models():
@@ -62,9 +62,9 @@ def test_batches_are_limited_and_do_not_mix_models():
         requests = [(one, numbers(0)), (one, many), (one, numbers(1)), (one, numbers(2))]
         requests += [(other, numbers(3)), (one, numbers(4))]
         requests += [(one, np.zeros((3 * BATCH, 1), np.uint8))]
-        tasks = [asyncio.create_task(queue.probabilities(*request)) for request in requests]
+        tasks = [asyncio.create_task(queue.outputs(*request)) for request in requests]
         results = await asyncio.gather(*tasks)
-        assert [len(result) for result in results] == [len(images) for _, images in requests]
+        assert [len(rows) for rows, _ in results] == [len(images) for _, images in requests]
         return one.batches, other.batches
 
     assert asyncio.run(run()) == ([BATCH, 2, 1, BATCH, BATCH, BATCH], [1])
@@ -75,10 +75,10 @@ def test_many_images_are_processed_in_parallel():
         queue, classifier = InferenceQueue(cores=2), FakeClassifier()
         classifier.resume.clear()
         images = np.arange(200, dtype=np.uint8).repeat(2)[:, np.newaxis]
-        task = asyncio.create_task(queue.probabilities(classifier, images))
+        task = asyncio.create_task(queue.outputs(classifier, images))
         await wait_until(lambda: len(queue._workers) == 2 and len(queue._items) == 2)
         classifier.resume.set()
-        np.testing.assert_array_equal(await task, images)
+        np.testing.assert_array_equal((await task)[0], images)
         return classifier.batches
 
     assert sorted(asyncio.run(run())) == [16, BATCH, BATCH, BATCH]
@@ -88,8 +88,8 @@ def test_a_failure_reaches_the_waiting_requests_and_the_queue_continues():
     async def run():
         queue, classifier = InferenceQueue(cores=1), FakeClassifier()
         with pytest.raises(RuntimeError, match="broken"):
-            await queue.probabilities(classifier, numbers(255))
-        return await queue.probabilities(classifier, numbers(7))
+            await queue.outputs(classifier, numbers(255))
+        return (await queue.outputs(classifier, numbers(7)))[0]
 
     assert asyncio.run(run()).item() == 7
 
@@ -98,13 +98,13 @@ def test_a_disconnected_client_delays_nobody():
     async def run():
         queue, classifier = InferenceQueue(cores=1), FakeClassifier()
         classifier.resume.clear()
-        disconnected = asyncio.create_task(queue.probabilities(classifier, numbers(1)))
-        connected = asyncio.create_task(queue.probabilities(classifier, numbers(2)))
+        disconnected = asyncio.create_task(queue.outputs(classifier, numbers(1)))
+        connected = asyncio.create_task(queue.outputs(classifier, numbers(2)))
         await wait_until(lambda: queue._workers)
         disconnected.cancel()
         await asyncio.sleep(0)
         classifier.resume.set()
-        return (await connected).item()
+        return (await connected)[0].item()
 
     assert asyncio.run(run()) == 2
 

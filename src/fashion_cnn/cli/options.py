@@ -30,6 +30,10 @@ _INPUTS = (
     "Pictures, folders, patterns; - reads a list, or a picture. With --output also Parquet and tar "
     "files, and addresses such as s3://bucket/folder."
 )
+_SET_COVERAGE = (
+    "Print, in place of K classes, those that together contain the true one with this probability, "
+    "such as 0.95 (prediction sets)."
+)
 _BATCH_FOLDER = "For very many pictures: write Parquet files, on all cores; repeat to continue."
 _WORKERS = "Processes, each with the model. Default: one; on a cluster up to N, as the load needs."
 _CLIENTS = "File of the token that clients must send."
@@ -77,6 +81,7 @@ Ensemble = Annotated[bool, Option("--ensemble", help="Also make a model that ave
 # predict
 Inputs = Annotated[list[str], Argument(metavar="INPUT", help=_INPUTS)]
 Top = Annotated[int, Option(min=1, metavar="K", help="How many classes to print.")]
+SetCoverage = Annotated[float | None, Option(metavar="SHARE", help=_SET_COVERAGE)]
 PrintFormat = Annotated[Literal["table", "jsonl", "csv"], Option("--format", help="How to print.")]
 Unsure = Annotated[File, Option(metavar="CSV", help="List the pictures that need a human look.")]
 Show = Annotated[File, Option(metavar="PNG", help="Draw pictures, network inputs, predictions.")]

@@ -1,7 +1,9 @@
 """`predict` and `serve`: a model for a few pictures, for very many, or behind HTTP."""
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ def predict(
     inputs: opt.Inputs,
     model: opt.Model = "photo",
     top: opt.Top = TOP,
+    set_coverage: opt.SetCoverage = None,
     format_: opt.PrintFormat = "table",
     unsure: opt.Unsure = None,
     show: opt.Show = None,
@@ -30,8 +33,8 @@ def predict(
 
     words, piped = read_pipes(inputs)
     if output:
-        if unsure or show or explain or (top, format_) != (TOP, "table"):
-            options = "--unsure, --show, --explain, --top and --format"
+        if unsure or show or explain or (top, set_coverage, format_) != (TOP, None, "table"):
+            options = "--unsure, --show, --explain, --top, --set-coverage and --format"
             raise UsageError(f"--output cannot be combined with {options}")
         if piped:
             raise UsageError(f"{min(piped)}: no list of names; with --output expected one a line")
@@ -55,7 +58,8 @@ def predict(
     if explain and len(paths) > 1:
         raise UsageError(f"--explain: expected one picture, got {len(paths)}; --show takes many")
     shown = MAX_SHOWN if show or explain else 0
-    drawn, failed = _predict_and_print(classifier, paths, piped, top, format_, unsure, shown)
+    choose = partial(_printed_classes, classifier, top, set_coverage)
+    drawn, failed = _predict_and_print(classifier, paths, piped, choose, format_, unsure, shown)
     if drawn:
         _draw(classifier, drawn, show, explain)
     if show and len(paths) - failed > MAX_SHOWN:
@@ -68,7 +72,7 @@ def _predict_and_print(
     classifier: Any,
     paths: list[str],
     piped: dict[str, bytes],
-    top: int,
+    choose: Callable[[Any], list[tuple[str, float]]],
     format_: str,
     unsure: Path | None,
     shown: int,
@@ -86,7 +90,7 @@ def _predict_and_print(
     with progress_bar(len(paths)) if with_bar else nullcontext(lambda name: None) as advance:
         for result in predict_paths(classifier, paths, piped):
             advance("pictures")
-            print_result(result, top, format_)
+            print_result(result, choose(result.prediction), format_)
             failed += result.prediction is None
             if not (result.prediction and result.prediction.sure):
                 review.append(to_row(result))
@@ -96,6 +100,17 @@ def _predict_and_print(
         columns = ("path", "label", "probability", "verdict", "note", "error")
         write_csv(unsure, columns, review)
     return drawn, failed
+
+
+def _printed_classes(
+    classifier: Any, top: int, set_coverage: float | None, prediction: Any
+) -> list[tuple[str, float]]:
+    """The `top` most probable classes of a prediction, or its prediction set."""
+    if prediction is None:
+        return []
+    if set_coverage is not None:
+        return list(classifier.prediction_set(prediction, set_coverage).items())
+    return list(prediction.probabilities.items())[:top]
 
 
 def _draw(classifier: Any, drawn: list[Any], show: Path | None, explain: Path | None) -> None:

@@ -17,11 +17,10 @@ def print_header(output_format: str) -> None:
         _write_csv_row("path", "rank", "label", "probability", "verdict", "note", "error")
 
 
-def print_result(result: PictureResult, top: int, output_format: str) -> None:
-    """Print the `top` most probable classes of a picture as `table`, `jsonl` or `csv`."""
+def print_result(result: PictureResult, classes: Classes, output_format: str) -> None:
+    """Print classes of a picture, most probable first, as `table`, `jsonl` or `csv`."""
     printers = {"table": _print_table, "jsonl": _print_jsonl, "csv": _print_csv}
-    probabilities = result.prediction.probabilities if result.prediction else {}
-    printers[output_format](result, list(probabilities.items())[:top])
+    printers[output_format](result, classes)
 
 
 def to_row(result: PictureResult) -> dict[str, Any]:
@@ -48,6 +47,8 @@ def _print_table(result: PictureResult, classes: Classes) -> None:
 def _print_jsonl(result: PictureResult, classes: Classes) -> None:
     row = to_row(result)
     if result.prediction:
+        if result.prediction.similarity is not None:
+            row["similarity"] = round(result.prediction.similarity, 6)
         row["top"] = [{"label": label, "probability": round(p, 6)} for label, p in classes]
     print(json.dumps(row), flush=True)
 

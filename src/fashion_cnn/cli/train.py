@@ -56,9 +56,16 @@ def train(
     if result := run_pipeline(recipe, pairs, source, run, groups=groups, **where):
         finished, metrics = result
         print_metrics(metrics, "test")
-        if note := metrics["threshold_note"]:
-            print(f"No prediction is called sure: {note}")
+        _print_notes(metrics)
         print(f"\nRun: {finished}" + f"\nReport: {finished.report_path}" * report)
+
+
+def _print_notes(metrics: dict[str, Any]) -> None:
+    """Why there are no verdicts."""
+    if note := metrics["threshold_note"]:
+        print(f"No prediction is called sure: {note}")
+    if metrics["clusters"] and (note := metrics["unknown_note"]):
+        print(f"No picture is called unknown: {note}")
 
 
 def _check_usage(

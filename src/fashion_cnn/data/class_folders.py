@@ -26,7 +26,7 @@ from fashion_cnn.data.split import join_groups, split_groups, stratified
 from fashion_cnn.data.split_folders import find_class_folders, split_of
 from fashion_cnn.files import write_text
 
-CACHE_VERSION = "3"  # changes whenever pictures are read in another way
+CACHE_VERSION = "4"  # changes whenever pictures are read in another way
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 A picture is what a user passes: a file, an array or a Pillow image. An image is an array of pixels.
 """
 
+import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,10 @@ Picture = np.ndarray | Path | str | BinaryIO | Any  # the last: a Pillow image
 def read_rgba(
     picture: Picture, min_edge: int | None = None, max_pixels: int = MAX_JPEG_PIXELS
 ) -> np.ndarray:
-    """Read a picture with its transparency, upright.
+    """Read a picture with its transparency, upright and in sRGB.
+
+    The colors of an embedded RGB profile, such as Display P3, are converted. `pictures.js` does the
+    same in a browser.
 
     Args:
         picture: path, file object, Pillow image, or uint8 array (height, width[, 1, 3 or 4]).
@@ -67,6 +71,8 @@ def read_rgba(
         converted = upright if upright.mode == mode else upright.convert(mode)
         if min_edge and (factor := max(converted.size) // min_edge) > 1:
             converted = converted.reduce(factor)
+        if profile := image.info.get("icc_profile"):
+            converted = _to_srgb(converted, profile)
         return np.asarray(converted.convert("RGBA"))
 
 
@@ -262,6 +268,20 @@ def _value_range(low: float, high: float, is_float: bool) -> tuple[float, float]
         return 0.0, 1.0
     bits = max(8, int(high).bit_length())
     return 0.0, float(1 << bits + bits % 2)
+
+
+def _to_srgb(image: Any, profile: bytes) -> Any:
+    """Convert the colors of an RGB profile; other and damaged profiles are ignored."""
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        is_rgb = source.profile.xcolor_space.strip() == "RGB"
+        if not is_rgb or "sRGB" in ImageCms.getProfileDescription(source):
+            return image
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"))
+    except (OSError, ImageCms.PyCMSError):
+        return image
 
 
 def _check_16_bit_color(image: Any) -> None:

@@ -11,13 +11,9 @@ from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.data.recorded import find_groups, find_source, require_same_data
 from fashion_cnn.data.split import stratified
-from fashion_cnn.evaluation.calibration import (
-    apply_temperature,
-    fit_temperature,
-    fit_threshold,
-    why_no_threshold,
-)
 from fashion_cnn.evaluation.metrics import classification_metrics
+from fashion_cnn.evaluation.unknown import measure_similarity
+from fashion_cnn.evaluation.verdicts import fit_thresholds, measure_verdicts
 from fashion_cnn.models.loading import load_keras_file
 from fashion_cnn.recipe import read_recipe
 from fashion_cnn.run import EXPLAINED, Run
@@ -108,37 +104,35 @@ def evaluate(
 def measure_run(run: Run, data: Data) -> dict[str, Any]:
     """Evaluate a trained run on its splits and write `metrics.json` and `predictions.npz`.
 
-    The temperature is fitted on the validation images, if there are any. Deletes the results of
-    `explain_run`, which may belong to an earlier model.
+    Temperature and thresholds are fitted on the validation images, if there are any. Deletes the
+    results of `explain_run`, which may belong to an earlier model.
     """
     run.remove(*EXPLAINED)
     model, recipe = load_model(run), read_recipe(run)
     has_validation = recipe.validation == "validation"
     splits = ("test", "validation") if has_validation else ("test",)
+    index = data.train_index if has_validation else np.arange(len(data.train_labels))
     arrays: dict[str, Any] = {}
     for split in splits:
         images, labels = data.split(split)
         arrays |= {f"{split}_probabilities": predict(model, images), f"{split}_labels": labels}
-    temperature = threshold = None
-    validation_count = len(arrays.get("validation_labels", ()))
-    if has_validation:
-        probabilities, labels = arrays["validation_probabilities"], arrays["validation_labels"]
-        temperature = fit_temperature(probabilities, labels)
-        threshold = fit_threshold(apply_temperature(probabilities, temperature), labels)
+    predicted = {split: arrays[f"{split}_probabilities"].argmax(1) for split in splits}
+    arrays |= measure_similarity(model, data, index, predicted)
+    thresholds = fit_thresholds(arrays)
     metrics: dict[str, Any] = {
         "recipe": recipe.name,
         "seed": recipe.seed,
         "parameters": model.count_params(),
-        "train_examples": len(data.train_index if has_validation else data.train_labels),
+        "train_examples": len(index),
         "train_seconds": round(sum(run.history()["seconds"]), 3),
-        "temperature": temperature,
-        "threshold": threshold,
-        "threshold_note": why_no_threshold(validation_count) if threshold is None else None,
+        **thresholds,
     }
     for split in splits:
         probabilities, labels = arrays[f"{split}_probabilities"], arrays[f"{split}_labels"]
+        temperature = thresholds["temperature"]
         split_metrics = classification_metrics(probabilities, labels, data.class_names, temperature)
         metrics |= _with_prefix(split, split_metrics)
+        metrics |= _with_prefix(split, measure_verdicts(arrays, split, thresholds))
     run.write_predictions(arrays)
     run.write_metrics(metrics)
     return metrics

@@ -81,25 +81,38 @@ def fit_threshold(
 ) -> float | None:
     """The lowest confidence, 0..1, at or above which predictions are shown to have this accuracy.
 
-    Shown with 95 % confidence: by the lower bound of Clopper and Pearson (1934), one-sided. None
-    if there is no such confidence. The temperature is already applied to `probabilities`.
+    Shown with 95 % confidence, by `proportion_lower_bound`. None if there is no such confidence.
+    The temperature is already applied to `probabilities`.
     """
-    from scipy.stats import beta
-
     order = np.argsort(-probabilities.max(1), kind="stable")
     confidence, count = probabilities.max(1)[order], np.arange(1, len(order) + 1)
     correct = (probabilities.argmax(1) == labels)[order].cumsum()
-    lower_bound = beta.ppf(1 - CONFIDENCE, correct, count - correct + 1)  # NaN if none is correct
+    lower_bound = proportion_lower_bound(correct, count)
     is_last_of_equals = np.append(confidence[1:] < confidence[:-1], True)
     reached = np.flatnonzero((lower_bound >= accuracy) & is_last_of_equals)
     return float(confidence[reached[-1]]) if len(reached) else None
 
 
+def proportion_lower_bound(successes: np.ndarray, trials: np.ndarray) -> np.ndarray:
+    """The lower bound of a proportion, one-sided, at `CONFIDENCE` (Clopper and Pearson, 1934).
+
+    NaN where there is no success.
+    """
+    from scipy.stats import beta
+
+    return beta.ppf(1 - CONFIDENCE, successes, trials - successes + 1)
+
+
 def why_no_threshold(images: int, accuracy: float = SURE) -> str:
     """Why `fit_threshold` returns None for this number of images, as a note for people."""
-    claim = f"that {100 * accuracy:g} % of the sure predictions are correct, with "
-    claim += f"{100 * CONFIDENCE:g} % confidence"
-    at_least = math.ceil(math.log(1 - CONFIDENCE) / math.log(accuracy))  # all of them correct
+    claim = f"that {100 * accuracy:g} % of the sure predictions are correct"
+    return why_not_shown(images, accuracy, claim)
+
+
+def why_not_shown(images: int, proportion: float, claim: str) -> str:
+    """Why this number of images does not show, by `proportion_lower_bound`, what a claim says."""
+    claim += f", with {100 * CONFIDENCE:g} % confidence"
+    at_least = math.ceil(math.log(1 - CONFIDENCE) / math.log(proportion))  # all of them successes
     if images < at_least:
         return f"{images} validation images; at least {at_least} are needed to show {claim}"
     return f"the {images:,} validation images do not show {claim}"

@@ -24,6 +24,7 @@ from fashion_cnn.export.litert import write_litert
 from fashion_cnn.export.onnx import add_card, write_onnx
 from fashion_cnn.export.parity import Predict, compare_accuracy, compare_probabilities
 from fashion_cnn.export.savedmodel import write_savedmodel
+from fashion_cnn.export.similarity import add_similarity
 from fashion_cnn.export.w8 import write_w8
 from fashion_cnn.files import (
     copy_folder_atomically,
@@ -49,7 +50,7 @@ class Format:
     file_name: str  # of the file or folder, in the run's folder by default
     write: Writer | None  # None for `web`, which `web.export_web` makes from an ONNX file
     compare: Compare = compare_probabilities  # raises ValueError if the predictions differ
-    is_onnx: bool = False  # whether the file gets the card as well, for `Classifier`
+    is_onnx: bool = False  # whether the file gets similarity and card as well, for `Classifier`
     requires: str = ""  # a module of an optional dependency
 
 
@@ -129,6 +130,7 @@ def export_in_process(
         card_changes: entries of the card to replace or add; a `temperature` is used.
     """
     from fashion_cnn.evaluation import load_model, predict
+    from fashion_cnn.models.features import with_features
     from fashion_cnn.models.wrappers import with_temperature
 
     target = FORMATS[format_name]
@@ -138,13 +140,18 @@ def export_in_process(
     model = with_temperature(load_model(run), card["temperature"] or 1.0)
     test_images = channels_last(data.test_images)
     calibration_images = channels_last(data.train_images[data.train_index[:CALIBRATION_IMAGES]])
-    model(test_images[:1])  # Keras exports only a model that has been called
+    results = run.predictions()
+    has_similarity = target.is_onnx and "cluster_means" in results
+    network = with_features(model) if has_similarity else model
+    network(test_images[:1])  # Keras exports only a model that has been called
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / target.file_name
-        exported = target.write(model, path, calibration_images)
+        exported = target.write(network, path, calibration_images)
         keras_model = partial(predict, model)
         card["parity"] = target.compare(keras_model, exported, test_images, data.test_labels)
         card["temperature_folded"] = card["temperature"] is not None
+        if has_similarity:
+            add_similarity(path, results["cluster_means"], results["cluster_classes"])
         if target.is_onnx:
             add_card(path, card)
         text = card_markdown(card)

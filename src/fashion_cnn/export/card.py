@@ -13,7 +13,9 @@ from fashion_cnn.recipes import command_for
 from fashion_cnn.run import Run
 
 _TEST_METRICS = ["accuracy", "accuracy_interval", "macro_accuracy", "calibrated_ece"]
-_TEST_METRICS += ["examples", "per_class"]
+_TEST_METRICS += ["examples", "per_class", "verdicts", "prediction_sets"]
+_FITTED = ["temperature", "threshold", "threshold_note", "unknown_below", "unknown_note"]
+_FITTED += ["clusters", "prediction_sets"]  # on the validation images
 
 
 def make_card(run: Run, data: Data, format_name: str) -> dict[str, Any]:
@@ -27,9 +29,7 @@ def make_card(run: Run, data: Data, format_name: str) -> dict[str, Any]:
         "class_names": list(data.class_names),
         "input": {"height": height, "width": width, "channels": channels, "pixels": "uint8 0..255"},
         "preparation": "fit" if data.train_files else preparation,  # see `Classifier.prepare`
-        "temperature": metrics["temperature"],
-        "threshold": metrics["threshold"],
-        "threshold_note": metrics["threshold_note"],
+        **{key: metrics[key] for key in _FITTED},
         "test": {key: metrics.get(f"test_{key}") for key in _TEST_METRICS},
         "split": {
             "train": metrics["train_examples"],

@@ -36,10 +36,16 @@ FROM_DISK = (
 
 
 def export_web(model: str, output: Path) -> Path:
-    """Write a folder that a static web host can serve, for a model with gray inputs of 28x28."""
+    """Write a folder that a static web host can serve, for any model of gray or color pictures.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: its inputs are not of 1 or 3 channels, or `output` exists already.
+        OSError: npm is missing, or cannot download what the page needs.
+    """
     classifier = Classifier.load(model)
-    if classifier.shape != (28, 28, 1):
-        raise ValueError(f"{model}: takes {classifier.shape}; the page's models take (28, 28, 1)")
+    if classifier.shape[2] not in (1, 3):
+        raise ValueError(f"{model}: takes {classifier.shape[2]} channels; the page's models 1 or 3")
     require_new_path(output)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "web"

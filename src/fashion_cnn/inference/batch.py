@@ -111,7 +111,8 @@ def predict_part(part: list[dict[str, Any]], content: bytes) -> bytes:
     class_names = classifier.card["class_names"]
     text, number = pa.string(), pa.float32()
     columns = [("path", text), ("label", text), ("probability", number), ("verdict", text)]
-    columns += [("note", text), ("error", text), ("probabilities", pa.list_(number))]
+    columns += [("similarity", number), ("note", text), ("error", text)]
+    columns.append(("probabilities", pa.list_(number)))
     schema = pa.schema(columns)  # probabilities are in the order of `class_names` in the metadata
     tables, errors, pictures = [schema.empty_table()], 0, read_pictures(part)
     while results := predict_pictures(classifier, islice(pictures, BATCH)):
@@ -129,6 +130,7 @@ def _to_row(result: PictureResult, class_names: list[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"path": result.name, "error": result.error or None}
     if prediction := result.prediction:
         row["label"], row["probability"] = prediction.label, prediction.probability
+        row["similarity"] = prediction.similarity
         row["verdict"], row["note"] = prediction.verdict or None, prediction.note or None
         row["probabilities"] = [prediction.probabilities[name] for name in class_names]
     return row

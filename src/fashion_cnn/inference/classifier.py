@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from fashion_cnn.data.pictures import (
     read_picture,
     read_rgba,
 )
-from fashion_cnn.inference.onnx_check import reject_external_data
+from fashion_cnn.inference.prediction import Prediction
+from fashion_cnn.inference.session import image_shape, open_model
 
 PRESETS = ("photo", "textbook", "standard", "thorough")
 PRESET_FOLDER = Path(__file__).parents[1] / "presets"
@@ -42,37 +42,12 @@ def _preset_card(name: str) -> dict[str, Any]:
     return json.loads((PRESET_FOLDER / f"{name}.onnx.json").read_text(encoding="utf-8"))
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a classifier predicts for one picture.
-
-    Attributes:
-        label: the most probable class.
-        probability: of that class, 0..1, at the model's fitted temperature.
-        probabilities: class name -> probability, most probable first.
-        sure: whether the probability reaches the model's threshold and there is no note; None if
-            the model has no threshold.
-        note: a warning about the photo, such as that no garment was found; usually empty.
-    """
-
-    label: str
-    probability: float
-    probabilities: dict[str, float]
-    sure: bool | None
-    note: str = ""
-
-    @property
-    def verdict(self) -> str:
-        """`sure`, `unsure`, or an empty string if the model has no threshold."""
-        return {True: "sure", False: "unsure", None: ""}[self.sure]
-
-
 class Classifier:
     """An exported model on ONNX Runtime, without a deep learning framework.
 
     Attributes:
         card (dict[str, Any]): what the export wrote into the file: `class_names`, `input`,
-            `threshold`, `test`, …
+            `threshold`, `unknown_below`, `test`, …
         content (bytes): the bytes of the `.onnx` file.
         sha256 (str): the SHA-256 of `content`.
         shape (tuple[int, int, int]): (height, width, channels) of its input images.
@@ -89,35 +64,11 @@ class Classifier:
         Raises:
             ValueError: not a valid model, or not one that `fashion-cnn export` wrote.
         """
-        reject_external_data(content, name)
-        try:
-            self._session = _start_session(content, threads)
-            metadata = self._session.get_modelmeta().custom_metadata_map
-            self.card: dict[str, Any] = json.loads(metadata["fashion_cnn"])
-            self._class_names = tuple(map(str, self.card["class_names"]))
-            size = self.card["input"]
-            self.shape = int(size["height"]), int(size["width"]), int(size["channels"])
-            self._input_name = self._check_card()
-        except KeyError as error:
-            raise ValueError(
-                f"{name}: not a model exported by fashion-cnn (its metadata lacks {error})"
-            ) from None
-        except Exception as error:  # the runtime has its own exception types for damaged bytes
-            reason = str(error).splitlines()[0][:200]
-            raise ValueError(f"{name}: not a valid model ({reason})") from None
+        self._session, self.card = open_model(content, name, threads)
+        self._class_names = tuple(map(str, self.card["class_names"]))
+        self.shape = image_shape(self.card)
+        self._input_name = self._session.get_inputs()[0].name
         self.content, self.sha256 = content, hashlib.sha256(content).hexdigest()
-
-    def _check_card(self) -> str:
-        """Check that the card and the network fit together; the name of the network's input."""
-        threshold = self.card.get("threshold")
-        if threshold is not None and not 0 <= float(threshold) <= 1:
-            raise ValueError(f"threshold {threshold}; expected 0..1")
-        (pixels,), (output,) = self._session.get_inputs(), self._session.get_outputs()
-        if (pixels.type, tuple(pixels.shape[1:])) != ("tensor(uint8)", self.shape):
-            raise ValueError(f"input {pixels.type} {pixels.shape}; its card says {self.shape}")
-        if output.shape[1:] != [len(self._class_names)]:
-            raise ValueError(f"output {output.shape} for {len(self._class_names)} classes")
-        return pixels.name
 
     @classmethod
     def load(cls, model: Path | str = "photo", threads: int = 0) -> "Classifier":
@@ -163,12 +114,26 @@ class Classifier:
         Returns:
             float32 (n, classes), in the order of `card["class_names"]`; each row adds up to 1.
         """
+        return self.outputs(images)[0]
+
+    def outputs(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Class probabilities, and similarities to the training images of the predicted classes.
+
+        Args:
+            images: as of `probabilities`.
+
+        Returns:
+            What `probabilities` returns, and float32 (n,), -1..1; NaN if the model measures none.
+        """
         batch = max(4, BATCH * SIDE**2 // max(SIDE**2, self.shape[0] * self.shape[1]))
-        outputs = [np.zeros((0, len(self._class_names)), np.float32)]
+        rows = [np.zeros((0, len(self._class_names)), np.float32)]
+        similarities = [np.zeros(0, np.float32)]
         for start in range(0, len(images), batch):
             inputs = {self._input_name: images[start : start + batch]}
-            outputs += self._session.run(None, inputs)
-        return np.concatenate(outputs)
+            probabilities, *others = self._session.run(None, inputs)
+            rows.append(probabilities)
+            similarities += others or [np.full(len(probabilities), np.nan, np.float32)]
+        return np.concatenate(rows), np.concatenate(similarities)
 
     def predict(self, pictures: Picture | Sequence[Picture]) -> Any:
         """Predict the class of one picture, or of each in a list.
@@ -239,15 +204,16 @@ class Classifier:
         """
         if not prepared:
             return []
-        rows = self.probabilities(np.stack([image.pixels for image in prepared]))
+        rows, similarities = self.outputs(np.stack([image.pixels for image in prepared]))
         notes = [image.note for image in prepared]
-        return list(map(self.to_prediction, rows, notes))
+        return list(map(self.to_prediction, rows, similarities, notes))
 
-    def to_prediction(self, row: np.ndarray, note: str = "") -> Prediction:
+    def to_prediction(self, row: np.ndarray, similarity: float, note: str = "") -> Prediction:
         """The prediction for one row of probabilities.
 
         Args:
-            row: float (classes,), one row of what `probabilities` returns.
+            row: float (classes,), one row of the probabilities that `outputs` returns.
+            similarity: of the same picture; NaN if the model measures none.
             note: a warning about the picture; with one, the prediction is not sure.
 
         Returns:
@@ -257,8 +223,39 @@ class Classifier:
         probabilities = {self._class_names[k]: float(row[k]) for k in order}
         label = self._class_names[order[0]]
         probability, threshold = probabilities[label], self.card.get("threshold")
-        sure = None if threshold is None else bool(probability >= threshold and not note)
-        return Prediction(label, probability, probabilities, sure, note)
+        limit = self.card.get("unknown_below")
+        unknown = None if limit is None else bool(similarity < limit)
+        is_sure = bool(threshold is not None and probability >= threshold)
+        sure = None if threshold is None else is_sure and not note and not unknown
+        measured = None if np.isnan(similarity) else float(similarity)
+        return Prediction(label, probability, probabilities, sure, note, measured, unknown)
+
+    def prediction_set(self, prediction: Prediction, coverage: float) -> dict[str, float]:
+        """The classes that together contain the true one with a probability of `coverage`.
+
+        This holds for pictures like the validation pictures of the training (split conformal
+        prediction).
+
+        Args:
+            prediction: by this classifier.
+            coverage: one of those in `card["prediction_sets"]`, such as 0.95.
+
+        Returns:
+            Class name -> probability, most probable first; at least one class.
+
+        Raises:
+            ValueError: the card lacks that coverage.
+        """
+        limits = {float(k): p for k, p in (self.card.get("prediction_sets") or {}).items()}
+        if coverage not in limits:
+            images = self.card.get("split", {}).get("validation", 0)
+            available = ", ".join(map(str, sorted(limits))) or "none"
+            raise ValueError(
+                f"coverage of prediction sets: got {coverage}; available: {available} (the model "
+                f"has {images} validation pictures; 0.8 needs 4, 0.95 needs 19, 0.99 needs 99)"
+            )
+        likely = {k: p for k, p in prediction.probabilities.items() if p >= limits[coverage]}
+        return likely or {prediction.label: prediction.probability}
 
     def occlusion_map(self, prepared: PreparedImage) -> np.ndarray:
         """How much each pixel contributes to the prediction (occlusion, arXiv:1311.2901).
@@ -282,17 +279,3 @@ class Classifier:
         occluded = self.probabilities(images)
         drops = baseline.max() - occluded[:, baseline.argmax()]
         return np.tensordot(drops, masks, 1) / masks.sum(0)
-
-
-def _start_session(content: bytes, threads: int) -> Any:
-    """ONNX Runtime on the bytes of a model, which can read no other file."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    # not its other format, which `reject_external_data` does not check
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    folder_entry = "session.model_external_initializers_file_folder_path"
-    options.add_session_config_entry(folder_entry, f"{__file__}/none")  # cannot exist: in a file
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

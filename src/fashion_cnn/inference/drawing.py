@@ -11,7 +11,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from fashion_cnn.data.photo import PreparedImage
 from fashion_cnn.files import write_atomically
-from fashion_cnn.inference.classifier import Prediction
+from fashion_cnn.inference.prediction import Prediction
 
 TILE, GAP, LINE_HEIGHT, CHART_WIDTH = 150, 14, 15, 250  # pixels
 COLUMNS = 2
@@ -80,7 +80,8 @@ def _draw_title(
     left, top = corner
     label = shorten(prediction.label, width // 2, 14)
     text = f"{label}  {prediction.probability:.0%}  {prediction.verdict}".rstrip()
-    _write(sheet, corner, text, ORANGE if prediction.sure is False else BLUE, 14)
+    is_doubtful = prediction.verdict in ("unsure", "unknown")
+    _write(sheet, corner, text, ORANGE if is_doubtful else BLUE, 14)
     indent = int(_font(14).getlength(text)) + GAP
     name = shorten(Path(name).name, width - indent, 11)
     _write(sheet, (left + indent, top + 2), name, GRAY, 11)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from fashion_cnn.data.photo import PreparedImage
 from fashion_cnn.data.pictures import Picture
-from fashion_cnn.inference.classifier import Classifier, Prediction
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.inference.prediction import Prediction
 
 
 class PictureResult(NamedTuple):

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -74,7 +75,19 @@ def _facts(run: Run, recipe: Recipe, results: RunResults) -> dict[str, str]:
         # with equal counts, the mean recall is the accuracy
         recall, f1 = metrics["test_macro_accuracy"], metrics["test_macro_f1"]
         facts["Mean of all classes"] = f"recall {_percent(recall)}, F1 {_percent(f1)}"
+    if metrics["threshold"] is not None or metrics["unknown_below"] is not None:
+        rows = metrics["test_verdicts"].items()
+        texts = [_verdict_text(name, row, metrics["test_examples"]) for name, row in rows]
+        facts["Verdicts on the test images"] = ", ".join(texts)
+    if metrics["clusters"] and metrics["unknown_note"]:
+        facts["No picture is called unknown"] = metrics["unknown_note"]
     return facts
+
+
+def _verdict_text(name: str, row: dict[str, Any], examples: int) -> str:
+    """Such as `sure 80.0 % (98.4 % of them correct)`."""
+    share, accuracy = _percent(row["examples"] / examples, 1), row["accuracy"]
+    return f"{name} {share}" + (f" ({_percent(accuracy, 1)} of them correct)" if accuracy else "")
 
 
 def _chart_url(run: Run, chart: Chart) -> str:

@@ -136,7 +136,7 @@ async def infer(request: Request, name: str, state: State, model: RequestedModel
     json_length = None if length is None else int(length)
     parsed = protocol.parse_infer_request(await request.body(), json_length, model.shape)
     with state.queue.reserve(image=len(parsed.images)):
-        rows = await state.queue.probabilities(model, parsed.images)
+        rows, _ = await state.queue.outputs(model, parsed.images)
     state.metrics.count_images(parsed.images, rows, model.card["class_names"])
     body, headers = protocol.write_response(parsed, rows, name, model.sha256)
     return Response(body, headers=headers)
@@ -176,11 +176,11 @@ async def predict(
         prepared = await queue.run_in_thread("photo", *prepare)
         prepared_at = time.perf_counter()
         images = prepared.pixels[np.newaxis]
-        rows = await queue.probabilities(classifier, images)
+        rows, similarities = await queue.outputs(classifier, images)
         predicted_at = time.perf_counter()
         if explain:
             steps = await queue.run_in_thread("explanation", _explain, classifier, prepared)
-    prediction = classifier.to_prediction(rows[0], prepared.note)
+    prediction = classifier.to_prediction(rows[0], similarities[0], prepared.note)
     state.metrics.count_images(images, rows, classifier.card["class_names"])
     state.metrics.count_verdict(prediction.verdict)
     best = list(prediction.probabilities.items())[:top]
@@ -188,6 +188,7 @@ async def predict(
         "label": prediction.label,
         "probability": prediction.probability,
         "verdict": prediction.verdict,
+        "similarity": prediction.similarity,
         "note": prediction.note,
         "top": [{"label": label, "probability": probability} for label, probability in best],
         "seen": _to_png(prepared.pixels),

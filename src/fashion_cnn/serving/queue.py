@@ -34,7 +34,7 @@ class _Item:
 
     classifier: Classifier
     images: np.ndarray
-    result: asyncio.Future[np.ndarray]
+    result: asyncio.Future[tuple[np.ndarray, np.ndarray]]
 
 
 class InferenceQueue:
@@ -66,8 +66,10 @@ class InferenceQueue:
         finally:
             self.pending_seconds -= cost
 
-    async def probabilities(self, classifier: Classifier, images: np.ndarray) -> np.ndarray:
-        """`classifier.probabilities(images)`, in batches shared with other requests."""
+    async def outputs(
+        self, classifier: Classifier, images: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`classifier.outputs(images)`, in batches shared with other requests."""
         loop, results = asyncio.get_running_loop(), []
         for start in range(0, len(images), BATCH):
             results.append(loop.create_future())
@@ -76,7 +78,8 @@ class InferenceQueue:
                 task = loop.create_task(self._run_batches())
                 self._workers.add(task)
                 task.add_done_callback(self._workers.discard)
-        return np.concatenate(await asyncio.gather(*results))
+        rows, similarities = zip(*await asyncio.gather(*results), strict=True)
+        return np.concatenate(rows), np.concatenate(similarities)
 
     async def run_in_thread(self, kind: str, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function in a thread, and update the estimated duration of its kind of work."""
@@ -97,8 +100,8 @@ class InferenceQueue:
             images = np.concatenate([item.images for item in items])
             started = time.perf_counter()
             try:
-                function = items[0].classifier.probabilities
-                rows = await loop.run_in_executor(self._network_threads, function, images)
+                function = items[0].classifier.outputs
+                outputs = await loop.run_in_executor(self._network_threads, function, images)
             except Exception as error:  # whatever it is, the waiting requests get it
                 for item in items:
                     if not item.result.done():
@@ -108,7 +111,8 @@ class InferenceQueue:
                 seconds = time.perf_counter() - started
                 self._update_estimate("image", seconds / len(images))
             ends = np.cumsum([len(item.images) for item in items])
-            for item, result in zip(items, np.split(rows, ends[:-1]), strict=True):
+            results = zip(*(np.split(output, ends[:-1]) for output in outputs), strict=True)
+            for item, result in zip(items, results, strict=True):
                 if not item.result.done():  # done: the client has disconnected
                     item.result.set_result(result)
 

@@ -71,7 +71,10 @@ class Step(BaseModel):
 class Prediction(BaseModel):
     label: str
     probability: float = Field(ge=0, le=1)
-    verdict: str = Field(description="sure, unsure, or empty if the model has no threshold.")
+    verdict: str = Field(description="sure, unsure, unknown, or empty without thresholds.")
+    similarity: float | None = Field(
+        ge=-1, le=1, description="To the training images of the class; null if it is not measured."
+    )
     note: str = Field(description="Advice on the photo, or empty.")
     top: list[ClassProbability]
     seen: str = Field(description="The network's input: a PNG image, base64.")

@@ -34,7 +34,7 @@ class Metrics(Collector):
         self._latency = histogram("request_seconds", text, ["path"], buckets=LATENCY_BUCKETS)
         text = "Classified images by predicted class."
         self._predictions = counter("predictions", text, ["label"])
-        text = "Classified photos by verdict: sure, unsure, or none if the model has no threshold."
+        text = "Classified photos by verdict: sure, unsure, unknown, or none without thresholds."
         self._verdicts = counter("verdicts", text, ["verdict"])
         text = (
             "Mean pixel value (0 to 255) of the network's input; a shift means that the data "

@@ -11,10 +11,10 @@ from fashion_cnn.data.augment import noise_columns
 from fashion_cnn.data.cache import cached_array
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.keras_setup import keras
+from fashion_cnn.models.features import LAYER
 from fashion_cnn.models.forward import compile_forward
 from fashion_cnn.training.batches import InputTransform
 
-LAYER = "features"  # between backbone and head
 BLOCK = 64  # images between two steps of the progress bar
 
 

@@ -1,4 +1,5 @@
 // Predictions by the server that this page comes from.
+export const MAX_BYTES = 16 * 2 ** 20; // of a file
 let token = "";
 
 export class NeedsToken extends Error {}

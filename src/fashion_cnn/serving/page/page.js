@@ -1,7 +1,6 @@
 // The page: takes pictures, shows predictions. ask.js makes them, on a server or in this browser.
-import { about, ask, NeedsToken, useToken } from "./ask.js";
+import { about, ask, MAX_BYTES, NeedsToken, useToken } from "./ask.js";
 
-const MAX_BYTES = 16 * 2 ** 20;
 const byId = (id) => document.getElementById(id);
 let latestRequest = 0; // results of earlier requests are not shown
 let lastPicture = null;
@@ -21,6 +20,7 @@ const percent = (share) => `${(100 * share).toFixed(share > 0.995 || share < 0.0
 
 function headline({ label, probability, verdict, top }) {
   const second = top[1] ? `, or ${top[1].label}` : "";
+  if (verdict === "unknown") return `Unknown: unlike all classes; the nearest is ${label}`;
   if (verdict === "unsure") return `Not sure: perhaps ${label} (${percent(probability)})${second}`;
   return `${label}, ${percent(probability)}${verdict ? " sure" : ""}`;
 }
@@ -40,7 +40,7 @@ function bar({ label, probability }) {
 function showPrediction(prediction) {
   byId("result").hidden = false;
   byId("verdict").textContent = headline(prediction);
-  byId("verdict").classList.toggle("unsure", prediction.verdict === "unsure");
+  byId("verdict").classList.toggle("unsure", ["unsure", "unknown"].includes(prediction.verdict));
   byId("note").textContent = prediction.note;
   byId("note").hidden = !prediction.note;
   byId("bars").replaceChildren(...prediction.top.slice(0, 10).map(bar));
@@ -57,7 +57,7 @@ async function classify(picture) {
   const request = ++latestRequest;
   lastPicture = picture;
   if (picture.size > MAX_BYTES) {
-    showStatus(`The file has ${(picture.size / 2 ** 20).toFixed(0)} MB. At most 16 MB are supported.`, true);
+    showStatus(`The file has ${(picture.size / 2 ** 20).toFixed(0)} MB. At most ${MAX_BYTES / 2 ** 20} MB are supported.`, true);
     return;
   }
   showStatus("Classifying…");
@@ -87,7 +87,8 @@ function showError(error) {
 }
 
 function classifyFirst(files) {
-  const picture = [...files].find((file) => file.type.startsWith("image/"));
+  const isPicture = ({ type, name }) => type.startsWith("image/") || /\.hei[cf]$/i.test(name);
+  const picture = [...files].find(isPicture);
   if (picture) classify(picture);
   else showStatus("This file is not a picture. JPEG, PNG and WebP are supported.", true);
 }
@@ -135,13 +136,21 @@ function showSamples(classNames) {
   byId("samples").querySelector("ul").append(...items);
 }
 
+/** The texts for a model of other pictures than garments. */
+function describePictures() {
+  document.title = document.querySelector("h1").textContent = "What is in this picture?";
+  byId("hint").textContent = "You can also drop or paste a picture here.";
+}
+
 async function showModel() {
   try {
-    const { name, sha256, class_names: classNames, preparation, test, privacy } = await about();
+    const { name, sha256, class_names: classNames, preparation, test, privacy, unknown_below: unknownBelow } = await about();
     const isPhotoModel = preparation === "photo";
     byId("about").textContent = `A neural network recognizes which of ${classNames.length} classes a picture shows: ${classNames.join(", ")}.`;
-    if (isPhotoModel && byId("samples").hidden) showSamples(classNames);
-    const sentences = ["It knows only these classes and assigns every picture to one of them.", privacy];
+    if (!isPhotoModel) describePictures();
+    else if (byId("samples").hidden) showSamples(classNames);
+    const others = unknownBelow == null ? "assigns every picture to one of them" : "calls a picture that is unlike its training pictures unknown";
+    const sentences = [`It knows only these classes and ${others}.`, privacy];
     if (test?.accuracy) {
       const accuracy = `${(100 * test.accuracy).toFixed(1)} % of ${test.examples.toLocaleString("en")} test images`;
       sentences.unshift(`The network classifies ${accuracy} correctly${isPhotoModel ? "; photos are harder" : ""}.`);
