@@ -6,7 +6,7 @@
 DIR/train/<class> has photos of clothes, and DIR/groups.csv says whose they are (columns `file`,
 relative to DIR, and `group`); the five folds keep each person's photos together. A trained fold is
 a row of `clothes.csv`, and the probabilities and features of its photos are in RUNS; finished folds
-are skipped, and none is started after N minutes. `--final` then trains the recipe of a trial on all
+are skipped, interrupted ones go on, and none is started after N minutes. `--final` then trains the recipe of a trial on all
 of DIR/train, in RUNS/<trial>. Several of these commands may run at once, with different folds.
 FILE are ImageNet's weights for the trials of `mobilenet`. Prints a table of the trials.
 Seeds: 0. Machine: one GPU (KERAS_BACKEND=jax), where a fold takes a minute; hours on 2 CPU cores.
@@ -83,7 +83,8 @@ def train_fold(trial: str, fold: int, photos: Path, weights: str, runs: Path) ->
         data, train_images=data.train_images[~held_out], train_labels=data.train_labels[~held_out]
     )
     start = time.perf_counter()
-    model = train(recipe, others).model
+    run = runs / f"{trial}-fold-{fold}"
+    model = train(recipe, others, run, resume=run.is_dir()).model
     seconds = time.perf_counter() - start
     images, labels = data.train_images[held_out], data.train_labels[held_out]
     probabilities = predict(model, images)
