@@ -165,16 +165,16 @@ def test_a_png_gives_the_same_input(page, mode):
 ASK = """async (text) => {
   const { ask } = await import("./static/ask.js");
   const file = new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))]);
-  const { verdict, top } = await ask(file, false);
-  return [verdict, top.map(({ label, probability }) => [label, probability])];
+  const { verdict, note, top } = await ask(file, false);
+  return [verdict, top.map(({ label, probability }) => [label, probability]), note];
 }"""
 
 
 def check_prediction(page, run, content):
     """The same label and verdict, and probabilities within 0.02; returns Python's prediction."""
     expected = Classifier.load(run).predict(io.BytesIO(content))
-    verdict, top = page.evaluate(ASK, base64.b64encode(content).decode())
-    assert (top[0][0], verdict) == (expected.label, expected.verdict)
+    verdict, top, note = page.evaluate(ASK, base64.b64encode(content).decode())
+    assert (top[0][0], verdict, note) == (expected.label, expected.verdict, expected.note)
     for label, probability in top:
         assert probability == pytest.approx(expected.probabilities[label], abs=0.02)
     return expected
@@ -234,6 +234,24 @@ def test_the_page_shows_the_classes_and_a_prediction(page, run):
     expect(page.locator("#bars li")).to_have_count(3)
     expect(page.locator("#steps figure")).to_have_count(3, timeout=60_000)
     expect(page.get_by_role("img", name="occlusion map")).to_be_visible()
+
+
+def test_the_preset_of_clothes_notes_pictures_like_fashion_mnists(page, run):
+    classifier = Classifier.load(run)
+    classifier.card |= {"preset": "clothes", "threshold": 0.0}
+    card = {"name": "clothes", "sha256": classifier.sha256, **classifier.card}
+    page.route("**/model.json", lambda route: route.fulfill(json=card))
+    page.reload()
+    expect(page.locator("#foot")).to_contain_text("do not leave this browser", timeout=30_000)
+    color = draw_picture("ring", 1040).resize((28, 28))
+    notes = []
+    for image in (color.convert("L"), color, color.convert("L").resize((29, 28))):
+        content = to_bytes(image, "PNG")
+        expected = classifier.predict(io.BytesIO(content))
+        verdict, _, note = page.evaluate(ASK, base64.b64encode(content).decode())
+        assert (verdict, note) == (expected.verdict, expected.note)
+        notes.append(note)
+    assert "--model standard" in notes[0] and notes[1:] == ["", ""]
 
 
 @pytest.mark.parametrize("media_type", ["image/heic", "application/octet-stream"])

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from fashion_cnn.inference.classifier import Classifier
 
@@ -78,6 +79,21 @@ def test_photos_are_prepared_if_the_card_says_so(random_data, exported_run):
     classifier.card["preparation"] = None
     with pytest.raises(ValueError, match=r"300, 200.*expected raw pixels, uint8 \(28, 28, 1\)"):
         classifier.prepare(garment)
+
+
+def test_the_preset_of_clothes_notes_pictures_like_fashion_mnists(random_data, exported_run):
+    classifier = Classifier.load(exported_run.folder)
+    classifier.card |= {"preparation": "fit", "threshold": 0.0}
+    gray = Image.fromarray(random_data.test_images[0])
+    color = Image.fromarray(np.stack(random_data.test_images[:3], axis=-1))
+    assert classifier.predict(gray).note == ""  # a run on small gray pictures
+    classifier.card["preset"] = "clothes"
+    for picture in (gray, gray.convert("RGB")):
+        prediction = classifier.predict(picture)
+        assert "--model standard is made for" in prediction.note
+        assert prediction.verdict == "unsure"
+    for picture in (color, gray.resize((56, 56)), gray.resize((28, 56))):
+        assert classifier.predict(picture).note == ""
 
 
 def test_the_occlusion_map_is_highest_where_the_prediction_comes_from(random_data, exported_run):

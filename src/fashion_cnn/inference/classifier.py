@@ -26,6 +26,9 @@ PRESETS = ("photo", "textbook", "standard", "thorough")
 PRESET_FOLDER = Path(__file__).parents[1] / "presets"
 MAX_MODEL_BYTES = 1 << 30
 BATCH = 128  # images of 28x28 in one call of the runtime; fewer large ones
+FASHION_MNIST_NOTE = (
+    "a 28x28 gray picture, like Fashion-MNIST's; --model standard is made for these"
+)
 
 
 def presets() -> dict[str, dict[str, Any]]:
@@ -165,7 +168,8 @@ class Classifier:
 
         An array of the network's shape is left as it is. Otherwise the card's `preparation`
         decides: `photo` finds the garment and converts it to the format of Fashion-MNIST, `fit`
-        resizes to the network's size, and models without one take only pictures of their size.
+        resizes to the network's size, and models without one take only pictures of their size. The
+        preset `clothes` notes a picture that is in the format of Fashion-MNIST.
 
         Args:
             picture: one picture, as for `predict`.
@@ -189,7 +193,9 @@ class Classifier:
             return prepare_photo(read_rgba(picture, 4 * MAX_EDGE, max_pixels))
         if preparation == "fit":
             photo = read_on_white(picture, 2 * max(height, width), max_pixels)
-            return PreparedImage(photo, fit_picture(photo, (height, width), channels))
+            is_clothes = self.card.get("preset") == "clothes"
+            note = FASHION_MNIST_NOTE if is_clothes and _is_gray_28x28(photo) else ""
+            return PreparedImage(photo, fit_picture(photo, (height, width), channels), note=note)
         pixels = read_picture(picture, (height, width), channels)
         return PreparedImage(np.broadcast_to(pixels, (height, width, 3)), pixels)
 
@@ -279,3 +285,8 @@ class Classifier:
         occluded = self.probabilities(images)
         drops = baseline.max() - occluded[:, baseline.argmax()]
         return np.tensordot(drops, masks, 1) / masks.sum(0)
+
+
+def _is_gray_28x28(photo: np.ndarray) -> bool:
+    """Whether a picture, uint8 (height, width, 3), has the format of Fashion-MNIST."""
+    return photo.shape[:2] == (SIDE, SIDE) and bool((photo == photo[..., :1]).all())

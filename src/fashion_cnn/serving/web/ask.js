@@ -5,6 +5,7 @@ import { fit, keepSize, readRgba } from "./pictures.js";
 
 export const MAX_BYTES = 64 * 2 ** 20; // of a file
 const PHOTO_EDGE = 448; // pixels of the longest edge that `prepare` shrinks
+const FASHION_MNIST_NOTE = "a 28x28 gray picture, like Fashion-MNIST's; --model standard is made for these";
 const ORANGE = [230, 159, 0], BLUE = [0, 114, 178];
 document.getElementById("disk")?.remove();
 ort.env.wasm.numThreads = 1;
@@ -41,11 +42,16 @@ async function outputs(images) {
 
 /** PreparedImage of a picture: see `Classifier.prepare`. */
 async function prepareFile(picture) {
-  const { input, preparation } = await card;
+  const { input, preparation, preset } = await card;
   const image = await readRgba(picture, preparation === "photo" ? PHOTO_EDGE : 2 * Math.max(input.height, input.width));
   if (preparation === "photo") return prepare(image);
-  return preparation === "fit" ? fit(image, input) : keepSize(image, input);
+  if (preparation !== "fit") return keepSize(image, input);
+  const prepared = fit(image, input);
+  return preset === "clothes" && isGray28x28(prepared.photo) ? { ...prepared, note: FASHION_MNIST_NOTE } : prepared;
 }
+
+const isGray28x28 = ([red, green, blue]) =>
+  red.width === 28 && red.height === 28 && red.data.every((x, i) => x === green.data[i] && x === blue.data[i]);
 
 /** A data URL of an image; `color(i)` gives the RGB values of pixel i. */
 function toUrl(width, height, color) {
