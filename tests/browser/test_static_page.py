@@ -45,6 +45,10 @@ def draw_garment(seed, kind):
     outline = np.concatenate([outline, [(0.28, 0.9), (0.28, 0.4), (0.2, 0.5), (0.05, 0.4)]])
     points = (outline + rng.normal(0, 0.03, outline.shape)) * size
     ImageDraw.Draw(image).polygon([tuple(map(float, point)) for point in points], color)
+    if kind == "pieces":
+        for k in range(0, 10, 2):
+            band = (0, size[1] * k // 10, size[0], size[1] * (k + 1) // 10)
+            ImageDraw.Draw(image).rectangle(band, background)
     if kind == "noisy":
         noise = rng.normal(0, 12, (size[1], size[0], 3))
         image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
@@ -59,10 +63,11 @@ PREPARE = """async ([width, height, text]) => {
 }"""
 
 
-@pytest.mark.parametrize("kind", ["plain", "noisy", "transparent", "ready", "small"])
+@pytest.mark.parametrize("kind", ["plain", "noisy", "pieces", "transparent", "ready", "small"])
 def test_photos_are_prepared_as_in_python(page, kind):
     import base64
 
+    notes = []
     for seed in range(8):
         rgba = draw_garment(seed, kind)
         text = base64.b64encode(rgba.tobytes()).decode()
@@ -71,6 +76,8 @@ def test_photos_are_prepared_as_in_python(page, kind):
         actual = np.array(pixels, int).reshape(28, 28)
         assert np.abs(actual - expected.pixels[..., 0]).max() <= 1
         assert note == expected.note
+        notes.append(note)
+    assert any("pieces" in note for note in notes) == (kind == "pieces")
 
 
 PROBABILITIES = """async (images) => {

@@ -112,6 +112,17 @@ def test_a_garment_like_its_background_gets_a_note():
     assert "try a " in prepare_photo(read_rgba(image)).note
 
 
+@pytest.mark.parametrize("count", [2, 5, 6, 9])
+def test_a_garment_in_many_pieces_gets_a_note(count):
+    image = Image.new("RGB", (270, 270), "#e8e4dc")
+    for k in range(count):
+        y, x = divmod(k, 3)
+        box = (20 + 80 * x, 20 + 80 * y, 80 + 80 * x, 80 + 80 * y)
+        ImageDraw.Draw(image).rectangle(box, "#202028")
+    note = f"the cut-out is in {count} pieces; try a plain background of another color"
+    assert prepare_photo(read_rgba(image)).note == (note if count > 5 else "")
+
+
 def test_pictures_like_fashion_mnist_are_only_shrunk():
     small = np.zeros((28, 28), np.uint8)
     small[3:25, 6:20] = np.random.default_rng(0).integers(60, 255, (22, 14))

@@ -19,10 +19,13 @@ def test_specks_are_removed_and_small_holes_are_filled():
     probability[2, 2] = 1
     expected = np.zeros((60, 60), bool)
     expected[15:45, 15:45] = True
-    np.testing.assert_array_equal(main_components(probability), expected)
+    mask, pieces = main_components(probability)
+    np.testing.assert_array_equal(mask, expected)
+    assert pieces == 1  # a speck of one pixel is none
     pair = np.zeros((60, 60))
     pair[10:50, 10:25] = pair[10:50, 35:50] = 1  # a pair of shoes
-    assert main_components(pair).sum() == pair.sum()
+    mask, pieces = main_components(pair)
+    assert (mask.sum(), pieces) == (pair.sum(), 2)
 
 
 def test_winding_components_get_one_label():

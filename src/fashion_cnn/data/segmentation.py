@@ -16,6 +16,7 @@ HISTOGRAM_UPDATES, MEAN_FIELD_STEPS = 3, 5
 CENTER_PRIOR = 1.5  # logit; favors the center if colors alone find too little
 MIN_AREA, MAX_AREA = 0.08, 0.9  # plausible share of the photo that is garment
 MIN_CONTRAST = 12.0  # Lab distance of garment and background below which the mask is doubtful
+MIN_PIECE, MAX_PIECES = 4, 5  # pixels of a piece; more pieces of garment make a mask doubtful
 _RGB_TO_XYZ = np.array(
     [
         [0.4124564, 0.3575761, 0.1804375],
@@ -35,11 +36,11 @@ def segment_garment(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     """Foreground probability, mask and a note if they are doubtful; rgb is float 0..255."""
     lab = to_lab(rgb)
     probability = foreground_probability(lab)
-    mask = main_components(probability)
+    mask, pieces = main_components(probability)
     if mask.mean() < MIN_AREA:
         probability = foreground_probability(lab, CENTER_PRIOR)
-        mask = main_components(probability)
-    return probability, mask, _note(lab, mask)
+        mask, pieces = main_components(probability)
+    return probability, mask, _note(lab, mask, pieces)
 
 
 def to_lab(rgb: np.ndarray) -> np.ndarray:
@@ -123,18 +124,23 @@ def _sum_neighbors(values: np.ndarray, pairwise: list[np.ndarray]) -> np.ndarray
     return total
 
 
-def main_components(probability: np.ndarray) -> np.ndarray:
-    """The mask of the garment without specks and small holes: bool (height, width)."""
+def main_components(probability: np.ndarray) -> tuple[np.ndarray, int]:
+    """The mask of the garment without specks and small holes, bool (height, width).
+
+    The second value is the number of pieces of at least `MIN_PIECE` pixels, those that are left out
+    included.
+    """
     mask = probability > 0.5
     y, x = ((np.arange(n) + 0.5) / n * 2 - 1 for n in mask.shape)
     weights = np.exp(-(y[:, None] ** 2) - x**2) * mask  # central pixels count more
     components = label_components(mask)
     area = np.bincount(components.ravel(), weights.ravel(), mask.size)
+    pieces = int((np.bincount(components[mask]) >= MIN_PIECE).sum())
     mask = mask & (area >= 0.3 * area.max())[components]  # also the second shoe of a pair
     holes = label_components(~mask)
     size = np.bincount(holes.ravel(), minlength=mask.size)
     size[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])] = mask.size
-    return mask | (size <= 0.05 * mask.sum())[holes] & ~mask
+    return mask | (size <= 0.05 * mask.sum())[holes] & ~mask, pieces
 
 
 def label_components(mask: np.ndarray) -> np.ndarray:
@@ -152,10 +158,12 @@ def label_components(mask: np.ndarray) -> np.ndarray:
             return labels
 
 
-def _note(lab: np.ndarray, mask: np.ndarray) -> str:
+def _note(lab: np.ndarray, mask: np.ndarray, pieces: int) -> str:
     """What to tell the user if the mask is doubtful."""
     if not MIN_AREA <= mask.mean() <= MAX_AREA:
         return "no garment found; try a plain background, and the whole garment in the picture"
     if np.linalg.norm(lab[mask].mean(0) - lab[~mask].mean(0)) < MIN_CONTRAST:
         return "garment and background look alike; try a background of another color"
+    if pieces > MAX_PIECES:
+        return f"the cut-out is in {pieces} pieces; try a plain background of another color"
     return ""

@@ -3,7 +3,7 @@
 const SIDE = 28, MAX_EDGE = 112, LIGHT_BORDER = 100, WIDTH_SCALE = 0.86, MIN_BRIGHTNESS = 0.3, OPACITY_THRESHOLD = 0.5 - 1e-9;
 const BORDER = 0.03, BACKGROUND_PRIOR = 0.9, BORDER_LOGIT = -6, LAB_BINS = 16, HISTOGRAM_FLOOR = 1e-3;
 const PAIRWISE_WEIGHT = 2, HISTOGRAM_UPDATES = 3, MEAN_FIELD_STEPS = 5, CENTER_PRIOR = 1.5;
-const MIN_AREA = 0.08, MAX_AREA = 0.9, MIN_CONTRAST = 12;
+const MIN_AREA = 0.08, MAX_AREA = 0.9, MIN_CONTRAST = 12, MIN_PIECE = 4, MAX_PIECES = 5;
 const NEIGHBORS = [[0, 1, 1], [1, 0, 1], [1, 1, Math.SQRT1_2], [1, -1, Math.SQRT1_2]]; // dy, dx, weight
 
 // A plane is one channel: {height, width, data: Float64Array of height * width}.
@@ -105,12 +105,12 @@ function toUint8(a) {
 
 function segmentGarment(rgb) {
   const lab = toLab(rgb);
-  let probability = foregroundProbability(lab, 0), mask = mainComponents(probability);
+  let probability = foregroundProbability(lab, 0), [mask, pieces] = mainComponents(probability);
   if (sum(mask.data) < MIN_AREA * mask.data.length) {
     probability = foregroundProbability(lab, CENTER_PRIOR);
-    mask = mainComponents(probability);
+    [mask, pieces] = mainComponents(probability);
   }
-  return [probability, mask, segmentationNote(lab, mask)];
+  return [probability, mask, segmentationNote(lab, mask, pieces)];
 }
 
 function toLab([red, green, blue]) {
@@ -213,7 +213,7 @@ function mainComponents(probability) {
     const isOpen = hole.some((i) => i < width || i >= width * (height - 1) || i % width === 0 || i % width === width - 1);
     if (!isOpen && hole.length <= 0.05 * size) hole.forEach((i) => { mask.data[i] = 1; });
   }
-  return mask;
+  return [mask, components.filter(([pixels]) => pixels.length >= MIN_PIECE).length];
 }
 
 function connectedComponents(inside, height, width) {
@@ -232,7 +232,7 @@ function connectedComponents(inside, height, width) {
   return components;
 }
 
-function segmentationNote(lab, mask) {
+function segmentationNote(lab, mask, pieces) {
   const count = sum(mask.data), area = count / mask.data.length;
   if (area < MIN_AREA || area > MAX_AREA) return "no garment found; try a plain background, and the whole garment in the picture";
   const differences = lab.map(({ data }) => {
@@ -240,5 +240,6 @@ function segmentationNote(lab, mask) {
     data.forEach((x, i) => { if (mask.data[i]) inside += x; else outside += x; });
     return inside / count - outside / (data.length - count);
   });
-  return Math.hypot(...differences) < MIN_CONTRAST ? "garment and background look alike; try a background of another color" : "";
+  if (Math.hypot(...differences) < MIN_CONTRAST) return "garment and background look alike; try a background of another color";
+  return pieces > MAX_PIECES ? `the cut-out is in ${pieces} pieces; try a plain background of another color` : "";
 }
