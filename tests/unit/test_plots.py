@@ -40,6 +40,7 @@ def small_results(**changes):
     images = np.zeros((40, 28, 28), np.uint8)
     values = {"history": HISTORY, "held_out": "Validation", "metrics": {"temperature": 2.0}}
     arrays = {"images": images, "labels": labels, "probabilities": probabilities}
+    arrays["train_images"] = images
     return RunResults(**{**values, **arrays, "class_names": ("cat", "dog"), **changes})
 
 
@@ -79,6 +80,19 @@ def test_wrong_predictions_are_marked_with_the_true_class():
     assert (right.get_title(), right.get_xlabel()) == ("cat 90%", "")
     assert (wrong.get_title(), wrong.get_xlabel()) == ("✗ cat 80%", "true: dog")
     assert "1 correct, 1 wrong" in figure.get_suptitle()
+
+
+def test_nearest_training_images_are_beside_the_test_image():
+    arrays = {"least_similar": np.array([2, 1]), "nearest_train": np.array([[3, 4, 5], [6, 7, -1]])}
+    arrays["nearest_cosine"] = np.array([[0.91, 0.5, -0.2], [0.8, 0.7, 0.9]])
+    results = small_results(nearest=arrays)
+    axes = sheets.nearest_images(results).axes
+    titles = [ax.get_title() for ax in axes if ax.get_visible()]
+    assert titles[:4] == ["dog 80%", "training, 0.91", "training, 0.50", "training, -0.20"]
+    assert titles[4:] == ["✗ cat 70%", "training, 0.80", "training, 0.70"]  # no third one
+    by_name = {chart.name: chart for chart in charts.CHARTS}
+    assert by_name["nearest_training"].applies(results)
+    assert not by_name["nearest_training"].applies(small_results())
 
 
 def test_confusion_matrix_shows_every_count_that_is_not_zero():

@@ -10,7 +10,12 @@ from scipy.stats import binomtest
 from small_runs import train_small_run
 
 from fashion_cnn.evaluation import unknown
-from fashion_cnn.evaluation.unknown import cluster_means, fit_unknown_below, similarities
+from fashion_cnn.evaluation.unknown import (
+    cluster_means,
+    fit_unknown_below,
+    nearest_images,
+    similarities,
+)
 from fashion_cnn.export import export_in_process
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.keras_setup import keras
@@ -73,6 +78,27 @@ def test_similarity_is_to_the_nearest_mean_of_the_predicted_class():
     features = np.array([[3, 4], [3, 4], [3, 4], [0, 0]], np.float32)
     actual = similarities(features, np.array([0, 1, 2, 0]), means, np.array([0, 0, 1]))
     np.testing.assert_allclose(actual, [0.8, -0.6, -1, 0], atol=1e-6)
+
+
+def test_the_nearest_training_images_are_of_the_predicted_class():
+    train = np.array([[1, 0], [0, 1], [3, 4], [4, 3], [-2, 0], [0, 5]], np.float32)
+    labels = np.array([0, 1, 0, 0, 0, 1])
+    index, cosines = nearest_images(train[:2] * 7, np.array([0, 1]), train, labels)
+    assert index.tolist() == [[0, 3, 2], [1, 5, -1]]  # class 1 has only two
+    np.testing.assert_allclose(cosines[0], [1, 0.8, 0.6], atol=1e-6)
+    np.testing.assert_allclose(cosines[1, :2], 1, atol=1e-6)
+
+
+def test_the_report_gets_the_images_nearest_to_the_least_similar(folder_data, run):
+    results = run.predictions()
+    shown, nearest = results["least_similar"], results["nearest_train"]
+    assert (results["test_similarity"][shown] == np.sort(results["test_similarity"])[:5]).all()
+    assert nearest.shape == results["nearest_cosine"].shape == (5, 3)
+    predicted = results["test_probabilities"][shown].argmax(1)
+    owners = folder_data.train_labels[nearest]
+    assert ((owners == predicted[:, np.newaxis]) | (nearest == -1)).all()
+    assert not np.isin(nearest, folder_data.validation_index).any()
+    assert (np.diff(results["nearest_cosine"], axis=1)[nearest[:, 1:] >= 0] <= 0).all()
 
 
 def test_at_most_two_percent_of_known_pictures_are_shown_to_be_unknown():

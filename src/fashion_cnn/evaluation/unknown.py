@@ -20,6 +20,7 @@ MIN_CLUSTER = 5  # different images in a cluster
 MAX_MEANS_BYTES = 300_000  # of all cluster means, in float16
 MAX_IMAGES = 10_000  # training images that are clustered
 NO_CLUSTER = -1.0  # similarity to a class without clusters
+LEAST_SIMILAR, NEAREST = 5, 3  # test images in the report, and training images beside each
 BLOCK = 64  # images between two steps of the progress bar
 _TINY = np.finfo(np.float32).tiny
 
@@ -36,8 +37,11 @@ def measure_similarity(
         predicted: split -> its predicted classes, (n,).
 
     Returns:
-        `cluster_means`, `cluster_classes`, and `<split>_similarity` of each split; empty unless the
-            data came from class folders, the network has features, and a class has enough images.
+        `cluster_means`, `cluster_classes`, and `<split>_similarity` of each split; for the report
+            `least_similar`, int32 (n,), indices of test images, and for each `nearest_train`, int32
+            (n, 3), indices of training images or -1, and `nearest_cosine`, float32 (n, 3). Empty
+            unless the data came from class folders, the network has features, and a class has
+            enough images.
     """
     from fashion_cnn.models.features import features_model
 
@@ -47,14 +51,22 @@ def measure_similarity(
     chosen = index[stratified(data.train_labels[index], min(MAX_IMAGES, len(index)))]
     digests = [sha256(data.train_images[i].tobytes()).digest() for i in chosen]
     chosen = chosen[np.sort(np.unique(digests, return_index=True)[1])]  # each picture once
-    features = _image_features(network, data.train_images, chosen)
-    means, classes = cluster_means(features, data.train_labels[chosen])
+    train_features = _image_features(network, data.train_images, chosen)
+    means, classes = cluster_means(train_features, data.train_labels[chosen])
     if not len(classes):
         return {}
     arrays = {"cluster_means": means, "cluster_classes": classes}
     for split, labels in predicted.items():
         features = _image_features(network, data.split(split)[0], np.arange(len(labels)))
-        arrays[f"{split}_similarity"] = similarities(features, labels, means, classes)
+        similarity = similarities(features, labels, means, classes)
+        arrays[f"{split}_similarity"] = similarity
+        if split == "test":
+            shown = np.argsort(similarity, kind="stable")[:LEAST_SIMILAR]
+            train_labels = data.train_labels[chosen]
+            nearest = nearest_images(features[shown], labels[shown], train_features, train_labels)
+            arrays["least_similar"] = shown.astype(np.int32)
+            arrays["nearest_train"] = np.where(nearest[0] < 0, -1, chosen[nearest[0]]).astype("i4")
+            arrays["nearest_cosine"] = nearest[1]
     return arrays
 
 
@@ -101,6 +113,28 @@ def similarities(
     cosines = (_normalized(features) @ means.astype(np.float32).T).clip(-1, 1)
     is_of_class = classes == predicted[:, np.newaxis]
     return np.where(is_of_class, cosines, np.float32(NO_CLUSTER)).max(1)
+
+
+def nearest_images(
+    features: np.ndarray, predicted: np.ndarray, train_features: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The training images of the predicted class that are most similar to each image.
+
+    Args:
+        features: float32 (n, units).
+        predicted: integers (n,), the predicted classes.
+        train_features: float32 (m, units).
+        labels: integers (m,), the classes of the training images.
+
+    Returns:
+        Their positions, int64 (n, `NEAREST`), most similar first, -1 where the class has fewer, and
+            their cosine similarities, float32 of the same shape.
+    """
+    cosines = (_normalized(features) @ _normalized(train_features).T).clip(-1, 1)
+    is_of_class = labels == predicted[:, np.newaxis]
+    order = np.argsort(np.where(is_of_class, -cosines, 2), axis=1, kind="stable")[:, :NEAREST]
+    is_of_class = np.take_along_axis(is_of_class, order, 1)
+    return np.where(is_of_class, order, -1), np.take_along_axis(cosines, order, 1)
 
 
 def fit_unknown_below(similarity: np.ndarray) -> float | None:

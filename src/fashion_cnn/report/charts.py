@@ -118,6 +118,17 @@ CHARTS = (
         is_sheet=True,
     ),
     Chart(
+        "nearest_training",
+        "Least similar to the training images",
+        "The test images that are least like the training images of their predicted class. Beside "
+        "each are the three training images of that class that the network finds most similar, "
+        "with their similarity: 1 is the same. If even these look different, the image may show "
+        "something else, or training lacks images like it.",
+        sheets.nearest_images,
+        is_sheet=True,
+        applies=lambda results: len(results.nearest) > 0,
+    ),
+    Chart(
         "gradcam",
         "Grad-CAM",
         "Which regions of an image the prediction rests on: the redder, the more evidence for the "

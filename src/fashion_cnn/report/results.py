@@ -10,10 +10,12 @@ from fashion_cnn.data.dataset import Data
 from fashion_cnn.recipe import read_recipe
 from fashion_cnn.run import Run
 
+NEAREST_ARRAYS = ("least_similar", "nearest_train", "nearest_cosine")  # of predictions.npz
+
 
 @dataclass(frozen=True)
 class RunResults:
-    """What the charts of a run are drawn from: its files, and the test images."""
+    """What the charts of a run are drawn from: its files, and the images."""
 
     history: dict[str, list[float]]  # columns of history.csv
     held_out: str  # what `val_…` in it is measured on, `Validation` or `Test`
@@ -22,8 +24,10 @@ class RunResults:
     labels: np.ndarray  # integers (n,)
     probabilities: np.ndarray  # float32 (n, classes)
     class_names: tuple[str, ...]
+    train_images: np.ndarray  # uint8 (m, height, width[, channels])
     robustness: dict[str, Any] = field(default_factory=dict)  # robustness.json
     explanations: dict[str, np.ndarray] = field(default_factory=dict)  # explanations.npz
+    nearest: dict[str, np.ndarray] = field(default_factory=dict)  # see `measure_similarity`
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -44,14 +48,17 @@ class RunResults:
 
 def read_results(run: Run, data: Data, explained: bool = False) -> RunResults:
     """Read the results of a measured run, and its explanations if it is explained."""
+    arrays = run.predictions()
     return RunResults(
         history=run.history(),
         held_out="Test" if read_recipe(run).validation == "test" else "Validation",
         metrics=run.metrics(),
         images=data.test_images,
         labels=data.test_labels,
-        probabilities=run.predictions()["test_probabilities"],
+        probabilities=arrays["test_probabilities"],
         class_names=data.class_names,
+        train_images=data.train_images,
         robustness=run.robustness() if explained else {},
         explanations=run.explanations() if explained else {},
+        nearest={key: arrays[key] for key in NEAREST_ARRAYS if key in arrays},
     )

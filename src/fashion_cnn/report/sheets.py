@@ -1,6 +1,7 @@
 """Sheets of images: samples, predictions, Grad-CAM, embeddings, and what an audit lists."""
 
 from collections.abc import Iterable, Sequence
+from textwrap import fill
 
 import matplotlib
 import numpy as np
@@ -13,6 +14,7 @@ from fashion_cnn.report.results import RunResults
 from fashion_cnn.report.style import DARK_RED, HALO, RED, STYLE, add_note, as_rgb, new_figure
 
 MAX_IMAGES = 24  # on a sheet of predictions
+CAPTION_WIDTH = 18  # of a line above or below an image, characters
 MAP_SIZE = 1400, 1050  # width and height of the embedding map, pixels
 MAP_TILE = 32  # side of an image on it, pixels
 
@@ -51,6 +53,23 @@ def predictions(
     wrong = sum(note != "" for _, note in captions)
     score = f"The first {len(captions)} test images: {len(captions) - wrong} correct, {wrong} wrong"
     return _captioned_images(images, captions, title or score, columns=6)
+
+
+@matplotlib.rc_context(STYLE)
+def nearest_images(results: RunResults) -> Figure:
+    """The test images least similar to training, one a row, before those nearest to each."""
+    images: list[np.ndarray | None] = []
+    captions = []
+    for i, nearest, cosines in zip(*results.nearest.values(), strict=True):
+        label, predicted = results.labels[i], results.predicted[i]
+        caption = f"{results.class_names[predicted]} {results.probabilities[i, predicted]:.0%}"
+        note = "" if predicted == label else f"true: {results.class_names[label]}"
+        images.append(results.images[i])
+        images += [results.train_images[k] if k >= 0 else None for k in nearest]
+        captions.append((caption, note))
+        captions += [(f"training, {cosine:.2f}", "") for cosine in cosines]
+    title = "Test images (left), and the nearest training images"
+    return _captioned_images(images, captions, title, columns=1 + len(nearest))
 
 
 @matplotlib.rc_context(STYLE)
@@ -141,20 +160,27 @@ def _stamp(canvas: np.ndarray, image: np.ndarray, x: int, y: int, color: np.ndar
 
 
 def _captioned_images(
-    images: np.ndarray, captions: Sequence[tuple[str, str]], title: str, columns: int
+    images: np.ndarray | Sequence[np.ndarray | None],
+    captions: Sequence[tuple[str, str]],
+    title: str,
+    columns: int,
 ) -> Figure:
     """As many images as captions: a text above, and one below that marks the image as wrong."""
     rows = max(1, -(-len(captions) // columns))
     figure = new_figure(columns * 1.55, rows * 1.9 + 0.6)
     figure.suptitle(title, x=0.02, ha="left", weight="bold")
-    all_axes = figure.subplots(rows, columns, squeeze=False).flat
-    for ax in all_axes[len(captions) :]:
+    all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in all_axes:
         ax.set_visible(False)
     for ax, image, (caption, note) in zip(all_axes, images, captions, strict=False):
+        if image is None:
+            continue
+        ax.set_visible(True)
         color, edge, width = (DARK_RED, RED, 2.5) if note else ("black", "#bbbbbb", 0.8)
         text = {"fontsize": 9, "color": color, "weight": "bold" if note else "normal"}
-        ax.set_title(f"✗ {caption}" if note else caption, loc="center", pad=4, **text)
-        ax.set_xlabel(note, fontsize=9, color=DARK_RED, labelpad=3)
+        caption = fill(f"✗ {caption}" if note else caption, CAPTION_WIDTH)
+        ax.set_title(caption, loc="center", pad=4, **text)
+        ax.set_xlabel(fill(note, CAPTION_WIDTH), fontsize=9, color=DARK_RED, labelpad=3)
         ax.imshow(as_rgb(image))
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
