@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from fashion_cnn.data.augment import AUGMENTATIONS
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.models import model_options
+from fashion_cnn.models.transfer import require_backbone
 from fashion_cnn.run import Run
 
 MAX_EPOCHS = 100_000
@@ -138,6 +139,9 @@ def _check_options(model: str, options: Mapping[str, Any]) -> None:
             raise ValueError(_wrong_type(key, value, defaults[key])) from None
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(_wrong_type(key, value, defaults[key]))
+    if model == "transfer":
+        values = {**defaults, **options}
+        require_backbone(values["weights"], values["backbone"])
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:

@@ -20,7 +20,7 @@ _GROUPS = (
 _SETTINGS = "Recipe field or model option: batch_norm=true, augment=flip,shift. Can be repeated."
 _JOBS = "Trainings at a time. Default: one per core; per GPU on a cluster with GPUs."
 _RECIPE = "Default: standard. A named recipe is adapted where images are few, a file never."
-_WEIGHTS = "Initial weights of mobilenet, efficientnet and resnet."
+_WEIGHTS = "Initial weights of mobilenet, efficientnet and resnet (clothes: efficientnet)."
 _VALIDATION = "What to validate on. With test or none, no training images are held out."
 _PROCESSES = (
     "Train with N processes that share each batch (JAX; on cores of this machine, or on one GPU "
@@ -64,7 +64,7 @@ SamplesPlot = Annotated[File, Option(metavar="PNG", help="Default: <source>-samp
 # train
 RecipeName = Annotated[Text, Argument(metavar="RECIPE | recipe.json", help=_RECIPE)]
 AnySource = Annotated[Text, Option("--data", metavar="SOURCE", help=_OPTIONAL_SOURCE)]
-Weights = Annotated[Text, Option(metavar="imagenet|none|PATH", help=_WEIGHTS)]
+Weights = Annotated[Text, Option(metavar="imagenet|none|clothes|PATH", help=_WEIGHTS)]
 Teacher = Annotated[Text, Option(metavar="MODEL", help="The teacher model of a distillation.")]
 Epochs = Annotated[Text, Option(metavar="N", help="Passes over the training images.")]
 BatchSize = Annotated[Text, Option(metavar="N", help="Images per step.")]

@@ -31,12 +31,14 @@ def train(
     cluster: opt.Cluster = None,
 ) -> None:
     """Train a network, evaluate it, and draw the results."""
+    from fashion_cnn.inference.classifier import PRESETS
+
     _check_usage(processes, seeds, cluster, ensemble or jobs is not None, resume)
     if resume and run is None:
         raise UsageError("--resume needs --run DIR, the run to continue")
     flags = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     flags |= {"seed": seed, "validation": validation}
-    flags["weights"] = _absolute(weights or None, ("imagenet", "none"))
+    flags["weights"] = _absolute(weights or None, ("imagenet", "none", *PRESETS))
     pairs = parse_settings(settings, teacher)
     pairs |= {key: str(value) for key, value in flags.items() if value is not None}
     if seeds:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fashion_cnn.models.onnx_weights import read_convolutions
 from fashion_cnn.models.torch_weights import read_torch_weights
 
 # of each of seven stages: kernel size, stride and expansion
@@ -20,6 +21,7 @@ VARIANTS = {
     2: ((1, 3, 3, 4, 4, 5, 1), (16, 24, 48, 88, 120, 208, 352)),
 }
 _STEM_CHANNELS, _HEAD_CHANNELS = 32, 1280
+_EPSILON = 1e-3  # of batch normalization
 MEAN, SCALE = 127.0, 128.0  # pixels 0..255 are scaled to (pixels - 127) / 128
 # prefix of a name in PyTorch's file, without that of a block -> layer
 _LAYERS = {"_conv_stem": "stem", "_bn0": "stem_bn", "_conv_head": "top", "_bn1": "top_bn"}
@@ -34,7 +36,7 @@ def efficientnet_lite(x: Any, variant: int) -> Any:
     layers = keras.layers
 
     def normalize(x: Any, name: str, activation: bool = True) -> Any:
-        x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_bn")(x)
+        x = layers.BatchNormalization(epsilon=_EPSILON, name=f"{name}_bn")(x)
         return layers.ReLU(6.0, name=f"{name}_relu")(x) if activation else x
 
     def convolve(x: Any, channels: int, name: str, size: int = 1, stride: int = 1) -> Any:
@@ -87,21 +89,74 @@ def read_weights(path: Path, variant: int) -> dict[str, list[np.ndarray]]:
     Raises:
         ValueError: the file is damaged, or contains another network.
     """
-    from fashion_cnn.keras_setup import keras
-
     values: dict[str, list[np.ndarray]] = {}
     for name, array in read_torch_weights(path).items():
         *block, layer, _ = name.removeprefix("_blocks.").split(".")
         known = _BLOCK_LAYERS if block else _LAYERS
         if layer not in known or array.ndim == 0:  # the head, and counts of batches
             continue
-        axes = (2, 3, 0, 1) if layer == "_depthwise_conv" else (2, 3, 1, 0)
-        array = array.transpose(axes) if array.ndim == 4 else array
         prefix = f"block_{block[0]}_" if block else ""
-        values.setdefault(prefix + known[layer], []).append(array)
-    pixels = keras.Input((64, 64, 3))
-    for layer in keras.Model(pixels, efficientnet_lite(pixels, variant)).layers:
-        shapes = [tuple(weight.shape) for weight in layer.weights]
-        if shapes and shapes != [array.shape for array in values.get(layer.name, [])]:
-            raise ValueError(f"{path}: not weights of EfficientNet-Lite{variant} (at {layer.name})")
+        values.setdefault(prefix + known[layer], []).append(_to_keras(array, prefix + known[layer]))
+    _require_shapes(str(path), values, variant, _weight_layers(variant))
     return values
+
+
+def read_onnx_weights(content: bytes, name: str, variant: int) -> dict[str, list[np.ndarray]]:
+    """The weights of each layer of `efficientnet_lite`, from a model that this program exported.
+
+    Batch normalization has the mean 0 and the variance 1. Where the export moved its scale into the
+    kernel, the scale is the norm of each output channel again: about as large as it was, so that
+    steps of fine-tuning are, too.
+
+    Args:
+        content: of an `.onnx` file, in float32 or `onnx-w8`, that `Classifier` has read.
+        name: for error messages.
+        variant: 0 to 2.
+
+    Raises:
+        ValueError: the file contains another network.
+    """
+    values: dict[str, list[np.ndarray]] = {}
+    try:
+        convolutions = read_convolutions(content)
+    except ValueError as error:
+        message = f"{name}: not weights of EfficientNet-Lite{variant} ({error})"
+        raise ValueError(message) from None
+    layers = _weight_layers(variant)
+    names = [layer.name for layer in layers]  # of each convolution, and of its normalization
+    pairs = zip(names[::2], names[1::2], strict=True)
+    for (layer, bn), (kernel, scale, shift) in zip(pairs, convolutions, strict=False):
+        if (scale == 1).all():
+            axes = tuple(range(1, kernel.ndim))
+            norms = np.sqrt((kernel**2).sum(axes, keepdims=True))
+            norms[norms == 0] = 1  # of a channel that died
+            kernel, scale = kernel / norms, norms.ravel()
+        values[layer] = [_to_keras(kernel, layer)]
+        zeros = np.zeros_like(shift)
+        values[bn] = [scale, shift, zeros, zeros + (1 - _EPSILON)]
+    _require_shapes(name, values, variant, layers)
+    return values
+
+
+def _to_keras(array: np.ndarray, layer: str) -> np.ndarray:
+    """A kernel (output channels, input channels, height, width) with the axes of Keras."""
+    axes = (2, 3, 0, 1) if layer.endswith("depthwise") else (2, 3, 1, 0)
+    return array.transpose(axes) if array.ndim == 4 else array
+
+
+def _weight_layers(variant: int) -> list[Any]:
+    """The layers with weights, in the order in which they are applied."""
+    from fashion_cnn.keras_setup import keras
+
+    pixels = keras.Input((64, 64, 3))
+    network = keras.Model(pixels, efficientnet_lite(pixels, variant))
+    return [layer for layer in network.layers if layer.weights]
+
+
+def _require_shapes(
+    name: str, values: dict[str, list[np.ndarray]], variant: int, layers: list[Any]
+) -> None:
+    for layer in layers:
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        if shapes != [array.shape for array in values.get(layer.name, [])]:
+            raise ValueError(f"{name}: not weights of EfficientNet-Lite{variant} (at {layer.name})")

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fashion_cnn.inference.classifier import PRESETS, Classifier, presets
 from fashion_cnn.models import efficientnet_lite
 
 MAX_WEIGHTS_BYTES = 1 << 30  # of a file of weights
@@ -50,7 +51,7 @@ def transfer(
     classes: int = 10,
     *,
     backbone: str = "mobilenet",  # a key of `BACKBONES`
-    weights: str = "imagenet",  # or `none`; or the path of a file: see docs/train.md
+    weights: str = "imagenet",  # or `none`; or a preset or a path: see docs/train.md
     fine_tune_from: str = "",  # the first layer to fine-tune; `features` for none
     min_size: int = 96,  # pixels; smaller images are enlarged until the shorter edge is this long
     dropout: float = 0.0,  # rate before the last layer
@@ -66,6 +67,7 @@ def transfer(
 
     if backbone not in BACKBONES:
         raise ValueError(f"backbone: got {backbone!r}; expected one of {', '.join(BACKBONES)}")
+    require_backbone(weights, backbone)
     require_rate("dropout", dropout)
     if not 32 <= min_size <= 1024:
         raise ValueError(f"min_size: got {min_size}; expected 32..1024")
@@ -99,6 +101,18 @@ def transfer(
     return model
 
 
+def require_backbone(weights: str, backbone: str) -> None:
+    """Raise ValueError if the weights are a preset, and its network is not the backbone."""
+    if weights in PRESETS:
+        recipe = presets()[weights]["recipe"]
+        network = recipe["options"].get("backbone", recipe["model"])
+        if network != backbone:
+            raise ValueError(
+                f"--weights {weights}: weights of {network}; got the backbone {backbone}; expected "
+                "imagenet, none, or the path of a file"
+            )
+
+
 def _application(config: Backbone) -> Callable[..., Any]:
     """The function of keras.applications; by default random weights, without its own head."""
     from fashion_cnn.keras_setup import keras
@@ -129,6 +143,9 @@ def _pretrained_weights(config: Backbone, weights: str) -> dict[str, list[Any]]:
     if weights == "none":
         return {}
     if config.lite is not None:
+        if weights in PRESETS or weights.endswith(".onnx") or Path(weights).expanduser().is_dir():
+            content = Classifier.load(weights).content
+            return efficientnet_lite.read_onnx_weights(content, weights, config.lite)
         is_name = weights == "imagenet"
         path = efficientnet_lite.installed_weights(config.lite) if is_name else Path(weights)
         path = _require_weights(config, path.expanduser())
@@ -158,7 +175,7 @@ def _require_weights(config: Backbone, path: Path) -> Path:
     """Raise an error unless there is a file of a sensible size."""
     if not path.is_file():
         expected = f"that keras.applications.{config.function}(weights=…) can load"
-        expected = "of PyTorch (.pth)" if config.lite is not None else expected
+        expected = "of PyTorch (.pth) or an export (.onnx)" if config.lite is not None else expected
         raise FileNotFoundError(
             f"--weights: no file {str(path)!r}; expected imagenet, none, or a file {expected}"
         )
