@@ -106,6 +106,40 @@ def test_biases_keep_the_mean_of_each_channel(quantize_all):
         assert np.nanmedian(share) < 1 / 3
 
 
+def test_small_tensors_are_stored_as_float16_unless_that_is_too_coarse():
+    values = {"kept": 1e6 * RNG.normal(size=200), "tiny": 1e-6 * RNG.normal(size=200)}
+    values |= {"few": RNG.normal(size=50), "halved": RNG.normal(size=200)}
+    values = {name: array.astype(np.float32) for name, array in values.items()}
+    names = list(values)
+    nodes = [
+        helper.make_node("Add", [x, name], [f"{name}/sum"])
+        for x, name in zip(["x"] * 4, names, strict=True)
+    ]
+    shapes = {name: array.shape for name, array in values.items()}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [
+            helper.make_tensor_value_info(f"{name}/sum", TensorProto.FLOAT, shape)
+            for name, shape in shapes.items()
+        ],
+        [numpy_helper.from_array(array, name) for name, array in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    w8.quantize_weights(model, POSITIVE)
+    onnx.checker.check_model(model, full_check=True)
+    stored = tensors(model)
+    assert set(stored) == {"kept", "tiny", "few", "halved/float16"}
+    outputs = dict(
+        zip(names, run(model, [f"{x}/sum" for x in names], np.zeros(1, "f")), strict=True)
+    )
+    for name in ("kept", "tiny", "few"):
+        np.testing.assert_array_equal(outputs[name], values[name])
+    expected = values["halved"].astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(outputs["halved"], expected)
+
+
 def with_float32_weights(quantized):
     """The same network, with the weights converted to float32 here and not by the runtime."""
     model = onnx.ModelProto()
@@ -113,18 +147,19 @@ def with_float32_weights(quantized):
     stored = tensors(model)
     for tensor in model.graph.initializer:
         name, _, kind = tensor.name.rpartition("/")
-        if kind == "int8":
-            weights = stored[tensor.name].astype(np.float32) * stored[f"{name}/scales"]
+        if kind in ("int8", "float16"):
+            weights = stored[tensor.name].astype(np.float32) * stored.get(f"{name}/scales", 1)
             tensor.CopyFrom(numpy_helper.from_array(weights, name))
     nodes = [node for node in model.graph.node if not is_conversion(node)]
-    assert len(model.graph.node) - len(nodes) == 2 * sum("/int8" in name for name in stored) > 0
+    of_8_bits, of_16_bits = (sum(x in name for name in stored) for x in ("/int8", "/float16"))
+    assert len(model.graph.node) - len(nodes) == 2 * of_8_bits + of_16_bits and of_8_bits > 0
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model
 
 
 def is_conversion(node):
-    return any(name.endswith(("/int8", "/scales")) for name in node.input)
+    return any(name.endswith(("/int8", "/scales", "/float16")) for name in node.input)
 
 
 def optimized_operators(model, path):

@@ -1,7 +1,8 @@
 """The format `onnx-w8`: float32 as `onnx`, but the weights are stored as 8-bit integers.
 
-Cast and Mul turn them back into float32. A runtime folds these when it loads the file, and then
-computes as with float32 weights. Why not DequantizeLinear: docs/decisions/0016-w8-export.md.
+Cast and Mul turn them back into float32, and a Cast small tensors, which are stored as float16. A
+runtime folds these when it loads the file, and then computes as with float32 weights. Why not
+DequantizeLinear: docs/decisions/0016-w8-export.md.
 """
 
 from collections.abc import Iterable
@@ -13,7 +14,8 @@ import numpy as np
 from fashion_cnn.export.onnx import load_onnx, write_onnx
 from fashion_cnn.export.parity import Predict
 
-MIN_WEIGHTS = 10_000  # of a tensor; smaller ones, such as depthwise kernels, stay float32
+MIN_WEIGHTS = 10_000  # of a tensor; smaller ones, such as depthwise kernels, become float16
+MIN_HALF = 100  # values of a float16 tensor; a conversion takes about 100 bytes
 CORRECTION_IMAGES, BATCH = 100, 10
 _OUTPUT_AXES = {"Conv": 0, "MatMul": -1, "Gemm": -1}  # of the weights, the second input
 
@@ -58,11 +60,14 @@ def quantize_weights(network: Any, images: Any) -> None:
         error, inputs = errors[node.input[1]], means[node.input[0]]
         graph.initializer.append(_corrected_bias(f"{node.output[0]}/bias", bias, error, inputs))
         node.input[2:] = [f"{node.output[0]}/bias"]
+    used = {name for node in (*conversions, *graph.node) for name in node.input}
+    for name in replaced - used:
+        graph.initializer.remove(stored[name])
+    for tensor in graph.initializer:
+        _halve(tensor, conversions)
     nodes = [*conversions, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
-    for name in replaced - {name for node in nodes for name in node.input}:
-        graph.initializer.remove(stored[name])
 
 
 def _quantize(graph: Any, tensor: Any, axis: int, conversions: list[Any]) -> np.ndarray:
@@ -78,6 +83,22 @@ def _quantize(graph: Any, tensor: Any, axis: int, conversions: list[Any]) -> np.
         helper.make_node("Mul", [f"{name}/float32", f"{name}/scales"], [name]),
     ]
     return integers * scales - weights
+
+
+def _halve(tensor: Any, conversions: list[Any]) -> None:
+    """Make a float32 tensor float16, and append its conversion, if that costs little precision."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    name = tensor.name
+    if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < MIN_HALF:
+        return
+    values = numpy_helper.to_array(tensor)
+    largest = np.abs(values).max()
+    smallest_normal, most = np.finfo(np.float16).tiny, np.finfo(np.float16).max
+    if name.endswith("/scales") or not 1000 * smallest_normal < largest < most:
+        return
+    tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}/float16"))
+    conversions.append(helper.make_node("Cast", [f"{name}/float16"], [name], to=TensorProto.FLOAT))
 
 
 def _is_large(tensor: Any) -> bool:
