@@ -176,7 +176,7 @@ def test_the_exported_model_measures_similarity_and_has_prediction_sets(folder, 
     run = Run(folder / "runs" / "mobilenet-1")
     results, data = run.predictions(), load_data(str(folder / "mine"), 48)
     assert results["cluster_means"].shape[1] == 1024
-    assert results["cluster_means"].nbytes <= 300_000
+    assert results["cluster_means"].nbytes <= 120_000
     assert set(results["cluster_classes"]) == {0, 1, 2}
     classifier = Classifier.load(run.folder)
     rows, similarity = classifier.outputs(data.test_images)

@@ -1,7 +1,7 @@
 """A trained model and images in; class probabilities, metrics and explanations out."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from fashion_cnn.data import load_data
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.data.recorded import find_groups, find_source, require_same_data
 from fashion_cnn.data.split import stratified
+from fashion_cnn.evaluation.calibration import SURE
 from fashion_cnn.evaluation.metrics import classification_metrics
 from fashion_cnn.evaluation.unknown import measure_similarity
 from fashion_cnn.evaluation.verdicts import fit_thresholds, measure_verdicts
@@ -101,16 +102,29 @@ def evaluate(
     return classification_metrics(predict(model, images), labels, class_names)
 
 
-def measure_run(run: Run, data: Data) -> dict[str, Any]:
+def measure_run(
+    run: Run,
+    data: Data,
+    held_out: Mapping[str, np.ndarray] | None = None,
+    sure_accuracy: float = SURE,
+) -> dict[str, Any]:
     """Evaluate a trained run on its splits and write `metrics.json` and `predictions.npz`.
 
     Temperature and thresholds are fitted on the validation images, if there are any. Deletes the
     results of `explain_run`, which may belong to an earlier model.
+
+    Args:
+        run: a trained run.
+        data: what it was trained on.
+        held_out: for a run that trained on the validation images, too: what to fit on instead, the
+            `validation_probabilities`, `validation_labels` and `validation_similarity` of a
+            cross-validation.
+        sure_accuracy: required of the predictions that are sure, 0..1. Default: 0.99.
     """
     run.remove(*EXPLAINED)
     model, recipe = load_model(run), read_recipe(run)
     has_validation = recipe.validation == "validation"
-    splits = ("test", "validation") if has_validation else ("test",)
+    splits = ["test", "validation"] if has_validation else ["test"]
     index = data.train_index if has_validation else np.arange(len(data.train_labels))
     arrays: dict[str, Any] = {}
     for split in splits:
@@ -118,7 +132,10 @@ def measure_run(run: Run, data: Data) -> dict[str, Any]:
         arrays |= {f"{split}_probabilities": predict(model, images), f"{split}_labels": labels}
     predicted = {split: arrays[f"{split}_probabilities"].argmax(1) for split in splits}
     arrays |= measure_similarity(model, data, index, predicted)
-    thresholds = fit_thresholds(arrays)
+    if held_out:
+        splits.append("validation")
+        arrays |= held_out
+    thresholds = fit_thresholds(arrays, sure_accuracy)
     metrics: dict[str, Any] = {
         "recipe": recipe.name,
         "seed": recipe.seed,

@@ -17,7 +17,7 @@ from fashion_cnn.evaluation.calibration import proportion_lower_bound, why_not_s
 
 MAX_UNKNOWN = 0.02  # share of the pictures of known classes that may be called unknown
 MIN_CLUSTER = 5  # different images in a cluster
-MAX_MEANS_BYTES = 300_000  # of all cluster means, in float16
+MAX_MEANS_BYTES = 120_000  # of all cluster means, in float16
 MAX_IMAGES = 10_000  # training images that are clustered
 NO_CLUSTER = -1.0  # similarity to a class without clusters
 LEAST_SIMILAR, NEAREST = 5, 3  # test images in the report, and training images beside each

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.evaluation.calibration import (
+    SURE,
     apply_temperature,
     fit_temperature,
     fit_threshold,
@@ -14,24 +15,29 @@ from fashion_cnn.evaluation.prediction_sets import fit_prediction_sets, measure_
 from fashion_cnn.evaluation.unknown import fit_unknown_below, why_no_unknown
 
 
-def fit_thresholds(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Temperature, thresholds and prediction sets from the validation images, if there are any."""
+def fit_thresholds(arrays: dict[str, np.ndarray], sure_accuracy: float = SURE) -> dict[str, Any]:
+    """Temperature, thresholds and prediction sets from the validation images, if there are any.
+
+    `sure_accuracy` is required of the predictions that are sure, 0..1.
+    """
     labels = arrays.get("validation_labels", np.zeros(0, int))
     temperature = threshold = unknown_below = None
     prediction_sets: dict[str, float] = {}
     if len(labels):
         temperature = fit_temperature(arrays["validation_probabilities"], labels)
         calibrated = apply_temperature(arrays["validation_probabilities"], temperature)
-        threshold = fit_threshold(calibrated, labels)
+        threshold = fit_threshold(calibrated, labels, sure_accuracy)
         prediction_sets = fit_prediction_sets(calibrated, labels)
     if "validation_similarity" in arrays:
         unknown_below = fit_unknown_below(arrays["validation_similarity"])
     clusters = len(arrays.get("cluster_means", ()))
     unknown_note = why_no_unknown(len(labels), clusters > 0)
+    threshold_note = why_no_threshold(len(labels), sure_accuracy)
     return {
         "temperature": temperature,
         "threshold": threshold,
-        "threshold_note": why_no_threshold(len(labels)) if threshold is None else None,
+        "threshold_note": threshold_note if threshold is None else None,
+        "sure_accuracy": sure_accuracy,
         "unknown_below": unknown_below,
         "unknown_note": unknown_note if unknown_below is None else None,
         "clusters": clusters,

@@ -14,8 +14,8 @@ from fashion_cnn.run import Run
 
 _TEST_METRICS = ["accuracy", "accuracy_interval", "macro_accuracy", "calibrated_ece"]
 _TEST_METRICS += ["examples", "per_class", "verdicts", "prediction_sets"]
-_FITTED = ["temperature", "threshold", "threshold_note", "unknown_below", "unknown_note"]
-_FITTED += ["clusters", "prediction_sets"]  # on the validation images
+_FITTED = ["temperature", "threshold", "threshold_note", "sure_accuracy", "unknown_below"]
+_FITTED += ["unknown_note", "clusters", "prediction_sets"]  # on the validation images
 
 
 def make_card(run: Run, data: Data, format_name: str) -> dict[str, Any]:
