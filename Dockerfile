@@ -29,4 +29,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=10s --start-period=5s CMD ["python", "-c", \
     "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=9)"]
 ENTRYPOINT ["fashion-cnn", "serve", "--host", "0.0.0.0"]
-CMD ["photo"]
+CMD ["clothes"]

@@ -6,8 +6,9 @@ For each recipe of benchmarks/frontier.py and the preset `photo`: one image at a
 batches, by ONNX Runtime (`Classifier`), by Keras's compiled forward pass (`fashion_cnn.predict`),
 and by Keras's `predict` with batches of 200, in turns. The ONNX file is the preset or, where there
 is none, that of an untrained network; the weights do not change the time. Also measures a whole
-`fashion-cnn predict photo.jpg` of a generated 12-megapixel photo: seconds and peak memory. Each
-round is a row of `inference.csv` and of `inference_command.csv`; finished rows are skipped.
+`fashion-cnn predict photo.jpg --model photo` of a generated 12-megapixel photo: seconds and peak
+memory. Each round is a row of `inference.csv` and of `inference_command.csv`; finished rows are
+skipped.
 Seeds: none, weights do not matter. Machine: 2 CPU cores. Duration: 8 minutes.
 """
 
@@ -71,7 +72,7 @@ def tables(rows: list[results.Row]) -> list[str]:
 def command_table(rows: list[results.Row]) -> str:
     """Return the table of the whole command: medians and quartiles."""
     columns = {
-        "`fashion-cnn predict` of a 12-megapixel photo, s": ("seconds", 2),
+        "`fashion-cnn predict --model photo` of a 12-megapixel photo, s": ("seconds", 2),
         "peak memory of this command, MB": ("peak_mb", 0),
         "reading and preparing this photo, ms": ("prepare_ms", 0),
         "preparing a photo of 256x192, ms": ("prepare_small_ms", 1),
@@ -97,9 +98,9 @@ def run_predict(round: int) -> dict[str, object]:
         ImageDraw.Draw(photo).polygon(shirt, "navy")
         photo.save(path, quality=90)
         program = "from fashion_cnn.cli import main; main()"
-        call = [sys.executable, "-c", program, "predict", str(path)]
+        call = [sys.executable, "-c", program, "predict", str(path), "--model", "photo"]
         seconds, peak = results.run_command(call, os.environ)
-        classifier, small = Classifier.load(), np.asarray(photo.resize((256, 192)))
+        classifier, small = Classifier.load("photo"), np.asarray(photo.resize((256, 192)))
         prepare = results.median_seconds(lambda: classifier.prepare(path), 3)
         prepare_small = results.median_seconds(lambda: classifier.prepare(small), 3)
     row: dict[str, object] = {"seconds": f"{seconds:.3f}", "peak_mb": f"{peak / 1e6:.1f}"}

@@ -1,11 +1,11 @@
-"""Claim: none; this makes the models that ship with the package.
+"""Claim: none; this makes the presets that are trained on Fashion-MNIST. For `clothes`: clothes.py.
 
     python benchmarks/presets.py --photos DIR [NAME]...
 
 Each preset is `fashion-cnn train NAME`, seed 0, in runs/presets/NAME, and is resumed there if it
 was interrupted; its ONNX file and its card are written into the package. `photo` is trained on
 Fashion-MNIST only; its temperature and its threshold are fitted on the photos in DIR/train/<class>,
-whose folders are named as in benchmarks/photos.py. Prints the table of the presets, whose times are
+whose folders are named as in benchmarks/photos.py. Prints their table, whose times are
 those of benchmarks/inference.py.
 Seeds: 0. Machine: 2 CPU cores. Duration: 40 minutes.
 """
@@ -31,12 +31,12 @@ from fashion_cnn.evaluation.calibration import (
 )
 from fashion_cnn.evaluation.prediction_sets import fit_prediction_sets
 from fashion_cnn.export import export_in_process
-from fashion_cnn.inference.classifier import PRESET_FOLDER, PRESETS
+from fashion_cnn.inference.classifier import PRESET_FOLDER
 from fashion_cnn.run import Run
 
 ROWS = inference.ROWS
 PURPOSE = {
-    "photo": "photos of garments; the default",
+    "photo": "photos, as one of Fashion-MNIST's classes",
     "textbook": "the network that everybody knows",
     "standard": "pictures like Fashion-MNIST's, fast",
     "thorough": "pictures like Fashion-MNIST's, best",
@@ -46,7 +46,7 @@ SURE_ACCURACY = 0.8  # target accuracy of the predictions for photos that are no
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=PRESETS, help="presets. Default: all")
+    parser.add_argument("names", nargs="*", default=list(PURPOSE), help="presets. Default: all")
     parser.add_argument("--photos", type=Path, help="a folder with train/<class>/<photo>")
     arguments = parser.parse_args()
     data = load_data()
@@ -72,7 +72,7 @@ def table(rows: list[results.Row]) -> str:
     """Return the table of the presets: test accuracy from their cards, time from inference.csv."""
     header = ["preset", "test accuracy on Fashion-MNIST, % (95 % interval)", "one image, ms"]
     lines = []
-    for name in PRESETS:
+    for name in PURPOSE:
         test = Classifier.load(name).card["test"]
         accuracy, low, high = (100 * x for x in (test["accuracy"], *test["accuracy_interval"]))
         rounds = results.select(rows, model=name)

@@ -126,7 +126,16 @@ def predict(
 
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "predictions"
-        call = [PROGRAM, "predict", str(images), "--output", str(output), *options]
+        call = [
+            PROGRAM,
+            "predict",
+            str(images),
+            "--model",
+            "photo",
+            "--output",
+            str(output),
+            *options,
+        ]
         start = time.monotonic()
         with subprocess.Popen(call, stderr=subprocess.DEVNULL) as process:
             peak, ended = [0], threading.Event()

@@ -190,7 +190,7 @@ def test_curl_commands_reach_the_server(working_folder, serving):
             done = subprocess.run(call, cwd=working_folder, **pipes)
             assert done.returncode == 0, (words, done.stderr)
             if any(word.endswith("/predict") for word in words):
-                assert json.loads(done.stdout)["model"] == "photo"
+                assert json.loads(done.stdout)["model"] == "clothes"
 
 
 def test_dockerfile_copies_existing_files():

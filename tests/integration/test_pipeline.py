@@ -160,7 +160,8 @@ def test_what_cannot_be_read_is_said_in_its_place(trained, data):
     (folder / "mixed" / "b.png").write_text("no picture")
     Image.fromarray(data.test_images[1]).save(folder / "mixed" / "c.png")
     Image.new("RGB", (90, 60), "beige").save(folder / "mixed" / "d.png")
-    words = ("predict", "mixed", "none.png", "--format", "jsonl", "--unsure", "ask.csv")
+    words = ("predict", "mixed", "none.png", "--model", "photo")
+    words += ("--format", "jsonl", "--unsure", "ask.csv")
     done = fashion_cnn(*words, cwd=folder, status=1)
     assert "2 of 5 pictures could not be read" in done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]

@@ -97,7 +97,7 @@ def test_every_export_format_can_be_chosen():
 def test_presets_are_listed():
     done = fashion_cnn("presets")
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()[1:5]] == list(PRESETS)
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:6]] == list(PRESETS)
 
 
 def test_recipes_are_listed():

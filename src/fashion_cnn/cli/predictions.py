@@ -40,7 +40,7 @@ def _print_table(result: PictureResult, classes: Classes) -> None:
         return
     remark = ": ".join(filter(None, (prediction.verdict, prediction.note)))
     for label, probability in classes:
-        print(f"{path:<32}  {label:<14}{probability:>8.2%}  {remark}".rstrip())
+        print(f"{path:<32}  {label:<15}{probability:>8.2%}  {remark}".rstrip())
         path = remark = ""  # only on the first line
 
 

@@ -22,7 +22,7 @@ from fashion_cnn.data.pictures import (
 from fashion_cnn.inference.prediction import Prediction
 from fashion_cnn.inference.session import image_shape, open_model
 
-PRESETS = ("photo", "textbook", "standard", "thorough")
+PRESETS = ("clothes", "photo", "textbook", "standard", "thorough")
 PRESET_FOLDER = Path(__file__).parents[1] / "presets"
 MAX_MODEL_BYTES = 1 << 30
 BATCH = 128  # images of 28x28 in one call of the runtime; fewer large ones
@@ -32,7 +32,10 @@ FASHION_MNIST_NOTE = (
 
 
 def presets() -> dict[str, dict[str, Any]]:
-    """The models that ship with the package: name -> card. `benchmarks/presets.py` makes them."""
+    """The models that ship with the package: name -> card.
+
+    `benchmarks/clothes.py` and `benchmarks/presets.py` make them.
+    """
     return {name: _preset_card(name) for name in PRESETS}
 
 
@@ -74,11 +77,11 @@ class Classifier:
         self.content, self.sha256 = content, hashlib.sha256(content).hexdigest()
 
     @classmethod
-    def load(cls, model: Path | str = "photo", threads: int = 0) -> "Classifier":
+    def load(cls, model: Path | str = "clothes", threads: int = 0) -> "Classifier":
         """Load a preset, the model of a run folder, or an `.onnx` file.
 
         Args:
-            model: the preset's name, or the path of a run folder or a file. Default: `photo`.
+            model: the preset's name, or the path of a run folder or a file. Default: `clothes`.
             threads: that compute one batch. Default: 0, all cores.
 
         Returns:

@@ -136,22 +136,24 @@ function showSamples(classNames) {
   byId("samples").querySelector("ul").append(...items);
 }
 
-/** The texts for a model of other pictures than garments. */
-function describePictures() {
-  document.title = document.querySelector("h1").textContent = "What is in this picture?";
-  byId("hint").textContent = "You can also drop or paste a picture here.";
+/** The texts for a model of whole pictures, of `what`. */
+function describePictures(what, advice) {
+  document.title = document.querySelector("h1").textContent = `What ${what}?`;
+  byId("hint").textContent = `${advice}You can also drop or paste a picture here.`;
 }
 
 async function showModel() {
   try {
-    const { name, sha256, class_names: classNames, preparation, test, privacy, unknown_below: unknownBelow } = await about();
+    const { name, sha256, class_names: classNames, preparation, preset, test, cross_validation: others, privacy, unknown_below: unknownBelow } = await about();
     const isPhotoModel = preparation === "photo";
     byId("about").textContent = `A neural network recognizes which of ${classNames.length} classes a picture shows: ${classNames.join(", ")}.`;
-    if (!isPhotoModel) describePictures();
+    if (preset === "clothes") describePictures("garment is this", "It works best with a photo of one whole garment. ");
+    else if (!isPhotoModel) describePictures("is in this picture", "");
     else if (byId("samples").hidden) showSamples(classNames);
-    const others = unknownBelow == null ? "assigns every picture to one of them" : "calls a picture that is unlike its training pictures unknown";
-    const sentences = [`It knows only these classes and ${others}.`, privacy];
-    if (test?.accuracy) {
+    const unlike = unknownBelow == null ? "assigns every picture to one of them" : "calls a picture that is unlike its training pictures unknown";
+    const sentences = [`It knows only these classes and ${unlike}.`, privacy];
+    if (others) sentences.unshift(`The network correctly classifies ${(100 * others.accuracy).toFixed(1)} % of ${others.photos} photos by people of whom it had seen none.`);
+    else if (test?.accuracy) {
       const accuracy = `${(100 * test.accuracy).toFixed(1)} % of ${test.examples.toLocaleString("en")} test images`;
       sentences.unshift(`The network classifies ${accuracy} correctly${isPhotoModel ? "; photos are harder" : ""}.`);
     }
