@@ -86,7 +86,8 @@ def lite0(tmp_path_factory):
     model(images, training=True)  # the statistics are now those of these images
     for layer in normalizations:
         gamma, beta, *statistics = layer.get_weights()
-        gamma, beta = RNG.uniform(0.5, 3, gamma.shape), RNG.uniform(-1, 1, beta.shape)
+        # more would amplify rounding from layer to layer, beyond any tolerance
+        gamma, beta = RNG.uniform(0.5, 1.2, gamma.shape), RNG.uniform(-0.2, 0.8, beta.shape)
         layer.set_weights([gamma, beta, *statistics])
     path = tmp_path_factory.mktemp("lite0") / "lite0.onnx"
     write_w8(model, path, images)
