@@ -24,7 +24,8 @@ class RunResults:
     labels: np.ndarray  # integers (n,)
     probabilities: np.ndarray  # float32 (n, classes)
     class_names: tuple[str, ...]
-    train_images: np.ndarray  # uint8 (m, height, width[, channels])
+    # uint8 (m, height, width[, channels]), of which `nearest` has indices
+    train_images: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
     robustness: dict[str, Any] = field(default_factory=dict)  # robustness.json
     explanations: dict[str, np.ndarray] = field(default_factory=dict)  # explanations.npz
     nearest: dict[str, np.ndarray] = field(default_factory=dict)  # see `measure_similarity`
