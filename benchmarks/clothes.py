@@ -79,20 +79,26 @@ def get_recipe(trial: str, mobilenet_weights: str):
     return replace(recipe, validation="none")
 
 
-def load_photos(folder: Path, size: int):
-    """Return the photos of `folder`/train as training images, and the fold of each."""
+def load_all(folder: Path, size: int):
+    """Return all photos in the class folders of `folder` as training images."""
     from fashion_cnn import Data, load_data
-    from fashion_cnn.data.split import group_folds
 
-    data = load_data(folder / "train", size)
+    data = load_data(folder, size)
     images = np.concatenate([data.train_images, data.test_images])
     labels = np.concatenate([data.train_labels, data.test_labels])
     files = (*data.train_files, *data.test_files)
+    return Data(images, labels, images[:1], labels[:1], data.class_names, train_files=files)
+
+
+def load_photos(folder: Path, size: int):
+    """Return the photos of `folder`/train as training images, and the fold of each."""
+    from fashion_cnn.data.split import group_folds
+
+    photos = load_all(folder / "train", size)
     with open(folder / "groups.csv", newline="", encoding="utf-8") as file:
         groups = {row["file"]: int(row["group"]) for row in csv.DictReader(file)}
-    folds = group_folds(labels, np.array([groups[f"train/{name}"] for name in files]), FOLDS)
-    photos = Data(images, labels, images[:1], labels[:1], data.class_names, train_files=files)
-    return photos, folds
+    people = np.array([groups[f"train/{name}"] for name in photos.train_files])
+    return photos, group_folds(photos.train_labels, people, FOLDS)
 
 
 def split_fold(photos, folds: np.ndarray, fold: int):
@@ -136,7 +142,6 @@ def predictions_path(runs: Path, trial: str, fold: int) -> Path:
 
 def write_preset(trial: str, folder: Path, runs: Path) -> Path:
     """Measure the run of `--final`, and write its ONNX file and its card into the package."""
-    from fashion_cnn import load_data
     from fashion_cnn.data.class_folders import list_pictures
     from fashion_cnn.evaluation import measure_run
     from fashion_cnn.export import export_in_process
@@ -146,12 +151,11 @@ def write_preset(trial: str, folder: Path, runs: Path) -> Path:
 
     run = Run(runs / trial)
     size = read_recipe(run).image_size
-    photos, _ = load_photos(folder, size)
-    test = load_data(folder / "validation", size)
+    photos, test = load_all(folder / "train", size), load_all(folder / "validation", size)
     data = replace(
         photos,
-        test_images=np.concatenate([test.train_images, test.test_images]),
-        test_labels=np.concatenate([test.train_labels, test.test_labels]),
+        test_images=test.train_images,
+        test_labels=test.train_labels,
         class_names=tuple(CLASSES[name] for name in photos.class_names),
     )
     folds = [np.load(path) for path in sorted(runs.glob(f"{trial}-fold-*.npz"))]
@@ -192,29 +196,34 @@ def table(rows: list[results.Row]) -> str:
 
 
 def preset_tables() -> str:
-    """Return what the card of `clothes` says of its verdicts, prediction sets and classes."""
+    """Return what the card of `clothes` says of its verdicts and classes."""
     from fashion_cnn.inference.classifier import presets
 
     card = presets()["clothes"]
-    columns = {"other people's photos (cross-validation)": card["cross_validation"]}
-    columns["`validation`"] = card["test"]
+    splits = {"cross-validation by person": card["cross_validation"], "`validation`": card["test"]}
     lines = []
-    for name, figures in columns.items():
+    for name, figures in splits.items():
         verdicts = figures["verdicts"]
         counts = [verdicts[key]["examples"] for key in ("sure", "unsure", "unknown")]
         low, high = figures["accuracy_interval"]
         accuracy = f"{_percent(figures['accuracy'])} ({_percent(low)} to {_percent(high)})"
         shares = [_percent(count / sum(counts)) for count in counts]
-        right = _percent(verdicts["sure"]["accuracy"])
-        lines.append([name, sum(counts), accuracy, shares[0], right, *shares[1:]])
-    header = ["photos", "number", "right, % (95 % interval)", "sure, %", "right of the sure, %"]
+        of_sure = _percent(verdicts["sure"]["accuracy"])
+        lines.append([name, sum(counts), accuracy, shares[0], of_sure, *shares[1:]])
+    header = [
+        "photos",
+        "number",
+        "accuracy, % (95 % interval)",
+        "sure, %",
+        "accuracy of the sure, %",
+    ]
     tables = [results.markdown_table([*header, "unsure, %", "unknown, %"], lines)]
     recall = card["cross_validation"]["recall"]
     lines = [
         [name, _percent(recall[name]), _percent(row["recall"]), row["support"]]
         for name, row in card["test"]["per_class"].items()
     ]
-    header = ["class", "recognized of other people's, %", "recognized in `validation`, %"]
+    header = ["class", "recall in cross-validation, %", "recall in `validation`, %"]
     tables.append(results.markdown_table([*header, "photos in `validation`"], lines))
     return "\n" + "\n\n".join(tables) + "\n"
 
@@ -244,7 +253,7 @@ def main() -> None:
         from fashion_cnn import train
 
         recipe = get_recipe(arguments.final, arguments.mobilenet)
-        data, _ = load_photos(arguments.photos, recipe.image_size)
+        data = load_all(arguments.photos / "train", recipe.image_size)
         run = arguments.runs / arguments.final
         train(recipe, data, run, resume=run.is_dir())
     if arguments.preset:

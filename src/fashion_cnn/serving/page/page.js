@@ -144,7 +144,7 @@ function describePictures(what, advice) {
 
 async function showModel() {
   try {
-    const { name, sha256, class_names: classNames, preparation, preset, test, cross_validation: others, privacy, unknown_below: unknownBelow } = await about();
+    const { name, sha256, class_names: classNames, preparation, preset, test, cross_validation: crossValidation, privacy, unknown_below: unknownBelow } = await about();
     const isPhotoModel = preparation === "photo";
     byId("about").textContent = `A neural network recognizes which of ${classNames.length} classes a picture shows: ${classNames.join(", ")}.`;
     if (preset === "clothes") describePictures("garment is this", "It works best with a photo of one whole garment. ");
@@ -152,8 +152,10 @@ async function showModel() {
     else if (byId("samples").hidden) showSamples(classNames);
     const unlike = unknownBelow == null ? "assigns every picture to one of them" : "calls a picture that is unlike its training pictures unknown";
     const sentences = [`It knows only these classes and ${unlike}.`, privacy];
-    if (others) sentences.unshift(`The network correctly classifies ${(100 * others.accuracy).toFixed(1)} % of ${others.photos} photos by people of whom it had seen none.`);
-    else if (test?.accuracy) {
+    if (crossValidation) {
+      const accuracy = `${(100 * crossValidation.accuracy).toFixed(1)} % of ${crossValidation.photos} photos`;
+      sentences.unshift(`In cross-validation, ${accuracy} by people who were not in the training data were classified correctly.`);
+    } else if (test?.accuracy) {
       const accuracy = `${(100 * test.accuracy).toFixed(1)} % of ${test.examples.toLocaleString("en")} test images`;
       sentences.unshift(`The network classifies ${accuracy} correctly${isPhotoModel ? "; photos are harder" : ""}.`);
     }
