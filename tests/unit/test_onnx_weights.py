@@ -13,7 +13,7 @@ from fashion_cnn import RECIPES, train
 from fashion_cnn.data import Data
 from fashion_cnn.export.onnx import add_card
 from fashion_cnn.export.w8 import write_w8
-from fashion_cnn.inference.classifier import PRESETS, Classifier
+from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.models import build_model
 from fashion_cnn.models.onnx_weights import read_convolutions
@@ -109,8 +109,6 @@ def onnx_features(content, images):
 @pytest.mark.slow
 @pytest.mark.parametrize("weights", ["lite0", "clothes"])
 def test_the_restored_backbone_computes_the_features_of_the_file(weights, lite0):
-    if weights == "clothes" and weights not in PRESETS:
-        pytest.skip("no preset clothes")
     weights = str(lite0) if weights == "lite0" else weights
     backbone = "efficientnet_lite2" if weights == "clothes" else "efficientnet_lite0"
     classifier = Classifier.load(weights)
@@ -172,7 +170,6 @@ def test_a_file_of_another_variant_is_refused(lite0):
         build_model("transfer", (32, 32, 3), 3, options)
 
 
-@pytest.mark.skipif("clothes" not in PRESETS, reason="no preset clothes")
 def test_clothes_is_refused_for_another_backbone():
     with pytest.raises(ValueError, match="clothes: weights of efficientnet_lite2; got the backb"):
         with_settings(RECIPES["mobilenet"], {"weights": "clothes"})

@@ -31,14 +31,13 @@ def train(
     cluster: opt.Cluster = None,
 ) -> None:
     """Train a network, evaluate it, and draw the results."""
-    from fashion_cnn.inference.classifier import PRESETS
-
     _check_usage(processes, seeds, cluster, ensemble or jobs is not None, resume)
     if resume and run is None:
         raise UsageError("--resume needs --run DIR, the run to continue")
     flags = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     flags |= {"seed": seed, "validation": validation}
-    flags["weights"] = _absolute(weights or None, ("imagenet", "none", *PRESETS))
+    if weights:
+        flags["weights"] = _absolute(weights, "imagenet", "none")
     pairs = parse_settings(settings, teacher)
     pairs |= {key: str(value) for key, value in flags.items() if value is not None}
     if seeds:
@@ -92,15 +91,15 @@ def parse_settings(settings: list[str] | None, teacher: str | None = None) -> di
             raise UsageError(f"--set {text}: expected KEY=VALUE")
     pairs = dict(text.split("=", 1) for text in settings or [])
     if teacher := teacher or pairs.get("teacher"):
-        from fashion_cnn.inference.classifier import PRESETS
-
-        pairs["teacher"] = _absolute(teacher, PRESETS)
+        pairs["teacher"] = _absolute(teacher)
     return pairs
 
 
-def _absolute(path: str | None, names: tuple[str, ...]) -> Any:
-    """A path that is the same in another folder; names stay as they are."""
-    return path if path is None or path in names else str(Path(path).absolute())
+def _absolute(path: str, *names: str) -> str:
+    """A path that is the same in another folder; `names` and those of presets stay as they are."""
+    from fashion_cnn.inference.classifier import PRESETS
+
+    return path if path in (*names, *PRESETS) else str(Path(path).absolute())
 
 
 def _train_seeds(

@@ -15,7 +15,7 @@ from fashion_cnn.export.onnx import load_onnx, write_onnx
 from fashion_cnn.export.parity import Predict
 
 MIN_WEIGHTS = 10_000  # of a tensor; smaller ones, such as depthwise kernels, become float16
-MIN_HALF = 100  # values of a float16 tensor; a conversion takes about 100 bytes
+MIN_FLOAT16 = 100  # values of a float16 tensor; a conversion takes about 100 bytes
 CORRECTION_IMAGES, BATCH = 100, 10
 _OUTPUT_AXES = {"Conv": 0, "MatMul": -1, "Gemm": -1}  # of the weights, the second input
 
@@ -64,7 +64,7 @@ def quantize_weights(network: Any, images: Any) -> None:
     for name in replaced - used:
         graph.initializer.remove(stored[name])
     for tensor in graph.initializer:
-        _halve(tensor, conversions)
+        _store_as_float16(tensor, conversions)
     nodes = [*conversions, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
@@ -85,17 +85,16 @@ def _quantize(graph: Any, tensor: Any, axis: int, conversions: list[Any]) -> np.
     return integers * scales - weights
 
 
-def _halve(tensor: Any, conversions: list[Any]) -> None:
+def _store_as_float16(tensor: Any, conversions: list[Any]) -> None:
     """Make a float32 tensor float16, and append its conversion, if that costs little precision."""
     from onnx import TensorProto, helper, numpy_helper
 
     name = tensor.name
-    if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < MIN_HALF:
+    if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < MIN_FLOAT16:
         return
     values = numpy_helper.to_array(tensor)
-    largest = np.abs(values).max()
-    smallest_normal, most = np.finfo(np.float16).tiny, np.finfo(np.float16).max
-    if name.endswith("/scales") or not 1000 * smallest_normal < largest < most:
+    largest, float16 = np.abs(values).max(), np.finfo(np.float16)
+    if name.endswith("/scales") or not 1000 * float16.tiny < largest < float16.max:
         return
     tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}/float16"))
     conversions.append(helper.make_node("Cast", [f"{name}/float16"], [name], to=TensorProto.FLOAT))
