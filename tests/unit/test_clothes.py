@@ -29,7 +29,7 @@ def test_its_card_is_complete():
     assert card["recipe"]["options"]["weights"] == "imagenet"
     assert "Apache-2.0" in card["license"] and "CC0" in card["license"]
     assert 0 < card["threshold"] < 1 and -1 < card["unknown_below"] < 1
-    assert card["temperature_folded"] and card["sure_accuracy"] == 0.98
+    assert card["temperature_folded"] and card["sure_accuracy"] == 0.97
     assert card["cross_validation"]["photos"] == card["split"]["validation"]
     assert set(card["test"]["verdicts"]) == {"sure", "unsure", "unknown"}
     assert card["parity"]["largest_difference"] < 0.05
@@ -43,22 +43,16 @@ def test_drawn_garments(classifier):
 
 
 def test_what_is_no_clothes_is_not_sure(classifier):
-    """Noise, text and landscapes that are drawn here, and the sample pictures of scikit-image."""
+    """Noise, text, faces and landscapes that are drawn here; sample pictures of scikit-image."""
     skimage = pytest.importorskip("skimage.data")
     folder = Path(skimage.__file__).parent
     samples = [str(path) for path in sorted(folder.iterdir()) if path.suffix in (".png", ".jpg")]
-    kinds = [draw for name, draw in NO_CLOTHES.items() if name != "faces"]
-    drawings = [draw(seed) for draw in kinds for seed in range(10)]
     assert len(samples) >= 20
+    drawings = [draw(seed) for draw in NO_CLOTHES.values() for seed in range(10)]
     is_sure = [prediction.sure for prediction in classifier.predict([*samples, *drawings])]
     assert np.mean(is_sure) <= 0.05
-
-
-def test_a_drawn_face_is_more_often_unsure(classifier):
-    """Heads are round and have hair: a known weakness, for their likeness to hats."""
-    draw = NO_CLOTHES["faces"]
-    is_sure = [prediction.sure for prediction in classifier.predict([draw(k) for k in range(10)])]
-    assert np.mean(is_sure) < 0.5
+    of_kinds = np.reshape(is_sure[len(samples) :], (len(NO_CLOTHES), 10))
+    assert of_kinds.mean(1).max() <= 0.1
 
 
 def test_photos_by_others(classifier):

@@ -1,10 +1,12 @@
-"""How similar a picture is to the training images of its predicted class.
+"""How much more similar a picture is to training images of its predicted class than to outliers.
 
-Features and labels in; cluster means, similarities and a threshold out. The means are of at least
-five different images, so they hold the features of none, and travel in the exported file.
+Features and labels in; cluster means, similarities and a threshold out. Outliers are drawings of
+nothing in particular. The means are of at least five different images, so they hold the features of
+none, and travel in the exported file.
 """
 
 import warnings
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from fashion_cnn.console import progress_bar
 from fashion_cnn.data.dataset import Data, channels_last
+from fashion_cnn.data.outliers import draw_outlier
 from fashion_cnn.data.split import stratified
 from fashion_cnn.evaluation.calibration import proportion_lower_bound, why_not_shown
 
@@ -19,7 +22,9 @@ MAX_UNKNOWN = 0.02  # share of the pictures of known classes that may be called 
 MIN_CLUSTER = 5  # different images in a cluster
 MAX_MEANS_BYTES = 120_000  # of all cluster means, in float16
 MAX_IMAGES = 10_000  # training images that are clustered
-NO_CLUSTER = -1.0  # similarity to a class without clusters
+NO_CLUSTER = -1.0  # cosine to a class without clusters
+OUTLIER = -1  # the class of the means of outliers
+OUTLIERS, OUTLIER_MEANS = 150, 12
 LEAST_SIMILAR, NEAREST = 5, 3  # test images in the report, and training images beside each
 BLOCK = 64  # images between two steps of the progress bar
 _TINY = np.finfo(np.float32).tiny
@@ -28,7 +33,7 @@ _TINY = np.finfo(np.float32).tiny
 def measure_similarity(
     model: Any, data: Data, index: np.ndarray, predicted: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Cluster the training images at `index`, and measure how similar other images are to them.
+    """Cluster the training images at `index`, and outliers; measure how similar other images are.
 
     Args:
         model: a `keras.Model` that takes raw pixels.
@@ -51,13 +56,15 @@ def measure_similarity(
     chosen = index[stratified(data.train_labels[index], min(MAX_IMAGES, len(index)))]
     digests = [sha256(data.train_images[i].tobytes()).digest() for i in chosen]
     chosen = chosen[np.sort(np.unique(digests, return_index=True)[1])]  # each picture once
-    train_features = _image_features(network, data.train_images, chosen)
+    train_features = _image_features(network, data.train_images.__getitem__, chosen)
     means, classes = cluster_means(train_features, data.train_labels[chosen])
     if not len(classes):
         return {}
+    means, classes = with_outliers(means, classes, outlier_features(network))
     arrays = {"cluster_means": means, "cluster_classes": classes}
     for split, labels in predicted.items():
-        features = _image_features(network, data.split(split)[0], np.arange(len(labels)))
+        images = data.split(split)[0]
+        features = _image_features(network, images.__getitem__, np.arange(len(labels)))
         similarity = similarities(features, labels, means, classes)
         arrays[f"{split}_similarity"] = similarity
         if split == "test":
@@ -95,24 +102,51 @@ def cluster_means(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
     return np.concatenate(means), np.concatenate(owners)
 
 
+def outlier_features(network: Any) -> np.ndarray:
+    """The outputs of a `features_model` for drawings, float32 (`OUTLIERS`, units)."""
+    shape = network.input_shape[1:]
+
+    def draw(seeds: np.ndarray) -> np.ndarray:
+        return np.stack([draw_outlier(int(seed), shape) for seed in seeds])
+
+    return _image_features(network, draw, np.arange(OUTLIERS))
+
+
+def with_outliers(
+    means: np.ndarray, classes: np.ndarray, features: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `cluster_means` returned, and means of clusters of outliers, whose class is `OUTLIER`.
+
+    `features`, float32 (n, units), are those of the outliers; none are added if any is not finite.
+    """
+    if not np.isfinite(features).all():
+        return means, classes
+    outliers = _class_means(_normalized(features), OUTLIER_MEANS).astype(np.float16)
+    classes = np.concatenate([classes, np.full(len(outliers), OUTLIER)])
+    return np.concatenate([means, outliers]), classes
+
+
 def similarities(
     features: np.ndarray, predicted: np.ndarray, means: np.ndarray, classes: np.ndarray
 ) -> np.ndarray:
-    """Cosine similarity to the nearest cluster mean of the predicted class, -1..1.
+    """How much more similar pictures are to images of their class than to outliers, -2..1.
 
-    `export.similarity.add_similarity` builds the same into an ONNX file.
+    It is the cosine to the nearest cluster mean of the predicted class, less the cosine to the
+    nearest mean of outliers where that is positive. `export.similarity.add_similarity` builds the
+    same into an ONNX file.
 
     Args:
         features: float32 (n, units).
         predicted: integers (n,), the predicted classes.
-        means, classes: what `cluster_means` returns.
+        means, classes: what `with_outliers` returns.
 
     Returns:
-        float32 (n,); `NO_CLUSTER` where the predicted class has no cluster.
+        float32 (n,); at most `NO_CLUSTER` where the predicted class has no cluster.
     """
     cosines = (_normalized(features) @ means.astype(np.float32).T).clip(-1, 1)
     is_of_class = classes == predicted[:, np.newaxis]
-    return np.where(is_of_class, cosines, np.float32(NO_CLUSTER)).max(1)
+    of_class = np.where(is_of_class, cosines, np.float32(NO_CLUSTER)).max(1)
+    return of_class - np.where(classes == OUTLIER, cosines, np.float32(0)).max(1)
 
 
 def nearest_images(
@@ -182,15 +216,20 @@ def _class_means(vectors: np.ndarray, most: int) -> np.ndarray:
         centers = np.delete(centers, counts.argmin(), axis=0)
 
 
-def _image_features(network: Any, images: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """The outputs of a `features_model` for `images[index]`, uint8 (n, …): float32 (n, units)."""
+def _image_features(
+    network: Any, read: Callable[[np.ndarray], np.ndarray], index: np.ndarray
+) -> np.ndarray:
+    """The outputs of a `features_model` for the images at `index`: float32 (n, units).
+
+    `read` takes a part of `index` and returns its images, uint8 (m, height, width[, channels]).
+    """
     from fashion_cnn.models.forward import compile_forward
 
     forward, rows = compile_forward(network), []
     with progress_bar(-(-len(index) // BLOCK)) as advance:
         for start in range(0, len(index), BLOCK):
             advance("features")
-            rows.append(forward(channels_last(images[index[start : start + BLOCK]])))
+            rows.append(forward(channels_last(read(index[start : start + BLOCK]))))
     return np.concatenate(rows)
 
 

@@ -30,7 +30,7 @@ def fit_thresholds(arrays: dict[str, np.ndarray], sure_accuracy: float = SURE) -
         prediction_sets = fit_prediction_sets(calibrated, labels)
     if "validation_similarity" in arrays:
         unknown_below = fit_unknown_below(arrays["validation_similarity"])
-    clusters = len(arrays.get("cluster_means", ()))
+    clusters = int((arrays.get("cluster_classes", np.zeros(0)) >= 0).sum())  # of training images
     unknown_note = why_no_unknown(len(labels), clusters > 0)
     threshold_note = why_no_threshold(len(labels), sure_accuracy)
     return {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fashion_cnn.evaluation.unknown import NO_CLUSTER
+from fashion_cnn.evaluation.unknown import NO_CLUSTER, OUTLIER
 
 OUTPUT = "similarity"
 
@@ -14,7 +14,7 @@ def add_similarity(path: Path, means: np.ndarray, classes: np.ndarray) -> None:
 
     Args:
         path: a file with the outputs probabilities (n, classes) and features (n, units).
-        means: float16 (k, units), as `evaluation.unknown.cluster_means` returns them.
+        means: float16 (k, units), as `evaluation.unknown.with_outliers` returns them.
         classes: int64 (k,), of the means.
     """
     import onnx
@@ -27,7 +27,9 @@ def add_similarity(path: Path, means: np.ndarray, classes: np.ndarray) -> None:
     constants = {
         "means": np.ascontiguousarray(means.T),
         "classes": classes[np.newaxis],
+        "is_outlier": classes[np.newaxis] == OUTLIER,
         "no_cluster": np.array(NO_CLUSTER, np.float32),
+        "0": np.array(0, np.float32),
         "-1": np.array(-1, np.float32),
         "1": np.array(1, np.float32),
     }
@@ -45,7 +47,11 @@ def add_similarity(path: Path, means: np.ndarray, classes: np.ndarray) -> None:
     node("Equal", [prefix + "predicted", prefix + "classes"], prefix + "is_of_class")
     of_class = [prefix + "is_of_class", prefix + "cosines", prefix + "no_cluster"]
     node("Where", of_class, prefix + "of_class")
-    node("ReduceMax", [prefix + "of_class"], OUTPUT, axes=[1], keepdims=0)
+    of_outliers = [prefix + "is_outlier", prefix + "cosines", prefix + "0"]
+    node("Where", of_outliers, prefix + "of_outliers")
+    for name in ("of_class", "of_outliers"):
+        node("ReduceMax", [prefix + name], f"{prefix}{name}/most", axes=[1], keepdims=0)
+    node("Sub", [f"{prefix}of_class/most", f"{prefix}of_outliers/most"], OUTPUT)
     del graph.output[1]
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n"]))
     onnx.save(model, path)

@@ -129,7 +129,7 @@ class Classifier:
             images: as of `probabilities`.
 
         Returns:
-            What `probabilities` returns, and float32 (n,), -1..1; NaN if the model measures none.
+            What `probabilities` returns, and float32 (n,), -2..1; NaN if the model measures none.
         """
         batch = max(4, BATCH * SIDE**2 // max(SIDE**2, self.shape[0] * self.shape[1]))
         rows = [np.zeros((0, len(self._class_names)), np.float32)]

@@ -14,7 +14,7 @@ class Prediction:
         sure: whether the probability reaches the model's threshold, the picture is not unknown and
             there is no note; None if the model has no threshold.
         note: a warning about the photo, such as that no garment was found; usually empty.
-        similarity: to the training images of that class, -1..1; None if the model measures none.
+        similarity: to the training images of that class, -2..1; None if the model measures none.
         unknown: whether the similarity is too low for a picture of any of the classes; None if the
             model has no limit of it.
     """
