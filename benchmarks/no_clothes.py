@@ -1,4 +1,4 @@
-"""Claim: of pictures that show no clothes, the preset `clothes` calls at least 95 % not sure.
+"""Claim: of all these pictures without clothes, `clothes` calls at least 95 % not sure.
 
     python benchmarks/no_clothes.py --pictures DIR
 

@@ -61,7 +61,8 @@ def vim(trained, tested, head) -> np.ndarray:
 
     kernel, bias = head
     origin = -np.linalg.pinv(kernel.T) @ bias
-    values, vectors = np.linalg.eigh(np.cov((trained - origin).T, bias=True))
+    centered = trained - origin
+    values, vectors = np.linalg.eigh(centered.T @ centered / len(centered))
     rest = vectors[:, np.argsort(values)[:-VIM_DIMENSIONS]]
     lengths = [np.linalg.norm((x - origin) @ rest, axis=1) for x in (trained, tested)]
     scale = (trained @ kernel + bias).max(1).mean() / lengths[0].mean()

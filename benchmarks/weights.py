@@ -25,7 +25,7 @@ ROWS = Path(__file__).with_suffix(".csv")
 WEIGHTS = ("imagenet", "clothes", "none")
 SIZE = 96
 SHAPES = [(corners, is_star) for corners in (3, 4, 5, 6, 8) for is_star in (False, True)]
-EPOCHS = {"drawn shapes": 20, "Fashion-MNIST": 4}  # of `none`
+EPOCHS = {"drawn shapes": 60, "Fashion-MNIST": 20}  # of `none`
 Split = tuple[np.ndarray, np.ndarray]
 
 

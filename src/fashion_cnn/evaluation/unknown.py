@@ -20,7 +20,7 @@ from fashion_cnn.evaluation.calibration import proportion_lower_bound, why_not_s
 
 MAX_UNKNOWN = 0.02  # share of the pictures of known classes that may be called unknown
 MIN_CLUSTER = 5  # different images in a cluster
-MAX_MEANS_BYTES = 120_000  # of all cluster means, in float16
+MAX_MEANS_BYTES = 120_000  # of the cluster means of classes, in float16; and of outliers
 MAX_IMAGES = 10_000  # training images that are clustered
 NO_CLUSTER = -1.0  # cosine to a class without clusters
 OUTLIER = -1  # the class of the means of outliers
@@ -121,7 +121,8 @@ def with_outliers(
     """
     if not np.isfinite(features).all():
         return means, classes
-    outliers = _class_means(_normalized(features), OUTLIER_MEANS).astype(np.float16)
+    most = min(OUTLIER_MEANS, max(1, MAX_MEANS_BYTES // (2 * features.shape[1])))
+    outliers = _class_means(_normalized(features), most).astype(np.float16)
     classes = np.concatenate([classes, np.full(len(outliers), OUTLIER)])
     return np.concatenate([means, outliers]), classes
 

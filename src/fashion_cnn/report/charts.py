@@ -120,10 +120,10 @@ CHARTS = (
     Chart(
         "nearest_training",
         "Least similar to the training images",
-        "The test images that are least like the training images of their predicted class. Beside "
-        "each are the three training images of that class that the network finds most similar, "
-        "with their similarity: 1 is the same. If even these look different, the image may show "
-        "something else, or training lacks images like it.",
+        "The test images with the lowest similarity to training images of their predicted class. "
+        "Beside each are the three training images of that class that the network finds most "
+        "similar, with the cosine of their features: 1 is the same. If even these look different, "
+        "the image may show something else, or training lacks images like it.",
         sheets.nearest_images,
         is_sheet=True,
         applies=lambda results: len(results.nearest) > 0,

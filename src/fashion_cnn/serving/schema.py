@@ -73,7 +73,7 @@ class Prediction(BaseModel):
     probability: float = Field(ge=0, le=1)
     verdict: str = Field(description="sure, unsure, unknown, or empty without thresholds.")
     similarity: float | None = Field(
-        ge=-1, le=1, description="To the training images of the class; null if it is not measured."
+        ge=-2, le=1, description="To the training images of the class; null if it is not measured."
     )
     note: str = Field(description="Advice on the photo, or empty.")
     top: list[ClassProbability]
