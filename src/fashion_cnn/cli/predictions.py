@@ -35,6 +35,9 @@ def to_row(result: PictureResult) -> dict[str, Any]:
 
 def _print_table(result: PictureResult, classes: Classes) -> None:
     path, prediction = printable(result.name), result.prediction
+    if len(path) > 32:  # on a line of its own, so that the columns stay below each other
+        print(path)
+        path = ""
     if prediction is None:
         print(f"{path:<32}  {printable(result.error)}")
         return
