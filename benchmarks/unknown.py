@@ -116,6 +116,27 @@ def compare(scores: dict[str, np.ndarray], is_known: np.ndarray) -> dict[str, fl
     return {key: round(float(x), 4) for key, x in row.items()}
 
 
+def table(rows: list[results.Row]) -> str:
+    """Return the table of docs/experiments.md: AUROC, and the percentage that reaches the score."""
+    names = {
+        "probability": "probability",
+        "energy": "energy",
+        "neighbor": "fifth nearest photo",
+        "clusters": "nearest cluster mean",
+        "vim": "ViM",
+        "outliers": "the mean, less that of outliers",
+        "both": "lower rank of that and probability",
+    }
+    lines = []
+    for row in rows:
+        cells = [
+            f"{float(row[x]):.2f}, {float(row[f'{x}_reach']):.0%}" if row[x] else "" for x in names
+        ]
+        setting = f"`{row['trial']}`, {row['size']} pixels, {row['epochs']} epochs"
+        lines.append([setting, row["class"], *cells])
+    return results.markdown_table(["network", "class left out", *names.values()], lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True)
@@ -134,6 +155,7 @@ def main() -> None:
         if not results.is_finished(ROWS, **key):
             row = leave_out(arguments.photos, recipe, name)
             results.append_row(ROWS, key | row | results.machine_columns(("keras", "jax")))
+    print(table(results.read_rows(ROWS)))
 
 
 if __name__ == "__main__":
