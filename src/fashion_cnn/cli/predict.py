@@ -117,10 +117,13 @@ def _draw(classifier: Any, drawn: list[Any], show: Path | None, explain: Path | 
     from fashion_cnn.inference.drawing import draw_contact_sheet, draw_explanation
 
     if show:
-        draw_contact_sheet(drawn, show)
+        print_message(f"Drawn: {draw_contact_sheet(drawn, show)}")
     if explain:
+        print_message("Explaining: the network sees the picture some 300 times, partly covered")
         name, prepared, prediction = drawn[0]
-        draw_explanation(name, prepared, prediction, classifier.occlusion_map(prepared), explain)
+        occlusion = classifier.occlusion_map(prepared)
+        path = draw_explanation(name, prepared, prediction, occlusion, explain)
+        print_message(f"Drawn: {path}")
 
 
 def _predict_many(words: list[str], model: str, output: Path, cluster: str | None) -> None:

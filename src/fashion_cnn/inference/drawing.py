@@ -91,14 +91,15 @@ def _draw_title(
 def _draw_bar_chart(sheet: Any, corner: tuple[int, int], prediction: Prediction) -> None:
     """The most probable classes, at most ten, each with a bar of its probability."""
     draw, (left, top) = ImageDraw.Draw(sheet), corner
-    start, full = left + 90, CHART_WIDTH - 90 - 40
+    start, full = left + 106, CHART_WIDTH - 106 - 40
     for k, (label, probability) in enumerate(list(prediction.probabilities.items())[:10]):
         y = top + k * LINE_HEIGHT
         _write(sheet, (left, y), shorten(label, start - left - 4, 11), INK, 11)
         draw.rectangle((start, y + 3, start + full, y + LINE_HEIGHT - 3), PALE)
         if length := round(full * probability):
             draw.rectangle((start, y + 3, start + length, y + LINE_HEIGHT - 3), BLUE)
-        _write(sheet, (start + full + 5, y), f"{probability:.0%}", GRAY, 11)
+        share = f"{probability:.0%}" if probability >= 0.1 else f"{probability:.1%}"
+        _write(sheet, (start + full + 5, y), share, GRAY, 11)
 
 
 def _heat_map(pixels: np.ndarray, occlusion: np.ndarray) -> Any:
