@@ -44,21 +44,19 @@ def score(trained, labels: np.ndarray, tested, outliers, head) -> dict[str, np.n
     predicted = logits.argmax(1)
     unit, unit_trained = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (tested, trained))
     cosines = np.where(labels == predicted[:, np.newaxis], unit @ unit_trained.T, -1)
-    clusters = cluster_means(trained, labels)
+    clusters, energy = cluster_means(trained, labels), logsumexp(logits, axis=1)
     return {
         "probability": softmax(logits, axis=1).max(1),
-        "energy": logsumexp(logits, axis=1),
+        "energy": energy,
         "neighbor": np.sort(cosines, axis=1)[:, -NEIGHBOR],
         "clusters": similarities(tested, predicted, *clusters),
-        "vim": vim(trained, tested, head),
+        "vim": energy - scaled_residual(trained, tested, head),
         "outliers": similarities(tested, predicted, *with_outliers(*clusters, outliers)),
     }
 
 
-def vim(trained, tested, head) -> np.ndarray:
-    """Return energy less the length, scaled, of the features outside the principal space."""
-    from scipy.special import logsumexp
-
+def scaled_residual(trained, tested, head) -> np.ndarray:
+    """Return ViM's virtual logit: the scaled length of features outside the principal space."""
     kernel, bias = head
     origin = -np.linalg.pinv(kernel.T) @ bias
     centered = trained - origin
@@ -66,7 +64,7 @@ def vim(trained, tested, head) -> np.ndarray:
     rest = vectors[:, np.argsort(values)[:-VIM_DIMENSIONS]]
     lengths = [np.linalg.norm((x - origin) @ rest, axis=1) for x in (trained, tested)]
     scale = (trained @ kernel + bias).max(1).mean() / lengths[0].mean()
-    return logsumexp(tested @ kernel + bias, axis=1) - scale * lengths[1]
+    return scale * lengths[1]
 
 
 def leave_out(photos: Path, recipe, name: str) -> dict[str, object]:
@@ -150,12 +148,14 @@ def main() -> None:
     size, epochs = arguments.size or recipe.image_size, arguments.epochs or recipe.epochs
     recipe = replace(recipe, image_size=size, epochs=epochs)
     names = arguments.classes or sorted(x.name for x in (arguments.photos / "train").iterdir())
-    for name in names:
-        key = {"trial": arguments.trial, "size": size, "epochs": epochs, "class": name}
-        if not results.is_finished(ROWS, **key):
-            row = leave_out(arguments.photos, recipe, name)
-            results.append_row(ROWS, key | row | results.machine_columns(("keras", "jax")))
-    print(table(results.read_rows(ROWS)))
+    settings = {"trial": arguments.trial, "size": size, "epochs": epochs}
+    keys = [{**settings, "class": name} for name in names]
+
+    def run(**key: object) -> dict[str, object]:
+        row = leave_out(arguments.photos, recipe, str(key["class"]))
+        return row | results.machine_columns(("keras", "jax"))
+
+    print(table(results.run_missing(ROWS, keys, run)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Drawings of nothing in particular."""
+"""Drawings of random shapes and text."""
 
 import numpy as np
 import pytest

@@ -108,5 +108,5 @@ def presets() -> None:
         accuracy = f"{100 * card['test']['accuracy']:.2f} ({100 * low:.2f} to {100 * high:.2f})"
         print(row.format(name, f"{card['parameters']:,}", accuracy, card["made"], card["purpose"]))
     print("\n`clothes` was tested on photos, the others on Fashion-MNIST. On photos `photo` is")
-    print("right less often than `clothes`.")
+    print("less accurate than `clothes`.")
     print("`fashion-cnn predict PICTURE --model PRESET`. Default: clothes.")

@@ -119,7 +119,9 @@ def _draw(classifier: Any, drawn: list[Any], show: Path | None, explain: Path | 
     if show:
         print_message(f"Drawn: {draw_contact_sheet(drawn, show)}")
     if explain:
-        print_message("Explaining: the network sees the picture some 300 times, partly covered")
+        print_message(
+            "Occlusion map: about 300 predictions, each with a part of the picture covered"
+        )
         name, prepared, prediction = drawn[0]
         occlusion = classifier.occlusion_map(prepared)
         path = draw_explanation(name, prepared, prediction, occlusion, explain)

@@ -8,6 +8,7 @@ from typing import Any
 from fashion_cnn.console import printable
 from fashion_cnn.inference.predictions import PictureResult
 
+PATH_WIDTH = 32  # of the column in a table
 Classes = list[tuple[str, float]]  # the most probable ones and their probabilities
 
 
@@ -35,15 +36,15 @@ def to_row(result: PictureResult) -> dict[str, Any]:
 
 def _print_table(result: PictureResult, classes: Classes) -> None:
     path, prediction = printable(result.name), result.prediction
-    if len(path) > 32:  # on a line of its own, so that the columns stay below each other
+    if len(path) > PATH_WIDTH:  # on a line of its own, so that the columns stay below each other
         print(path)
         path = ""
     if prediction is None:
-        print(f"{path:<32}  {printable(result.error)}")
+        print(f"{path:<{PATH_WIDTH}}  {printable(result.error)}")
         return
     remark = ": ".join(filter(None, (prediction.verdict, prediction.note)))
     for label, probability in classes:
-        print(f"{path:<32}  {label:<15}{probability:>8.2%}  {remark}".rstrip())
+        print(f"{path:<{PATH_WIDTH}}  {label:<15}{probability:>8.2%}  {remark}".rstrip())
         path = remark = ""  # only on the first line
 
 

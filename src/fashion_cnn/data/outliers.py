@@ -1,6 +1,6 @@
-"""Drawings of nothing in particular: shapes, heaps of shapes and writing, in many colors.
+"""Synthetic outliers: drawings of random shapes and text, in many colors.
 
-A network's features of them show where pictures of unknown things end up (outlier exposure:
+A network's features of them show where pictures of unknown things end up (compare outlier exposure:
 Hendrycks et al. 2019, arXiv:1812.04606).
 """
 
@@ -28,7 +28,7 @@ def draw_outlier(seed: int, image_shape: tuple[int, ...]) -> np.ndarray:
     return pixels.reshape(image_shape)
 
 
-def _thing(size: int, rng: np.random.Generator) -> Image.Image:
+def _draw_object(size: int, rng: np.random.Generator) -> Image.Image:
     """A shape in the middle, with up to eight smaller ones on it."""
     image = _background(size, rng)
     center, radius = rng.uniform(0.4, 0.6, 2) * size, rng.uniform(0.15, 0.48) * size
@@ -39,7 +39,7 @@ def _thing(size: int, rng: np.random.Generator) -> Image.Image:
     return image
 
 
-def _heap(size: int, rng: np.random.Generator) -> Image.Image:
+def _draw_shapes(size: int, rng: np.random.Generator) -> Image.Image:
     """Up to thirty shapes anywhere."""
     image = _background(size, rng)
     for _ in range(rng.integers(3, 31)):
@@ -47,7 +47,7 @@ def _heap(size: int, rng: np.random.Generator) -> Image.Image:
     return image
 
 
-def _writing(size: int, rng: np.random.Generator) -> Image.Image:
+def _draw_text(size: int, rng: np.random.Generator) -> Image.Image:
     """A few large characters, or a page of small ones."""
     image = _background(size, rng)
     count = rng.choice([1, 1, 2, 5, 40])
@@ -60,7 +60,7 @@ def _writing(size: int, rng: np.random.Generator) -> Image.Image:
 
 
 KINDS: tuple[Callable[[int, np.random.Generator], Image.Image], ...]
-KINDS = (_thing, _thing, _thing, _heap, _writing)
+KINDS = (_draw_object, _draw_object, _draw_object, _draw_shapes, _draw_text)
 
 
 def _background(size: int, rng: np.random.Generator) -> Image.Image:

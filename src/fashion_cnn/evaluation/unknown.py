@@ -1,8 +1,8 @@
 """How much more similar a picture is to training images of its predicted class than to outliers.
 
 Features and labels in; cluster means, similarities and a threshold out. Outliers are drawings of
-nothing in particular. The means are of at least five different images, so they hold the features of
-none, and travel in the exported file.
+random shapes and text. The means are of at least five different images, so they hold the features
+of none, and travel in the exported file.
 """
 
 import warnings
@@ -121,7 +121,7 @@ def with_outliers(
     """
     if not np.isfinite(features).all():
         return means, classes
-    most = min(OUTLIER_MEANS, max(1, MAX_MEANS_BYTES // (2 * features.shape[1])))
+    most = min(OUTLIER_MEANS, MAX_MEANS_BYTES // (2 * features.shape[1]))
     outliers = _class_means(_normalized(features), most).astype(np.float16)
     classes = np.concatenate([classes, np.full(len(outliers), OUTLIER)])
     return np.concatenate([means, outliers]), classes

@@ -91,7 +91,8 @@ def _draw_title(
 def _draw_bar_chart(sheet: Any, corner: tuple[int, int], prediction: Prediction) -> None:
     """The most probable classes, at most ten, each with a bar of its probability."""
     draw, (left, top) = ImageDraw.Draw(sheet), corner
-    start, full = left + 106, CHART_WIDTH - 106 - 40
+    label_width, share_width = 106, 40
+    start, full = left + label_width, CHART_WIDTH - label_width - share_width
     for k, (label, probability) in enumerate(list(prediction.probabilities.items())[:10]):
         y = top + k * LINE_HEIGHT
         _write(sheet, (left, y), shorten(label, start - left - 4, 11), INK, 11)

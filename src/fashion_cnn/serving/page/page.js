@@ -150,7 +150,7 @@ async function showModel() {
     if (preset === "clothes") describePictures("garment is this", "It works best with a photo of one whole garment. ");
     else if (!isPhotoModel) describePictures("is in this picture", "");
     else if (byId("samples").hidden) showSamples(classNames);
-    const unlike = unknownBelow == null ? "assigns every picture to one of them" : "calls most pictures of other things unknown, not all";
+    const unlike = unknownBelow == null ? "assigns every picture to one of them" : "calls a picture of something else unknown only if it is unlike its training pictures";
     const sentences = [`It knows only these classes and ${unlike}.`, privacy];
     if (crossValidation) {
       const accuracy = `${(100 * crossValidation.accuracy).toFixed(1)} % of ${crossValidation.photos} photos`;
