@@ -6,12 +6,12 @@
 DIR/train/<class> and DIR/validation/<class> have photos of clothes, and DIR/groups.csv says whose
 they are (columns `file`, relative to DIR, and `group`); the five folds of DIR/train keep each
 person's photos together. A trained fold is a row of `clothes.csv`, and the predictions for its
-photos are in RUNS; finished folds are skipped, interrupted ones go on, and none is started after N
-minutes. `--final` trains the recipe of a trial on all of DIR/train, in RUNS/<trial>, and `--preset`
-writes that run into the package: temperature, thresholds and prediction sets are fitted on the
-predictions for the finished folds, and DIR/validation is looked at for the card. Several of these
-commands may run at once, with different folds. FILE are ImageNet's weights for the trials of
-`mobilenet`. Prints a table of the trials.
+photos are a file of `clothes_predictions`; finished folds are skipped, interrupted ones go on, and
+none is started after N minutes. `--final` trains the recipe of a trial on all of DIR/train, in
+RUNS/<trial>, and `--preset` writes that run into the package: temperature, thresholds and
+prediction sets are fitted on the predictions for the finished folds, and DIR/validation is looked at
+for the card. Several of these commands may run at once, with different folds. FILE are ImageNet's
+weights for the trials of `mobilenet`. Prints a table of the trials.
 Seeds: 0. Machine: one GPU (KERAS_BACKEND=jax), where a fold takes a minute; two hours on 2 CPU
 cores. `--preset` needs TensorFlow.
 """
@@ -27,6 +27,7 @@ import _results as results
 import numpy as np
 
 ROWS = Path(__file__).with_suffix(".csv")
+PREDICTIONS = Path(__file__).with_name("clothes_predictions")
 FOLDS = 5
 SURE_ACCURACY = 0.97  # required of the predictions that the preset calls sure
 CLASSES = {  # folder -> class of the preset
@@ -129,15 +130,33 @@ def train_fold(trial: str, fold: int, folder: Path, weights: str, runs: Path) ->
     labels, probabilities = data.test_labels, predict(model, data.test_images)
     predicted, index = probabilities.argmax(1), np.arange(len(data.train_labels))
     similarity = measure_similarity(model, data, index, {"test": predicted})["test_similarity"]
-    arrays = {"probabilities": probabilities, "labels": labels, "similarity": similarity}
-    np.savez_compressed(predictions_path(runs, trial, fold), **arrays)
+    write_predictions(trial, fold, labels, similarity, probabilities)
     correct = int((predicted == labels).sum())
     row = {"photos": len(labels), "correct": correct, "seconds": round(seconds, 1)}
     return row | results.machine_columns(("keras", "tensorflow-cpu", "jax"))
 
 
-def predictions_path(runs: Path, trial: str, fold: int) -> Path:
-    return runs / f"{trial}-fold-{fold}.npz"
+def write_predictions(
+    trial: str, fold: int, labels: np.ndarray, similarity: np.ndarray, probabilities: np.ndarray
+) -> None:
+    """Write a fold's photos, one a row: the index of the class, similarity, probabilities."""
+    PREDICTIONS.mkdir(exist_ok=True)
+    columns = np.column_stack([labels, similarity, probabilities])
+    header = ",".join(["label", "similarity", *CLASSES])
+    formats = ["%d", "%.5f", *["%.6g"] * len(CLASSES)]
+    path = PREDICTIONS / f"{trial}-{fold}.csv"
+    np.savetxt(path, columns, formats, delimiter=",", header=header, comments="")
+
+
+def read_predictions(trial: str) -> dict[str, np.ndarray]:
+    """Return the predictions for all finished folds of a trial, as `measure_run` takes them."""
+    paths = sorted(PREDICTIONS.glob(f"{trial}-?.csv"))
+    rows = np.concatenate([np.loadtxt(path, delimiter=",", skiprows=1) for path in paths])
+    return {
+        "validation_labels": rows[:, 0].astype(int),
+        "validation_similarity": rows[:, 1].astype(np.float32),
+        "validation_probabilities": rows[:, 2:].astype(np.float32),
+    }
 
 
 def write_preset(trial: str, folder: Path, runs: Path) -> Path:
@@ -158,10 +177,7 @@ def write_preset(trial: str, folder: Path, runs: Path) -> Path:
         test_labels=test.train_labels,
         class_names=tuple(CLASSES[name] for name in photos.class_names),
     )
-    folds = [np.load(path) for path in sorted(runs.glob(f"{trial}-fold-*.npz"))]
-    keys = ("probabilities", "labels", "similarity")
-    held_out = {f"validation_{key}": np.concatenate([x[key] for x in folds]) for key in keys}
-    metrics = measure_run(run, data, held_out, SURE_ACCURACY)
+    metrics = measure_run(run, data, read_predictions(trial), SURE_ACCURACY)
     listed = "\n".join(f"{x.path} {x.sha256}" for x in list_pictures(folder / "train").pictures)
     card = {
         "preset": "clothes",
@@ -171,7 +187,7 @@ def write_preset(trial: str, folder: Path, runs: Path) -> Path:
         "license": "MIT; trained from weights under Apache-2.0, on photos under CC0-1.0",
         "notes": NOTES,
         "cross_validation": {
-            "folds": len(folds),
+            "folds": len(list(PREDICTIONS.glob(f"{trial}-?.csv"))),
             "photos": metrics["validation_examples"],
             "accuracy": metrics["validation_accuracy"],
             "accuracy_interval": metrics["validation_accuracy_interval"],
