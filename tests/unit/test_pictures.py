@@ -8,7 +8,7 @@ import pytest
 from display_p3 import display_p3
 from PIL import Image
 
-from fashion_cnn.data import pictures
+from fashion_cnn.data import picture_limits
 from fashion_cnn.data.pictures import (
     find_pictures,
     fit_picture,
@@ -137,7 +137,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
     Image.new("L", (100, 100)).save(tmp_path / "large.png")
     content = (tmp_path / "large.png").read_bytes()
     (tmp_path / "large.png").write_bytes(content[:60])  # without pixel data
-    monkeypatch.setattr(pictures, "MAX_DECODED_PIXELS", 9999)
+    monkeypatch.setattr(picture_limits, "MAX_DECODED_PIXELS", 9999)
     with pytest.raises(ValueError, match="100x100 pixels; at most 9,999"):
         read_picture(tmp_path / "large.png", (100, 100))
 
@@ -162,7 +162,7 @@ def test_baseline_jpegs_may_have_more_pixels_than_are_decoded(tmp_path, monkeypa
         read_rgba(tmp_path / "phone.jpg", 448, max_pixels=64_000_000)
     with pytest.raises(ValueError, match=r"64,000,000 in a progressive JPEG, .* save it as"):
         read_rgba(io.BytesIO(jpeg(9_248, 6_936, progressive=True)), 448)
-    monkeypatch.setattr(pictures, "MAX_DECODED_PIXELS", 9_999)
+    monkeypatch.setattr(picture_limits, "MAX_DECODED_PIXELS", 9_999)
     Image.new("RGB", (200, 160), "red").save(tmp_path / "red.jpg")
     assert read_rgba(tmp_path / "red.jpg", 40)[30, 40].tolist() == [254, 0, 0, 255]
 

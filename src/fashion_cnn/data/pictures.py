@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile, jpeg_factory
 
+from fashion_cnn.data import picture_limits as limits
+from fashion_cnn.data.picture_colors import to_8_bit, to_srgb
 from fashion_cnn.data.picture_files import (
     FORMAT_NAMES,
     HEADER_BYTES,
@@ -23,10 +25,10 @@ from fashion_cnn.data.picture_files import (
     picture_format,
     walk,
 )
+from fashion_cnn.data.picture_limits import MAX_JPEG_PIXELS
 
-MAX_DECODED_PIXELS = 64_000_000  # checked before decoding
-MAX_JPEG_PIXELS = 200_000_000  # of a baseline JPEG, which is reduced while it is decoded
 GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # of Pillow
+STRIP_ROWS = 16  # of a picture that is reduced
 MIN_CONTRAST = 8  # of 256 levels; less counts as one color
 
 Picture = np.ndarray | Path | str | BinaryIO | Any  # the last: a Pillow image
@@ -44,8 +46,8 @@ def read_rgba(
         picture: path, file object, Pillow image, or uint8 array (height, width[, 1, 3 or 4]).
         min_edge: reduce by an integer factor, so that the longest edge keeps at least this many
             pixels. Default: None, the full size.
-        max_pixels: of a baseline JPEG; `MAX_DECODED_PIXELS` is the limit of other files, and of
-            what is decoded.
+        max_pixels: of a baseline JPEG; 64 million is the limit of other files, and of what is
+            decoded.
 
     Returns:
         uint8 (height, width, 4): red, green, blue, alpha.
@@ -60,20 +62,36 @@ def read_rgba(
         if min_edge:
             image.draft(None, (min_edge, min_edge))  # a JPEG is reduced already while decoding
         if image is not picture:
-            _check_pixels(image, MAX_DECODED_PIXELS)
-        upright = _to_8_bit(image)
+            limits.check_pixels(image, limits.MAX_DECODED_PIXELS)
+        upright = to_8_bit(image)
         if upright is picture:  # the caller's image, which must not change
             upright = ImageOps.exif_transpose(image)
         else:  # in place, because a copy of a large photo takes much memory
             ImageOps.exif_transpose(upright, in_place=True)
+        if upright.mode in ("L", "LA") and "transparency" not in upright.info:
+            upright = _reduce(upright, min_edge)  # now, because it takes less memory than later
         has_alpha = "A" in upright.getbands() or "transparency" in upright.info
         mode = "RGBA" if has_alpha else "RGB"
         converted = upright if upright.mode == mode else upright.convert(mode)
-        if min_edge and (factor := max(converted.size) // min_edge) > 1:
-            converted = converted.reduce(factor)
+        converted = _reduce(converted, min_edge)
         if profile := image.info.get("icc_profile"):
-            converted = _to_srgb(converted, profile)
+            converted = to_srgb(converted, profile)
         return np.asarray(converted.convert("RGBA"))
+
+
+def picture_cost(content: bytes, max_pixels: int = MAX_JPEG_PIXELS) -> tuple[int, int]:
+    """How much work a picture is: its pixels, and how many of them are in memory at once.
+
+    Only headers are read. The pixels of a JPEG count once for every ten of its scans. Raises the
+    errors of `read_rgba`.
+    """
+    with _open(io.BytesIO(content), max_pixels) as image:
+        pixels = decoded = image.width * image.height
+        if isinstance(image, JpegImageFile):
+            pixels = pixels * max(10, limits.count_scans(content)) // 10
+            if "progressive" not in image.info:
+                decoded //= 16  # reduced while it is decoded, to what a network needs
+        return pixels, decoded
 
 
 def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> np.ndarray:
@@ -140,6 +158,21 @@ def find_pictures(arguments: list[str]) -> list[str]:
     return paths
 
 
+def _reduce(image: Any, min_edge: int | None) -> Any:
+    """Average blocks of pixels, so that the longest edge keeps at least `min_edge`."""
+    factor = max(image.size) // min_edge if min_edge else 1
+    if factor < 2:
+        return image
+    # in strips, because Pillow first makes a copy of a picture with transparency
+    (width, height), rows = image.size, STRIP_ROWS * factor
+    reduced = Image.new(image.mode, (-(-width // factor), -(-height // factor)))
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(height, top + rows)))
+        reduced.paste(strip.reduce(factor), (0, top // factor))
+    reduced.info = image.info
+    return reduced
+
+
 def _composite(rgba: np.ndarray, background: str) -> Any:
     """A Pillow image of `rgba` on black or white: the other one if it would vanish."""
     image = Image.fromarray(rgba)
@@ -178,8 +211,7 @@ def _open(picture: Any, max_pixels: int = MAX_JPEG_PIXELS) -> Iterator[Any]:
         if isinstance(picture, Image.Image):
             yield picture
             return
-        with _open_file(picture) as image:
-            _check_pixels(image, max_pixels)
+        with _open_file(picture, max_pixels) as image:
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(f"{name}: no such file") from None
@@ -191,24 +223,23 @@ def _open(picture: Any, max_pixels: int = MAX_JPEG_PIXELS) -> Iterator[Any]:
         raise ValueError(f"{name}: damaged ({error})") from None  # Pillow raises these, too
 
 
-def _open_file(picture: Any) -> Any:
-    formats = _allowed_formats(picture)
-    if formats == ("JPEG",):
-        return jpeg_factory(picture)  # `Image.open` would refuse more than 178,956,970 pixels
-    return Image.open(picture, formats=formats)
-
-
-def _check_pixels(image: Any, max_pixels: int) -> None:
-    """Refuse a file with too many pixels; only a baseline JPEG may have more than are decoded."""
-    reason = ""
-    if not isinstance(image, JpegImageFile):
-        max_pixels = min(max_pixels, MAX_DECODED_PIXELS)
-    elif "progressive" in image.info and max_pixels > MAX_DECODED_PIXELS:
-        max_pixels = MAX_DECODED_PIXELS
-        reason = " in a progressive JPEG, which takes more memory; save it as a baseline JPEG"
-    if image.width * image.height > max_pixels:
-        size = f"{image.width}x{image.height} pixels"
-        raise ValueError(f"{size}; at most {max_pixels:,}{reason}")
+def _open_file(picture: Any, max_pixels: int) -> Any:
+    (format_name,) = formats = _allowed_formats(picture)
+    if format_name not in ("JPEG", "PNG"):
+        image = Image.open(picture, formats=formats)
+        limits.check_pixels(image, max_pixels)
+        return image
+    is_path = isinstance(picture, str | Path)
+    content = Path(picture).read_bytes() if is_path else picture.read()
+    limits.check_parts(content, format_name)
+    file = io.BytesIO(content)
+    if format_name == "PNG":
+        image = Image.open(file, formats=formats)
+    else:
+        image = jpeg_factory(file)  # `Image.open` would refuse more than 178,956,970 pixels
+        limits.check_scans(image, content)
+    limits.check_pixels(image, max_pixels)
+    return image
 
 
 def _allowed_formats(picture: Any) -> tuple[str]:
@@ -238,58 +269,3 @@ def _allowed_formats(picture: Any) -> tuple[str]:
         if format_name not in Image.OPEN:
             raise ValueError("AVIF is read with Pillow 11.3 or newer")
     return (format_name,)
-
-
-def _to_8_bit(image: Any) -> Any:
-    """Gray of 16 bits and more, which Pillow would clip at 255, scaled; other images unchanged."""
-    if image.mode[0] not in "IF":
-        _check_16_bit_color(image)
-        return image
-    values = np.asarray(image)
-    low, span = _value_range(float(values.min()), float(values.max()), image.mode == "F")
-    rows = [np.minimum((row - low) * (256 / span), 255).astype(np.uint8) for row in values]
-    converted = Image.fromarray(np.stack(rows))
-    if "exif" in image.info:
-        converted.info["exif"] = image.info["exif"]
-    return converted
-
-
-def _value_range(low: float, high: float, is_float: bool) -> tuple[float, float]:
-    """Which value becomes 0, and how far above it is 256: by the least and the greatest value.
-
-    Up to 255 and from 0 to 1 values are what they are in other files. Greater ones have the
-    smallest even number of bits that holds them, as those of cameras. Others span their own range.
-    """
-    if not np.isfinite([low, high]).all():
-        raise ValueError("pixels that are not finite numbers")
-    if low < 0 or not 1 / 16 < high < 1 << 16:
-        return low, high - low or 1.0
-    if is_float and high <= 1:
-        return 0.0, 1.0
-    bits = max(8, int(high).bit_length())
-    return 0.0, float(1 << bits + bits % 2)
-
-
-def _to_srgb(image: Any, profile: bytes) -> Any:
-    """Convert the colors of an RGB profile; other and damaged profiles are ignored."""
-    from PIL import ImageCms
-
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        is_rgb = source.profile.xcolor_space.strip() == "RGB"
-        if not is_rgb or "sRGB" in ImageCms.getProfileDescription(source):
-            return image
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"))
-    except (OSError, ImageCms.PyCMSError):
-        return image
-
-
-def _check_16_bit_color(image: Any) -> None:
-    """Refuse 16-bit color that would be almost black, as Pillow reads only the upper 8 bits."""
-    tiles = getattr(image, "tile", None)  # how the file stores the pixels, until they are decoded
-    if not tiles or not image.mode.startswith("RGB") or ";16" not in str(tiles[0][3]):
-        return
-    extrema = image.getextrema()
-    is_opaque = all(low == high for low, high in extrema[3:])
-    if is_opaque and all(high < 16 for _, high in extrema[:3]):
-        raise ValueError("16-bit color below 4,096; expected 0..65,535: scale it, or save 8 bits")
