@@ -1,7 +1,9 @@
 """A `.keras` file in, a Keras model out; the file may be untrusted and never runs code."""
 
+import io
 import json
 import zipfile
+from collections import Counter as Counts
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 
 MAX_KERAS_BYTES = 1 << 30  # of the file, of its unpacked members, and of the weights in memory
 MAX_CONFIG_BYTES = 10 << 20
+WEIGHTS = "model.weights.h5"  # the member of the file
 
 
 def load_keras_file(path: Path) -> Any:
@@ -27,6 +30,7 @@ def load_keras_file(path: Path) -> Any:
         if size > MAX_KERAS_BYTES:
             keras.utils.clear_session()  # otherwise the next scope would allocate the variables
             raise ValueError(f"its weights would take {size:,} bytes; at most {MAX_KERAS_BYTES:,}")
+        _check_weights(path, [tuple(variable.shape) for variable in model.variables], size)
         with keras.StatelessScope():
             pass  # leaving this scope allocates the variables
         model.load_weights(path)
@@ -38,6 +42,27 @@ def load_keras_file(path: Path) -> Any:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise ValueError(f"{path}: not a valid model ({reason})") from error
     return model
+
+
+def _check_weights(path: Path, shapes: list[tuple[int, ...]], size: int) -> None:
+    """Compare the shapes that a file declares with the network's; no weights are read."""
+    import h5py
+
+    with zipfile.ZipFile(path) as archive:
+        unpacked = archive.getinfo(WEIGHTS).file_size
+        if unpacked > 4 * size + MAX_CONFIG_BYTES:  # four times: with states of an optimizer
+            raise ValueError(f"{unpacked:,} bytes of weights for a network of {size:,}")
+        content = io.BytesIO(archive.read(WEIGHTS))
+    declared: Counts[tuple[int, ...]] = Counts()
+
+    def count_shape(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
+            declared[item.shape] += 1
+
+    with h5py.File(content, "r") as file:
+        file.visititems(count_shape)
+    for shape in declared - Counts(shapes):
+        raise ValueError(f"weights of shape {shape}, of which the network has fewer or none")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
