@@ -72,6 +72,7 @@ def tune(
     folder = folder.absolute()  # other machines have other working directories
     open_experiment(folder, recipe, {"source": source, "groups": groups, "space": space})
     with lock_folder(folder), open_pool(address, jobs, training=True) as pool:
+        _drop_half_line(folder / JOURNAL)
         study = open_study(folder, recipe)
         if not study.trials:
             study.enqueue_trial(own_values(recipe, space))
@@ -128,6 +129,16 @@ def importances(folder: Path) -> tuple[dict[str, float], int]:
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
         return dict(shares), first_rung
     return {}, first_rung
+
+
+def _drop_half_line(journal: Path) -> None:
+    """Cut off what follows the last line's end: a write that was interrupted."""
+    if not journal.exists():
+        return
+    with open(journal, "r+b") as file:
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
 
 
 def open_study(folder: Path, recipe: Recipe) -> Any:
