@@ -26,8 +26,6 @@ def site(folder):
     """The address of a static web host with the `folder` of a module's page."""
 
     class SilentHandler(SimpleHTTPRequestHandler):
-        extensions_map = SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
-
         def log_message(self, *_):
             pass
 

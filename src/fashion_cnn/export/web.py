@@ -21,7 +21,10 @@ RUNTIME = "onnxruntime-web@1.30.0"
 RUNTIME_SHA512 = (
     "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 )
-RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+RUNTIME_FILES = {  # name in the package -> with an ending that every web server knows
+    "ort.wasm.bundle.min.mjs": "ort.wasm.bundle.min.js",
+    "ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
+}
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'"
@@ -29,9 +32,10 @@ POLICY = (
 CHARSET = '<meta charset="utf-8">'
 HEAD = f'{CHARSET}\n<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
 FROM_DISK = (
-    '<p class="card" id="disk">This page needs a web server, because browsers do not run models '
-    "from disk. For example, run <code>python -m http.server --bind 127.0.0.1</code> in its "
-    "folder.</p>"
+    '<p class="card" id="disk">The program of this page has not started. This page needs a web '
+    "server, because browsers do not run models from disk. For example, run <code>python -m "
+    "http.server --bind 127.0.0.1</code> in its folder. If it comes from a server already, some "
+    "of its files are missing there.</p>"
 )
 
 
@@ -77,7 +81,7 @@ def _add_runtime(temporary: Path, folder: Path) -> None:
     if digest != RUNTIME_SHA512:
         raise OSError(f"{RUNTIME}: got SHA-512 {digest[:16]}…; expected {RUNTIME_SHA512[:16]}…")
     with tarfile.open(archive) as files:
-        for name in RUNTIME_FILES:
-            member = files.extractfile(f"package/dist/{name}")
-            if member:
-                (folder / name).write_bytes(member.read())
+        for member, name in RUNTIME_FILES.items():
+            file = files.extractfile(f"package/dist/{member}")
+            if file:
+                (folder / name).write_bytes(file.read())

@@ -1,5 +1,5 @@
 // Predictions by the model itself, in this browser: no picture leaves it.
-import * as ort from "./ort.wasm.bundle.min.mjs";
+import * as ort from "./ort.wasm.bundle.min.js";
 import { prepare } from "./photo.js";
 import { fit, keepSize, readRgba } from "./pictures.js";
 
