@@ -179,7 +179,7 @@ def is_unused(folder: Path, ignored: Sequence[str] = ()) -> bool:
     return all(name in (LOCK, *ignored) or name.startswith(TEMPORARY) for name in names)
 
 
-def write_checksums(folder: Path, patterns: Sequence[str]) -> None:
+def write_checksums(folder: Path, patterns: Sequence[str] = ("**/*",)) -> None:
     """Write `SHA256SUMS` over the files that match, as `sha256sum -c` reads it."""
     paths = {path for pattern in patterns for path in folder.glob(pattern)}
     files = (p for p in paths if p.is_file() and p.name[0] != "." and p.name != CHECKSUMS)

@@ -49,7 +49,7 @@ def _main_options(version: _Version = False) -> None:
 # module -> the extra that installs it; all others come with `train`
 _EXTRAS = {"cleanlab": "audit", "jax": "jax", "ai_edge_litert": "litert"}
 _EXTRAS |= dict.fromkeys(("optuna", "pyarrow", "ray"), "scale")
-_EXTRAS |= dict.fromkeys(("fastapi", "httptools", "uvicorn"), "serve")
+_EXTRAS |= dict.fromkeys(("fastapi", "h11", "uvicorn"), "serve")
 _FAILURES = (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError, ModuleNotFoundError)
 
 

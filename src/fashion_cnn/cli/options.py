@@ -38,6 +38,16 @@ _BATCH_FOLDER = "For very many pictures: write Parquet files, on all cores; repe
 _WORKERS = "Processes, each with the model. Default: one; on a cluster up to N, as the load needs."
 _CLIENTS = "File of the token that clients must send."
 _ORIGINS = "Another site whose pages may send requests (CORS). Can be repeated."
+_HOSTS = (
+    "A name that clients may use for the server, in the header Host. Can be repeated. Default: any "
+    "name. Without it, pages of other sites can reach a server on this machine by a name of theirs "
+    "that leads to 127.0.0.1 (DNS rebinding)."
+)
+_ROOT_PATH = (
+    "The path below which a proxy shows the server, such as /clothes; the proxy removes it."
+)
+_KEEP_ALIVE = "Until an idle connection is closed; longer than the proxy's own time."
+_GRACE = "After SIGTERM, for running requests to end."
 _SPACE = (
     'JSON of what may change, such as {"dropout": [0.0, 0.3], "learning_rate": {"low": 0.05, '
     '"high": 0.5, "log": true}}, with the keys of train --set.'
@@ -98,10 +108,17 @@ ExportPath = Annotated[File, Option(metavar="PATH", help="Default: in the run's 
 
 # serve
 Host = Annotated[str, Option(metavar="HOST", help="The address to listen at.")]
-Port = Annotated[int, Option(min=0, max=65535, metavar="PORT", help="0 picks a free one.")]
+Port = Annotated[
+    int,
+    Option(min=0, max=65535, metavar="PORT", envvar="FASHION_CNN_PORT", help="0 picks a free one."),
+]
 Workers = Annotated[Number, Option(min=1, metavar="N", help=_WORKERS)]
 TokenFile = Annotated[File, Option("--token-file", metavar="PATH", help=_CLIENTS)]
 Origins = Annotated[list[str] | None, Option("--allow-origin", metavar="URL", help=_ORIGINS)]
+Hosts = Annotated[list[str] | None, Option("--allow-host", metavar="NAME", help=_HOSTS)]
+RootPath = Annotated[str, Option("--root-path", metavar="PATH", help=_ROOT_PATH)]
+KeepAlive = Annotated[int, Option(min=1, metavar="SECONDS", help=_KEEP_ALIVE)]
+Grace = Annotated[int, Option(min=0, metavar="SECONDS", help=_GRACE)]
 
 # tune, audit
 SearchRecipe = Annotated[str, Argument(metavar="RECIPE | recipe.json", help="The starting point.")]

@@ -151,22 +151,37 @@ def serve(
     workers: opt.Workers = None,
     token: opt.TokenFile = None,
     origins: opt.Origins = None,
+    hosts: opt.Hosts = None,
+    root_path: opt.RootPath = "",
+    keep_alive: opt.KeepAlive = 75,
+    grace: opt.Grace = 20,
     cluster: opt.Cluster = None,
 ) -> None:
     """Serve predictions over HTTP, and a page to try them."""
     from fashion_cnn.machine import LOOPBACK_HOSTS
+    from fashion_cnn.serving.settings import Settings, ignore_early_reload, read_token
 
-    secret = token.read_text(encoding="utf-8").strip() if token else None
-    if secret == "":
-        raise ValueError(f"{token}: empty; expected a token")
+    ignore_early_reload()
+    secret = read_token(token) if token else None
+    settings = Settings(
+        host=host,
+        port=port,
+        workers=workers or 1,
+        token=secret,
+        origins=tuple(origins or ()),
+        hosts=tuple(hosts or ()),
+        root_path=root_path,
+        keep_alive=keep_alive,
+        grace=grace,
+    )
     if host not in LOOPBACK_HOSTS and secret is None:
         warning = f"Warning: anybody who can reach {host} can send requests"
         print_message(f"{warning}; --token-file PATH restricts them")
     if cluster:
         from fashion_cnn.serving.cluster import serve_on
 
-        serve_on(cluster, model, host, port, workers, secret, origins or ())
+        serve_on(cluster, model, settings, workers)
         return
     from fashion_cnn.serving.server import serve as start
 
-    start(model, host, port, workers or 1, secret, origins or ())
+    start(model, settings)

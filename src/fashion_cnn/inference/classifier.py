@@ -231,13 +231,18 @@ class Classifier:
         order = np.argsort(-row, kind="stable")
         probabilities = {self._class_names[k]: float(row[k]) for k in order}
         label = self._class_names[order[0]]
-        probability, threshold = probabilities[label], self.card.get("threshold")
-        limit = self.card.get("unknown_below")
+        sure, unknown = self.judge(probabilities[label], similarity, note)
+        known = None if np.isnan(similarity) else float(similarity)
+        return Prediction(label, probabilities[label], probabilities, sure, note, known, unknown)
+
+    def judge(
+        self, probability: float, similarity: float, note: str = ""
+    ) -> tuple[bool | None, bool | None]:
+        """`sure` and `unknown` of a `Prediction` with this probability, similarity and note."""
+        threshold, limit = self.card.get("threshold"), self.card.get("unknown_below")
         unknown = None if limit is None else bool(similarity < limit)
         is_sure = bool(threshold is not None and probability >= threshold)
-        sure = None if threshold is None else is_sure and not note and not unknown
-        measured = None if np.isnan(similarity) else float(similarity)
-        return Prediction(label, probability, probabilities, sure, note, measured, unknown)
+        return None if threshold is None else is_sure and not note and not unknown, unknown
 
     def prediction_set(self, prediction: Prediction, coverage: float) -> dict[str, float]:
         """The classes that together contain the true one with a probability of `coverage`.

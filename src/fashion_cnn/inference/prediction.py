@@ -30,6 +30,11 @@ class Prediction:
     @property
     def verdict(self) -> str:
         """`sure`, `unsure` or `unknown`; an empty string if the model has no thresholds."""
-        if self.unknown:
-            return "unknown"
-        return {True: "sure", False: "unsure", None: ""}[self.sure]
+        return verdict_name(self.sure, self.unknown)
+
+
+def verdict_name(sure: bool | None, unknown: bool | None) -> str:
+    """`sure`, `unsure` or `unknown`; empty without thresholds."""
+    if unknown:
+        return "unknown"
+    return {True: "sure", False: "unsure", None: ""}[sure]

@@ -3,7 +3,8 @@
 import base64
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,35 +23,58 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from fashion_cnn.data.photo import PreparedImage
+from fashion_cnn.data.pictures import picture_cost
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.inference.drawing import explanation_steps
 from fashion_cnn.serving import protocol, schema
 from fashion_cnn.serving.limits import MAX_BODY_BYTES, MAX_PICTURE_PIXELS, RequestLimits
+from fashion_cnn.serving.queue import InferenceQueue
+from fashion_cnn.serving.settings import Settings
 from fashion_cnn.serving.state import ServerState
 
 PAGE = Path(__file__).parent / "page"
 FILE_TYPES = "JPEG, PNG or WebP"
+MAX_INLINE_MEGABYTES = 0.1  # of JSON that is parsed at once, in a millisecond
 VERSION = version("fashion-cnn")
 
 router = APIRouter()
 v2 = APIRouter(prefix="/v2", tags=["protocol"])
 
 
-def make_app(state: ServerState, token: str | None, origins: Sequence[str]) -> ASGIApp:
-    """The ASGI application; `origins` are other websites whose pages may send requests."""
-    summary = "Classifies pictures of clothes."
-    app = FastAPIOffline(redoc_url=None, title="fashion-cnn", version=VERSION, summary=summary)
+def make_app(state: ServerState, settings: Settings) -> ASGIApp:
+    """The ASGI application."""
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="fashion-cnn",
+        version=VERSION,
+        summary="Classifies pictures of clothes.",
+        root_path=settings.root_path,
+        redirect_slashes=False,
+    )
     app.state.server = state
     app.include_router(v2)
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=PAGE), name="page")
-    for kind in (HTTPException, RequestValidationError, ValueError, Exception):
+    for kind in (HTTPException, RequestValidationError, InvalidInput, Exception):
         app.add_exception_handler(kind, _error_response)
     schema.add_request_models(app)
-    limited = RequestLimits(app, state, token)
-    if not origins:
+    limited = RequestLimits(app, state, settings)
+    if not settings.origins:
         return limited
-    return CORSMiddleware(limited, origins, allow_methods=["GET", "POST"], allow_headers=["*"])
+    methods = ["GET", "POST"]
+    return CORSMiddleware(limited, settings.origins, allow_methods=methods, allow_headers=["*"])
+
+
+class InvalidInput(Exception):
+    """What a client sent is not valid; other errors are the server's, and logged."""
+
+
+@contextmanager
+def _errors_of_input() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
 
 
 async def _error_response(request: Request, error: Exception) -> Response:
@@ -59,7 +83,7 @@ async def _error_response(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
     if isinstance(error, RequestValidationError):
         return JSONResponse({"error": protocol.validation_message(error.errors())}, 400)
-    if isinstance(error, ValueError):
+    if isinstance(error, InvalidInput):
         return JSONResponse({"error": str(error).removeprefix("picture: ")}, 400)
     return JSONResponse({"error": "internal error; the server's log has the details"}, 500)
 
@@ -84,12 +108,14 @@ _NO_MODEL: Any = {"responses": {404: schema.ERRORS[404]}}
 _INFER: Any = {"responses": schema.INFERRED, "openapi_extra": schema.INFER_BODY}
 
 
+@v2.head("/health/live", include_in_schema=False)
 @v2.get("/health/live")
 async def live() -> schema.Live:
     """Whether the server runs."""
     return schema.Live(live=True)
 
 
+@v2.head("/health/ready", include_in_schema=False)
 @v2.get("/health/ready", response_model=schema.Ready, responses={503: schema.ERRORS[503]})
 async def ready(state: State) -> Any:
     """Whether the server accepts requests; not while it shuts down."""
@@ -129,17 +155,31 @@ async def model_ready(name: str, model: RequestedModel) -> schema.ModelReady:
 @v2.post("/models/{name}/infer", **_INFER)
 async def infer(request: Request, name: str, state: State, model: RequestedModel) -> Response:
     """Class probabilities of images of the model's input size."""
+    parsed = await _parse_infer_request(request, state.queue, model.shape)
+    with state.queue.reserve(image=len(parsed.images)):
+        outputs = await state.queue.outputs(model, parsed.images)
+    state.metrics.count_images(model, parsed.images, outputs)
+    body, headers = protocol.write_response(parsed, outputs[0], name, model.sha256)
+    return Response(body, headers=headers)
+
+
+async def _parse_infer_request(
+    request: Request, queue: InferenceQueue, shape: tuple[int, int, int]
+) -> protocol.InferRequest:
+    """The request in the body; a long JSON part is parsed in a thread."""
     header = protocol.HEADER_LENGTH
     length = request.headers.get(header)
     if length is not None and not length.isdecimal():
-        raise ValueError(f"{header}: got {length[:60]!r}; expected a number of bytes")
+        raise InvalidInput(f"{header}: got {length[:60]!r}; expected a number of bytes")
+    body = await request.body()
     json_length = None if length is None else int(length)
-    parsed = protocol.parse_infer_request(await request.body(), json_length, model.shape)
-    with state.queue.reserve(image=len(parsed.images)):
-        rows, _ = await state.queue.outputs(model, parsed.images)
-    state.metrics.count_images(parsed.images, rows, model.card["class_names"])
-    body, headers = protocol.write_response(parsed, rows, name, model.sha256)
-    return Response(body, headers=headers)
+    arguments, megabytes = (body, json_length, shape), min(json_length or 1e9, len(body)) / 1e6
+    with _errors_of_input():
+        if megabytes < MAX_INLINE_MEGABYTES:
+            return protocol.parse_infer_request(*arguments)
+        with queue.reserve(megabyte=megabytes):
+            parse = protocol.parse_infer_request
+            return await queue.run_in_thread("megabyte", parse, *arguments, amount=megabytes)
 
 
 @router.get("/metrics", tags=["operators"], response_class=Response)
@@ -148,7 +188,7 @@ async def metrics(state: State) -> Response:
     return Response(generate_latest(state.metrics), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/", include_in_schema=False)
+@router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 async def page() -> FileResponse:
     return FileResponse(PAGE / "index.html")
 
@@ -169,20 +209,18 @@ async def predict(
     explain: Annotated[bool, Query(description="Add images of each processing step.")] = False,
 ) -> Response:
     """Classify a photo (JPEG, PNG or WebP), sent as the body or as the form field `file`."""
-    started, photo = time.perf_counter(), io.BytesIO(await _read_photo(request))
+    started, photo = time.perf_counter(), await _read_photo(request)
     name, classifier, queue, steps = state.name, state.classifier, state.queue, None
-    with queue.reserve(image=1, photo=1, explanation=int(explain)):
-        prepare = classifier.prepare, photo, MAX_PICTURE_PIXELS
-        prepared = await queue.run_in_thread("photo", *prepare)
+    with queue.reserve(image=1, photo=1):
+        prepared = await _prepare(classifier, queue, photo)
         prepared_at = time.perf_counter()
         images = prepared.pixels[np.newaxis]
-        rows, similarities = await queue.outputs(classifier, images)
+        outputs = await queue.outputs(classifier, images)
         predicted_at = time.perf_counter()
-        if explain:
-            steps = await queue.run_in_thread("explanation", _explain, classifier, prepared)
-    prediction = classifier.to_prediction(rows[0], similarities[0], prepared.note)
-    state.metrics.count_images(images, rows, classifier.card["class_names"])
-    state.metrics.count_verdict(prediction.verdict)
+    if explain:
+        steps = await queue.explain(_explain, classifier, prepared)
+    prediction = classifier.to_prediction(outputs[0][0], outputs[1][0], prepared.note)
+    state.metrics.count_images(classifier, images, outputs, prepared.note)
     best = list(prediction.probabilities.items())[:top]
     content = {
         "label": prediction.label,
@@ -202,23 +240,34 @@ async def predict(
     return JSONResponse(content | ({"steps": steps} if explain else {}))
 
 
+async def _prepare(classifier: Classifier, queue: InferenceQueue, photo: bytes) -> PreparedImage:
+    """The network's input, decoded when there is time and memory for a picture of that size."""
+    with _errors_of_input():
+        check = picture_cost, photo, MAX_PICTURE_PIXELS
+        pixels, decoded = await queue.run_in_thread("header", *check)
+        with queue.reserve(megapixel=pixels / 1e6):
+            async with queue.decoding(decoded):
+                prepare = classifier.prepare, io.BytesIO(photo), MAX_PICTURE_PIXELS
+                return await queue.run_in_thread("photo", *prepare)
+
+
 async def _read_photo(request: Request) -> bytes:
     """The bytes of the uploaded photo; 415 if it is of another type."""
-    if request.headers.get("content-type", "").startswith("multipart/"):
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
         parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=8)
         parser.spool_max_size = MAX_BODY_BYTES  # uploads are never written to disk
         try:
             form = await parser.parse()
         except (MultiPartException, KeyError) as error:
-            raise ValueError(f"form: {getattr(error, 'message', error)}") from None
+            raise InvalidInput(f"form: {getattr(error, 'message', error)}") from None
         file = form.get("file")
         if file is None or isinstance(file, str):
-            raise ValueError("form: no file; expected one in the field 'file'")
+            raise InvalidInput("form: no file; expected one in the field 'file'")
         photo = await file.read()
     else:
         photo = await request.body()
     if not photo:
-        raise ValueError(f"an empty body; expected a photo, {FILE_TYPES}")
+        raise InvalidInput(f"an empty body; expected a photo, {FILE_TYPES}")
     webp = photo.startswith(b"RIFF") and photo[8:12] == b"WEBP"
     if not webp and not photo.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
         raise HTTPException(415, f"unsupported file type; expected {FILE_TYPES}")

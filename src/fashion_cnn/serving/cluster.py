@@ -2,15 +2,16 @@
 
 import signal
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 from fashion_cnn.console import print_message, silence_stderr
-from fashion_cnn.inference.classifier import Classifier, model_name
+from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.machine import LOOPBACK_HOSTS
 from fashion_cnn.parallel.cluster import cluster
 from fashion_cnn.serving.app import make_app
-from fashion_cnn.serving.state import Metrics, ServerState
+from fashion_cnn.serving.metrics import Metrics
+from fashion_cnn.serving.settings import Settings
+from fashion_cnn.serving.state import ServerState, load_model, served_name
 
 APP = "fashion-cnn"
 MAX_REQUESTS = 256  # running on one replica, and queued for all; each replica refuses overload
@@ -22,33 +23,24 @@ SCALING = {
 }
 
 
-def serve_on(
-    address: str,
-    model: str,
-    host: str,
-    port: int,
-    replicas: int | None,
-    token: str | None,
-    origins: Sequence[str],
-) -> None:
+def serve_on(address: str, model: str, settings: Settings, replicas: int | None) -> None:
     """Serve a model on a cluster until SIGTERM or Ctrl-C, then remove it from the cluster.
 
     Args:
         address: of the cluster.
         model: what `Classifier.load` takes, on this machine.
-        host: the address to listen on. On loopback only the head node listens; else every node.
-        port: on each of them.
+        settings: the options of the server. On a loopback address only the head node listens; else
+            every node. Workers, root path, keep-alive and grace are Ray's own.
         replicas: most replicas, each on one core. Default: one per core of the cluster.
-        token: the bearer token that clients must send, if any.
-        origins: other websites whose pages may send requests.
 
     Raises:
         FileNotFoundError, ValueError: no such model or cluster, or an invalid one.
         RuntimeError: no replica started.
     """
+    host, port = settings.host, settings.port
     if not port:
         raise ValueError("port: got 0; expected 1 to 65535 on a cluster")
-    content, name = Classifier.load(model, threads=1).content, model_name(model)
+    content, name = load_model(model).content, served_name(model)
     with cluster(address) as ray:
         from ray import serve
         from ray.exceptions import RayTaskError
@@ -58,7 +50,7 @@ def serve_on(
         def replica_app() -> Any:
             replica = serve.get_replica_context().replica_id.unique_id
             classifier, metrics = Classifier(content, name, threads=1), Metrics(replica=replica)
-            return make_app(ServerState(name, classifier, metrics), token, origins)
+            return make_app(ServerState(name, classifier, metrics), settings)
 
         deployment: Any = serve.deployment(
             serve.ingress(replica_app)(),

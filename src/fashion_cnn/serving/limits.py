@@ -3,21 +3,24 @@
 import asyncio
 import hmac
 import time
+from urllib.parse import urlsplit
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fashion_cnn.serving.queue import Overloaded
+from fashion_cnn.serving.settings import Settings
 from fashion_cnn.serving.state import ServerState
 
 MAX_BODY_BYTES = 16 << 20  # of one request
 MAX_TOTAL_BODY_BYTES = 256 << 20  # of all requests that are being received or processed
 MAX_PICTURE_PIXELS = 64_000_000  # of any format; without a server baseline JPEGs may have more
-DISCARD_FACTOR = 4  # this many times MAX_BODY_BYTES are read and discarded before a 413
+DISCARD_FACTOR = 4  # this many times MAX_BODY_BYTES are read and discarded before a refusal
 BODY_TIMEOUT = 30.0  # seconds for a body to arrive; phones are slow
-PUBLIC_PATHS = ("/v2/health/", "/docs", "/openapi.json", "/static")  # need no token, nor does "/"
+HEALTH = "/v2/health/"
+PUBLIC_PATHS = (HEALTH, "/docs", "/openapi.json", "/static")  # need no token, nor does "/"
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -31,13 +34,18 @@ HEADERS = {
 }
 CLOSE = {"connection": "close"}
 TOO_LARGE = f"the body has more than {MAX_BODY_BYTES:,} bytes"
+TOO_MANY = f"the bodies of all requests have more than {MAX_TOTAL_BODY_BYTES:,} bytes; try again"
 
 
 class RequestLimits:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware around the whole application.
 
-    def __init__(self, app: ASGIApp, state: ServerState, token: str | None) -> None:
-        self.app, self.state, self.token = app, state, token
+    A request that is refused is read to its end first: a client that is still sending would not see
+    the response, and a proxy would report an error of its own.
+    """
+
+    def __init__(self, app: ASGIApp, state: ServerState, settings: Settings) -> None:
+        self.app, self.state, self.settings = app, state, settings
         self.body_bytes = 0  # of all bodies in memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,55 +54,74 @@ class RequestLimits:
             return
         started, status = time.perf_counter(), 500
         chunks: list[bytes] = []  # of the body
+        headers = Headers(scope=scope)
+        path = scope["path"].removeprefix(self.settings.root_path)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                policy = DOCS_POLICY if scope["path"] == "/docs" else PAGE_POLICY
-                headers.update({**HEADERS, "content-security-policy": policy})
+                added = MutableHeaders(scope=message)
+                policy = DOCS_POLICY if path == "/docs" else PAGE_POLICY
+                added.update({**HEADERS, "content-security-policy": policy})
                 if self.state.draining:
-                    headers["connection"] = "close"
+                    added["connection"] = "close"
             await send(message)
 
         try:
-            self._require_token(scope)
-            if scope["method"] == "POST":
-                self._reject_early(scope)
-                receive = await self._read_body(receive, chunks)
+            refusal = self._refusal(scope["method"], path, headers)
+            if "content-length" in headers or "transfer-encoding" in headers:
+                if refusal and "expect" in headers:  # this client waits before it sends the body
+                    raise refusal
+                receive = await self._read_body(receive, chunks, refusal)
+            elif refusal:
+                raise refusal
             await self.app(scope, receive, send_with_headers)
         except HTTPException as error:
             response = JSONResponse({"error": error.detail}, error.status_code, error.headers)
             await response(scope, receive, send_with_headers)
         finally:
             self.body_bytes -= sum(map(len, chunks))
-            path = getattr(scope.get("route"), "path", "other") if status != 404 else "other"
-            self.state.metrics.count_response(path, status, time.perf_counter() - started)
+            route = getattr(scope.get("route"), "path", "other") if status != 404 else "other"
+            self.state.metrics.count_response(route, status, time.perf_counter() - started)
 
-    def _require_token(self, scope: Scope) -> None:
-        path = scope["path"]
-        if self.token is None or path == "/" or path.startswith(PUBLIC_PATHS):
-            return
-        received = dict(scope["headers"]).get(b"authorization", b"")
-        if not hmac.compare_digest(received, b"Bearer " + self.token.encode()):
+    def _refusal(self, method: str, path: str, headers: Headers) -> HTTPException | None:
+        """The reason to refuse a request before its body is read, if there is one."""
+        if not (self._is_allowed_host(headers.get("host", "")) or path.startswith(HEALTH)):
+            return HTTPException(400, "this name of the server is not allowed; see --allow-host")
+        if not (path == "/" or path.startswith(PUBLIC_PATHS) or self._has_token(headers)):
             reason = "missing or wrong token; expected the header Authorization: Bearer TOKEN"
-            raise HTTPException(401, reason, {"www-authenticate": "Bearer"})
-
-    def _reject_early(self, scope: Scope) -> None:
-        """Reject what can be rejected before the body is read, which costs more."""
+            return HTTPException(401, reason, {"www-authenticate": "Bearer"})
+        if method != "POST":
+            return None
         if self.state.queue.is_full:
-            raise Overloaded(self.state.queue.pending_seconds)
-        headers = dict(scope["headers"])
-        if b"content-encoding" in headers:
-            raise HTTPException(415, "Content-Encoding is not supported; send the body unencoded")
-        length = headers.get(b"content-length", b"0")
-        # clients that send no Expect read no response until they have sent the body
-        if b"expect" in headers and length.isdigit() and int(length) > MAX_BODY_BYTES:
-            raise HTTPException(413, TOO_LARGE, CLOSE)
+            return Overloaded(self.state.queue.pending_seconds)
+        if "content-encoding" in headers:
+            return HTTPException(415, "Content-Encoding is not supported; send the body unencoded")
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > MAX_BODY_BYTES:
+            return HTTPException(413, TOO_LARGE, CLOSE)
+        return None
 
-    async def _read_body(self, receive: Receive, chunks: list[bytes]) -> Receive:
-        """Append the body to `chunks`, less what is too large; return a `receive` to replay it."""
+    def _is_allowed_host(self, host: str) -> bool:
+        hosts = self.settings.hosts
+        try:
+            return not hosts or urlsplit(f"//{host}").hostname in hosts
+        except ValueError:
+            return False
+
+    def _has_token(self, headers: Headers) -> bool:
+        if self.settings.token is None:
+            return True
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        received = token.strip().encode("latin-1")  # as Starlette has decoded it
+        is_equal = hmac.compare_digest(received, self.settings.token.encode())
+        return is_equal and scheme.lower() == "bearer"
+
+    async def _read_body(
+        self, receive: Receive, chunks: list[bytes], refusal: HTTPException | None
+    ) -> Receive:
+        """Read the body into `chunks`; return a `receive` that replays it, or raise the refusal."""
         size, more = 0, True
         try:
             async with asyncio.timeout(BODY_TIMEOUT):
@@ -104,16 +131,23 @@ class RequestLimits:
                         raise HTTPException(400, "the connection closed before the body ended")
                     chunk, more = message.get("body", b""), message.get("more_body", False)
                     size += len(chunk)
-                    if size <= MAX_BODY_BYTES:
+                    if size > MAX_BODY_BYTES:
+                        refusal = refusal or HTTPException(413, TOO_LARGE, CLOSE)
+                    elif self.body_bytes + len(chunk) > MAX_TOTAL_BODY_BYTES:
+                        refusal = refusal or HTTPException(503, TOO_MANY, {"retry-after": "1"})
+                    if refusal is None:
                         chunks.append(chunk)
                         self.body_bytes += len(chunk)
-                    if self.body_bytes > MAX_TOTAL_BODY_BYTES:
-                        raise Overloaded(1.0)
-                    if size > (MAX_BODY_BYTES * DISCARD_FACTOR if more else MAX_BODY_BYTES):
+                    elif chunks:
+                        self.body_bytes -= sum(map(len, chunks))
+                        chunks.clear()
+                    if size > MAX_BODY_BYTES * DISCARD_FACTOR:
                         raise HTTPException(413, TOO_LARGE, CLOSE)
         except TimeoutError:
             reason = f"the body took longer than {BODY_TIMEOUT:g} s"
             raise HTTPException(408, reason, CLOSE) from None
+        if refusal:
+            raise refusal
         chunks[:] = [b"".join(chunks)]
         messages = [{"type": "http.request", "body": chunks[0]}]
 

@@ -4,9 +4,9 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from fashion_cnn import machine
 from fashion_cnn.inference.classifier import Classifier
 
 MAX_QUEUED_SECONDS = 0.5  # of pending work; beyond it new requests are refused
+MAX_EXPLANATION_SECONDS = 2.0  # the same of explanations, one of which always starts
+MAX_DECODING_PIXELS = 64_000_000  # of all pictures that are being decoded, 4 to 8 bytes each
 BATCH = 128  # most images of several requests in one batch
 MIN_TIMED_BATCH = 16  # from this size on, the time per image is independent of the batch size
 SMOOTHING = 0.1  # weight of the newest measurement in the estimated durations
@@ -40,22 +42,39 @@ class _Item:
 class InferenceQueue:
     """Pending inference work, and the threads that do it."""
 
-    def __init__(self, seconds_per_image: float = 1e-3, cores: int | None = None) -> None:
+    def __init__(self, seconds_per_image: float = 1e-3, cores: float | None = None) -> None:
+        """Create an idle queue.
+
+        Args:
+            seconds_per_image: estimate for the network, on one core.
+            cores: this process's share of them. Default: all.
+        """
         self.pending_seconds = 0.0  # estimated duration of the work that is queued or running
-        # duration on one core: an image in the network, preparing a photo, explaining a prediction
-        self.seconds = {"image": seconds_per_image, "photo": 2e-2, "explanation": 0.2}
+        self.seconds = {  # estimates, on one core
+            "image": seconds_per_image,  # in the network
+            "header": 1e-3,  # of a photo
+            "photo": 2e-2,  # preparing it
+            "megapixel": 1e-2,  # decoding it
+            "megabyte": 0.1,  # parsing JSON
+            "explanation": 1.0,  # one at a time, and the others do not wait for it
+        }
         self._items: deque[_Item] = deque()
         self._cores = cores or machine.cores()
+        self._threads = max(1, int(self._cores))
         self._workers: set[asyncio.Task[None]] = set()
-        self._network_threads = ThreadPoolExecutor(self._cores, "networks")
-        self._picture_threads = ThreadPoolExecutor(self._cores, "pictures")
+        self._network_threads = ThreadPoolExecutor(self._threads, "networks")
+        self._picture_threads = ThreadPoolExecutor(self._threads, "pictures")
+        self._explanation_thread = ThreadPoolExecutor(1, "explanations")
+        self._explanations = 0  # running and waiting
+        self._decoding_pixels = 0
+        self._has_decoded = asyncio.Condition()
 
     @property
     def is_full(self) -> bool:
         return self.pending_seconds > MAX_QUEUED_SECONDS
 
     @contextmanager
-    def reserve(self, **work: int) -> Iterator[None]:
+    def reserve(self, **work: float) -> Iterator[None]:
         """Count work, such as `image=64`, as pending in the context, or raise `Overloaded`."""
         if self.is_full:
             raise Overloaded(self.pending_seconds)
@@ -74,14 +93,41 @@ class InferenceQueue:
         for start in range(0, len(images), BATCH):
             results.append(loop.create_future())
             self._items.append(_Item(classifier, images[start : start + BATCH], results[-1]))
-            if len(self._workers) < self._cores:
+            if len(self._workers) < self._threads:
                 task = loop.create_task(self._run_batches())
                 self._workers.add(task)
                 task.add_done_callback(self._workers.discard)
         rows, similarities = zip(*await asyncio.gather(*results), strict=True)
         return np.concatenate(rows), np.concatenate(similarities)
 
-    async def run_in_thread(self, kind: str, function: Callable[..., Any], *args: Any) -> Any:
+    @asynccontextmanager
+    async def decoding(self, pixels: int) -> AsyncIterator[None]:
+        """Wait until there is memory for a picture; its pixels count in the context."""
+        async with self._has_decoded:
+            limit = MAX_DECODING_PIXELS - pixels
+            await self._has_decoded.wait_for(lambda: self._decoding_pixels <= max(0, limit))
+            self._decoding_pixels += pixels
+        try:
+            yield
+        finally:
+            async with self._has_decoded:
+                self._decoding_pixels -= pixels
+                self._has_decoded.notify_all()
+
+    async def explain(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a slow function in a thread of its own; `Overloaded` if many wait for it."""
+        pending = self._explanations * self.seconds["explanation"]
+        if self._explanations and pending > MAX_EXPLANATION_SECONDS:
+            raise Overloaded(pending)
+        self._explanations += 1
+        try:
+            return await self.run_in_thread("explanation", function, *args)
+        finally:
+            self._explanations -= 1
+
+    async def run_in_thread(
+        self, kind: str, function: Callable[..., Any], *args: Any, amount: float = 1.0
+    ) -> Any:
         """Call a function in a thread, and update the estimated duration of its kind of work."""
 
         def timed_call() -> tuple[Any, float]:
@@ -89,8 +135,10 @@ class InferenceQueue:
             return function(*args), time.perf_counter() - started
 
         loop = asyncio.get_running_loop()
-        result, seconds = await loop.run_in_executor(self._picture_threads, timed_call)
-        self._update_estimate(kind, seconds)
+        is_slow = kind == "explanation"
+        threads = self._explanation_thread if is_slow else self._picture_threads
+        result, seconds = await loop.run_in_executor(threads, timed_call)
+        self._update_estimate(kind, seconds / amount)
         return result
 
     async def _run_batches(self) -> None:

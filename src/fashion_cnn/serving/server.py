@@ -1,76 +1,79 @@
-"""The server process: socket, workers, signals, and limits on connections."""
+"""The server process: socket, workers and signals."""
 
 import asyncio
 import gc
-import http
-import json
 import os
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+import time
 from functools import partial
 from typing import Any
 
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from fashion_cnn.console import print_message
-from fashion_cnn.inference.classifier import Classifier, model_name
 from fashion_cnn.serving.app import make_app
-from fashion_cnn.serving.state import Metrics, ServerState
+from fashion_cnn.serving.connections import (
+    BACKLOG,
+    MAX_HEADER_BYTES,
+    LimitedConnection,
+    listen,
+    stop_new_connections,
+)
+from fashion_cnn.serving.metrics import Metrics
+from fashion_cnn.serving.settings import Settings
+from fashion_cnn.serving.state import ServerState, load_model, served_name
 
 SWITCH_INTERVAL = 1e-3  # seconds that a Python thread may run while another one waits
-DRAIN_SECONDS = 0.3  # from SIGTERM, when the server stops being ready, to closing the socket
-SHUTDOWN_SECONDS = 20  # for running requests to end after that
-HEADER_TIMEOUT = 10.0  # seconds for the headers of a request to arrive
-MAX_HEADER_BYTES = 64 << 10
-MAX_CONNECTIONS = 1000
+DRAIN_SECONDS = 0.3  # from SIGTERM, when the server stops being ready, to the last connection
+ACCEPT_SECONDS = 0.2  # after that, to accept the connections that wait for it
+PARENT_CHECK_SECONDS = 1.0
 
 
-def serve(
-    model: str, host: str, port: int, workers: int, token: str | None, origins: Sequence[str]
-) -> None:
+def serve(model: str, settings: Settings) -> None:
     """Serve a model until SIGTERM or Ctrl-C.
 
     Args:
         model: what `Classifier.load` takes.
-        host: the address to listen on.
-        port: 0 takes any free port.
-        workers: number of processes; each loads the model.
-        token: the bearer token that clients must send, if any.
-        origins: other websites whose pages may send requests.
+        settings: the options of the server.
 
     Raises:
-        FileNotFoundError, ValueError: no such model, or an invalid one.
+        FileNotFoundError, ValueError: no such model, or one that cannot predict.
         OSError: the server cannot listen on the address.
     """
-    Classifier.load(model, threads=1)  # raises here, and not in the workers
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    load_model(model)  # raises here, and not in the workers
+    host, port, workers = settings.host, settings.port, settings.workers
     try:
-        listener = socket.create_server((host, port), backlog=1024, family=family)
+        listener = listen(host, port)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise OSError(f"{host}:{port}: {reason}; give another --port or --host") from None
     config = uvicorn.Config(
-        partial(worker_app, model, workers > 1, token, origins),
+        partial(worker_app, model, settings, listener if workers == 1 else None),
         factory=True,
         http=LimitedConnection,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        root_path=settings.root_path,
+        backlog=BACKLOG,
         workers=workers,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_keep_alive=settings.keep_alive,
+        timeout_graceful_shutdown=settings.grace,
     )
     signal.set_wakeup_fd(-1)  # from here on uvicorn's event loop handles signals
     address = f"[{host}]" if ":" in host else host
     url = f"http://{address}:{listener.getsockname()[1]}"
-    print_message(f"Serving {model_name(model)} at {url} (press Ctrl-C to stop)")
+    print_message(f"Serving {served_name(model)} at {url} (press Ctrl-C to stop)")
     if workers == 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it again at the end
         uvicorn.Server(config).run([listener])
@@ -80,29 +83,49 @@ def serve(
         Workers(config, [listener]).run()
 
 
-def worker_app(model: str, shared: bool, token: str | None, origins: Sequence[str]) -> ASGIApp:
-    """The ASGI application of a worker; uvicorn calls this in its event loop."""
+def worker_app(model: str, settings: Settings, listener: socket.socket | None) -> ASGIApp:
+    """The ASGI application of a process; uvicorn calls this in its event loop.
+
+    Args:
+        model: what `Classifier.load` takes.
+        settings: the options of the server.
+        listener: the socket; None in one of several workers, whose parent has it, too.
+    """
     sys.setswitchinterval(SWITCH_INTERVAL)
-    state = ServerState(model_name(model), Classifier.load(model, threads=1), Metrics(shared))
-    app = make_app(state, token, origins)
+    metrics = Metrics(settings.workers)
+    state = ServerState(served_name(model), load_model(model), metrics, settings.workers)
+    app = make_app(state, settings)
     gc.collect()
     gc.freeze()  # else each full garbage collection pauses the server for 20 ms
-    _handle_signals(state, model)
+    gc.set_threshold(100_000, 50, 50)  # a body of JSON makes millions of lists, and no cycles
+    _handle_signals(state, model, settings.grace, listener)
+    if listener is None:
+        _follow_parent(os.getppid())
     return app
 
 
-def _handle_signals(state: ServerState, model: str) -> None:
-    """SIGTERM: stop being ready, wait a little, then shut down. SIGHUP: reload the model."""
+def _handle_signals(
+    state: ServerState, model: str, grace: float, listener: socket.socket | None
+) -> None:
+    """SIGTERM: stop being ready, accept what waits, then shut down. SIGHUP: reload the model."""
     loop = asyncio.get_running_loop()
     shut_down: Any = signal.getsignal(signal.SIGTERM)
 
     def on_sigterm(*arguments: Any) -> None:
         state.draining = True
-        loop.call_soon_threadsafe(loop.call_later, DRAIN_SECONDS, shut_down, *arguments)
+        if listener:
+            loop.call_soon_threadsafe(
+                loop.call_later, DRAIN_SECONDS, stop_new_connections, listener
+            )
+        stop_after = DRAIN_SECONDS + ACCEPT_SECONDS
+        loop.call_soon_threadsafe(loop.call_later, stop_after, shut_down, *arguments)
+        deadline = threading.Timer(stop_after + grace + 1, _exit_at_once)
+        deadline.daemon = True
+        deadline.start()
 
     def reload() -> None:
         try:
-            state.name, state.classifier = model_name(model), Classifier.load(model, threads=1)
+            state.replace_model(load_model(model))
             print_message(f"Reloaded {state.name}, SHA-256 {state.classifier.sha256[:16]}…")
         except (OSError, ValueError) as error:
             print_message(f"fashion-cnn: {error}; keeping the loaded model")
@@ -110,6 +133,20 @@ def _handle_signals(state: ServerState, model: str) -> None:
     signal.signal(signal.SIGTERM, on_sigterm)
     if hasattr(signal, "SIGHUP"):
         loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, reload)
+
+
+def _exit_at_once() -> None:
+    """End the process though threads, which Python would wait for, are still running."""
+    print_message("fashion-cnn: stopped before all requests had ended")
+    os._exit(1)
+
+
+def _follow_parent(parent: int) -> None:
+    """Stop, as after SIGTERM, when the parent process has ended, for example by SIGKILL."""
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
+    asyncio.get_running_loop().call_later(PARENT_CHECK_SECONDS, _follow_parent, parent)
 
 
 class Workers(Multiprocess):
@@ -120,55 +157,15 @@ class Workers(Multiprocess):
             if process.pid:
                 os.kill(process.pid, signal.SIGHUP)
 
+    def keep_subprocess_alive(self) -> None:
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            mark_process_dead(pid)  # its gauges count no longer
 
-class LimitedConnection(HttpToolsProtocol):
-    """Uvicorn's connection, with limits on request headers and on the number of connections."""
-
-    _timer: asyncio.TimerHandle | None = None
-    _header_bytes = 0  # received since the timer was started
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._await_headers()
-        if len(self.connections) > MAX_CONNECTIONS:
-            self._refuse(503, "too many connections", "retry-after: 1\r\n")
-
-    def data_received(self, data: bytes) -> None:
-        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._await_headers()
-        self._header_bytes += len(data)
-        super().data_received(data)
-        if self._timer is not None and self._header_bytes > MAX_HEADER_BYTES:
-            self._refuse(431, f"the request headers have more than {MAX_HEADER_BYTES:,} bytes")
-
-    def on_headers_complete(self) -> None:
-        self._stop_timer()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(400, msg)
-
-    def _await_headers(self) -> None:
-        self._header_bytes = 0
-        reason = f"the request headers took longer than {HEADER_TIMEOUT:g} s"
-        self._timer = self.loop.call_later(HEADER_TIMEOUT, self._refuse, 408, reason)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _refuse(self, status: int, reason: str, headers: str = "") -> None:
-        """Send an error and close the connection."""
-        self._stop_timer()
-        if self.transport.is_closing():
-            return
-        body = json.dumps({"error": reason})
-        head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\n{headers}"
-        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        self.transport.write(f"{head}connection: close\r\n\r\n{body}".encode())
-        self.transport.close()
+    def terminate_all(self) -> None:
+        super().terminate_all()
+        time.sleep(DRAIN_SECONDS)
+        for listener in self.sockets:
+            stop_new_connections(listener)
+            listener.close()

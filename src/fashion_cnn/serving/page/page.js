@@ -22,7 +22,7 @@ function headline({ label, probability, verdict, top }) {
   const second = top[1] ? `, or ${top[1].label}` : "";
   if (verdict === "unknown") return `Unknown: unlike all classes; the nearest is ${label}`;
   if (verdict === "unsure") return `Not sure: perhaps ${label} (${percent(probability)})${second}`;
-  return `${label}, ${percent(probability)}${verdict ? " sure" : ""}`;
+  return `${verdict ? "Sure: " : ""}${label} (${percent(probability)})`;
 }
 
 function bar({ label, probability }) {
@@ -61,6 +61,7 @@ async function classify(picture) {
     return;
   }
   showStatus("Classifying…");
+  byId("result").hidden = true; // it is about another picture
   try {
     const prediction = await ask(picture, false);
     if (request !== latestRequest) return;
@@ -68,17 +69,26 @@ async function classify(picture) {
     showSteps([{ caption: "network input", url: prediction.seen }]);
     byId("legend").hidden = true;
     showStatus("Finding the areas that matter for the prediction…");
-    const explained = await ask(picture, true);
-    if (request !== latestRequest) return;
-    showSteps(explained.steps);
-    byId("legend").hidden = false;
-    showStatus("");
-    byId("result").scrollIntoView({ block: "nearest" });
+    await explain(picture, request);
   } catch (error) {
-    if (request !== latestRequest) return;
-    byId("result").hidden = true;
-    showError(error);
+    if (request === latestRequest) showError(error);
   }
+}
+
+async function explain(picture, request) {
+  let steps;
+  try {
+    ({ steps } = await ask(picture, true));
+  } catch (error) {
+    if (error instanceof NeedsToken) throw error;
+    if (request === latestRequest) showStatus(`The prediction is not explained: ${error.message}`);
+    return;
+  }
+  if (request !== latestRequest) return;
+  showSteps(steps);
+  byId("legend").hidden = false;
+  showStatus("");
+  byId("result").scrollIntoView({ block: "nearest" });
 }
 
 function showError(error) {

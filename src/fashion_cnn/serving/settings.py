@@ -1,0 +1,80 @@
+"""How to serve: the address, who may send requests, and how long the server waits."""
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of `fashion-cnn serve`.
+
+    Attributes:
+        host: the address to listen on; `::` is every address of IPv6 and IPv4.
+        port: 0 takes any free port.
+        workers: number of processes; each loads the model.
+        token: the bearer token that clients must send, if any.
+        origins: other websites whose pages may send requests.
+        hosts: names that the header `Host` may have; none allows all.
+        root_path: the path under which a proxy shows the server, such as `/clothes`.
+        keep_alive: seconds until an idle connection is closed.
+        grace: seconds after SIGTERM for running requests to end.
+
+    Raises:
+        ValueError: a token that cannot be sent, or an address that can never match.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    token: str | None = None
+    origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    root_path: str = ""
+    keep_alive: int = 75
+    grace: int = 20
+
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            _check_origin(origin)
+        for host in self.hosts:
+            if not host or host != urlsplit(f"//{host}").hostname:
+                raise ValueError(
+                    f"--allow-host: got {host!r}; expected a name in small letters without port "
+                    "and path, such as photos.example"
+                )
+        path = self.root_path
+        if path and (not path.startswith("/") or path.endswith("/") or set(path) & set("?#% ")):
+            raise ValueError(
+                f"--root-path: got {path!r}; expected a path that begins with a slash and does "
+                "not end with one, such as /clothes"
+            )
+
+
+def ignore_early_reload() -> None:
+    """Ignore SIGHUP, which asks for a reload, until the server is ready for it."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def read_token(path: Path) -> str:
+    """The token in a file, which has one line without spaces."""
+    token = path.read_text(encoding="utf-8").strip()
+    if not token:
+        raise ValueError(f"{path}: empty; expected a token")
+    if not token.isprintable() or " " in token:
+        lines = len(token.splitlines())
+        got = f"{lines} lines" if lines > 1 else "spaces or control characters"
+        raise ValueError(f"{path}: got {got}; expected a single line of letters and digits")
+    return token
+
+
+def _check_origin(origin: str) -> None:
+    parts = urlsplit(origin)
+    is_origin = parts.scheme in ("http", "https") and f"{parts.scheme}://{parts.netloc}" == origin
+    if origin != "*" and not (is_origin and parts.hostname and origin == origin.lower()):
+        expected = "scheme, name and port in small letters, without a path or a slash at the end"
+        raise ValueError(
+            f"--allow-origin: got {origin!r}; expected {expected}, such as https://shop.example"
+        )
