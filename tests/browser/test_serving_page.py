@@ -93,7 +93,8 @@ def test_a_chosen_file_is_classified(opened, screen, scheme):
 def test_an_unsure_prediction_says_so(opened):
     page = opened()
     page.locator("#samples button").nth(6).click()  # a shirt
-    expect(page.locator("#verdict")).to_have_text(re.compile(r"^(Not sure: perhaps |Sure: )[A-Z].* \(\d"))
+    verdict = re.compile(r"^(Not sure: perhaps |Sure: )[A-Z].* \(\d")
+    expect(page.locator("#verdict")).to_have_text(verdict)
 
 
 def test_samples_work_by_keyboard(opened):

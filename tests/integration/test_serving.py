@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from command import PROGRAM
-from PIL import Image, ImageDraw
+from PIL import Image
+from serving_client import JPEG, infer_body, multipart, photo, request_json, send, send_raw
 
 from fashion_cnn.inference.classifier import PRESET_FOLDER, Classifier
 from fashion_cnn.serving.connections import MAX_HEADER_BYTES
@@ -29,7 +30,6 @@ from fashion_cnn.serving.limits import MAX_BODY_BYTES
 
 INFER_PATH = "/v2/models/textbook/infer"
 IMAGES = np.random.default_rng(0).integers(0, 256, (1000, 28, 28, 1), dtype=np.uint8)
-JPEG = {"Content-Type": "image/jpeg"}
 TOLERANCE = 1e-4  # above rounding, and a tenth of the difference between any two images
 
 
@@ -45,47 +45,6 @@ def classifier():
     probabilities = classifier.probabilities(IMAGES)
     assert np.abs(probabilities[1:] - probabilities[:-1]).max(1).min() > 10 * TOLERANCE
     return classifier
-
-
-def send(port, method, path, body=None, headers=None):
-    """Send a request; return the status, headers and content of the response."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request(method, path, body, headers or {})
-        response = connection.getresponse()
-        return response.status, response.headers, response.read()
-    finally:
-        connection.close()
-
-
-def request_json(*args, **options):
-    status, _, content = send(*args, **options)
-    return status, json.loads(content)
-
-
-def infer_body(images, **changed):
-    tensor = {"name": "pixels", "datatype": "UINT8", "shape": list(images.shape)}
-    return json.dumps({"inputs": [tensor | {"data": images.ravel().tolist()} | changed]})
-
-
-def photo(form="JPEG", mode="RGB", **how):
-    """A drawn pair of trousers, as bytes."""
-    image = Image.new("RGB", (400, 533), "#e4e0d8")
-    legs = [(140, 60), (260, 60), (280, 480), (215, 480), (200, 180), (185, 480), (120, 480)]
-    ImageDraw.Draw(image).polygon(legs, "#203060")
-    file = io.BytesIO()
-    image.convert(mode).save(file, form, **how)
-    return file.getvalue()
-
-
-def multipart(*parts):
-    """A multipart body of (name, file name, content), and its header."""
-    body = b""
-    for name, file, content in parts:
-        file = f'; filename="{file}"' if file is not None else ""
-        body += f'--X\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode()
-        body += content + b"\r\n"
-    return body + b"--X--\r\n", {"Content-Type": "multipart/form-data; boundary=X"}
 
 
 def test_metadata_and_health(server, classifier):
@@ -326,24 +285,6 @@ def test_file_names_are_never_used(server, tmp_path):
         )
         assert status in (200, 400), body_json
     assert {path for path in Path.cwd().iterdir()} == before
-
-
-def send_raw(port, *parts, pause=0.0):
-    """Send bytes one part after the other; return the whole response."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        try:
-            for part in parts:
-                connection.sendall(part)
-                time.sleep(pause)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the server has responded and closed already
-        response = b""
-        try:
-            while part := connection.recv(1 << 16):
-                response += part
-        except ConnectionResetError:
-            pass
-    return response
 
 
 def test_a_chunked_body_is_limited_too(server):

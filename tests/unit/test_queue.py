@@ -109,6 +109,25 @@ def test_a_disconnected_client_delays_nobody():
     assert asyncio.run(run()) == 2
 
 
+def test_a_request_at_the_moment_that_a_worker_ends_is_answered():
+    async def run():
+        queue, classifier = InferenceQueue(cores=1), FakeClassifier()
+        second, next_batch = queue.outputs(classifier, numbers(2)), queue._next_batch
+
+        def next_batch_before_another_request():
+            items = next_batch()
+            if not classifier.batches:  # the callback is called before those of the worker's end
+                items[0].result.add_done_callback(lambda _: second.send(None))
+            return items
+
+        queue._next_batch = next_batch_before_another_request
+        await queue.outputs(classifier, numbers(1))
+        await wait_until(lambda: classifier.batches == [1, 1])
+        second.close()
+
+    asyncio.run(run())
+
+
 def test_the_queue_is_limited_by_the_duration_of_its_work():
     queue = InferenceQueue(cores=2)
     queue.seconds = {"image": 0.01, "photo": 0.1}

@@ -61,7 +61,7 @@ class InferenceQueue:
         self._items: deque[_Item] = deque()
         self._cores = cores or machine.cores()
         self._threads = max(1, int(self._cores))
-        self._workers: set[asyncio.Task[None]] = set()
+        self._workers: set[asyncio.Task[None] | None] = set()
         self._network_threads = ThreadPoolExecutor(self._threads, "networks")
         self._picture_threads = ThreadPoolExecutor(self._threads, "pictures")
         self._explanation_thread = ThreadPoolExecutor(1, "explanations")
@@ -94,9 +94,7 @@ class InferenceQueue:
             results.append(loop.create_future())
             self._items.append(_Item(classifier, images[start : start + BATCH], results[-1]))
             if len(self._workers) < self._threads:
-                task = loop.create_task(self._run_batches())
-                self._workers.add(task)
-                task.add_done_callback(self._workers.discard)
+                self._workers.add(loop.create_task(self._run_batches()))
         rows, similarities = zip(*await asyncio.gather(*results), strict=True)
         return np.concatenate(rows), np.concatenate(similarities)
 
@@ -142,27 +140,31 @@ class InferenceQueue:
         return result
 
     async def _run_batches(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._items:
-            items = self._next_batch()
-            images = np.concatenate([item.images for item in items])
-            started = time.perf_counter()
-            try:
-                function = items[0].classifier.outputs
-                outputs = await loop.run_in_executor(self._network_threads, function, images)
-            except Exception as error:  # whatever it is, the waiting requests get it
-                for item in items:
-                    if not item.result.done():
-                        item.result.set_exception(error)
-                continue
-            if len(images) >= MIN_TIMED_BATCH:
-                seconds = time.perf_counter() - started
-                self._update_estimate("image", seconds / len(images))
-            ends = np.cumsum([len(item.images) for item in items])
-            results = zip(*(np.split(output, ends[:-1]) for output in outputs), strict=True)
-            for item, result in zip(items, results, strict=True):
-                if not item.result.done():  # done: the client has disconnected
-                    item.result.set_result(result)
+        try:
+            while self._items:
+                await self._run_batch(self._next_batch())
+        finally:  # at once: a callback would come after requests that count on this worker
+            self._workers.discard(asyncio.current_task())
+
+    async def _run_batch(self, items: list[_Item]) -> None:
+        images = np.concatenate([item.images for item in items])
+        started, loop = time.perf_counter(), asyncio.get_running_loop()
+        try:
+            function = items[0].classifier.outputs
+            outputs = await loop.run_in_executor(self._network_threads, function, images)
+        except Exception as error:  # whatever it is, the waiting requests get it
+            for item in items:
+                if not item.result.done():
+                    item.result.set_exception(error)
+            return
+        if len(images) >= MIN_TIMED_BATCH:
+            seconds = time.perf_counter() - started
+            self._update_estimate("image", seconds / len(images))
+        ends = np.cumsum([len(item.images) for item in items])
+        results = zip(*(np.split(output, ends[:-1]) for output in outputs), strict=True)
+        for item, result in zip(items, results, strict=True):
+            if not item.result.done():  # done: the client has disconnected
+                item.result.set_result(result)
 
     def _next_batch(self) -> list[_Item]:
         """The oldest item, and those right after it that fit into its batch."""

@@ -55,7 +55,7 @@ def serve(model: str, settings: Settings) -> None:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise OSError(f"{host}:{port}: {reason}; give another --port or --host") from None
     config = uvicorn.Config(
-        partial(worker_app, model, settings, listener if workers == 1 else None),
+        partial(worker_app, model, settings, listener if workers == 1 else None, os.getpid()),
         factory=True,
         http=LimitedConnection,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
@@ -75,7 +75,8 @@ def serve(model: str, settings: Settings) -> None:
     url = f"http://{address}:{listener.getsockname()[1]}"
     print_message(f"Serving {served_name(model)} at {url} (press Ctrl-C to stop)")
     if workers == 1:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it again at the end
+        # before uvicorn's own handler is there, and at the end, when uvicorn raises it again
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         uvicorn.Server(config).run([listener])
         return
     with tempfile.TemporaryDirectory(prefix="fashion-cnn-") as folder:
@@ -83,13 +84,16 @@ def serve(model: str, settings: Settings) -> None:
         Workers(config, [listener]).run()
 
 
-def worker_app(model: str, settings: Settings, listener: socket.socket | None) -> ASGIApp:
+def worker_app(
+    model: str, settings: Settings, listener: socket.socket | None, parent: int
+) -> ASGIApp:
     """The ASGI application of a process; uvicorn calls this in its event loop.
 
     Args:
         model: what `Classifier.load` takes.
         settings: the options of the server.
         listener: the socket; None in one of several workers, whose parent has it, too.
+        parent: the process that started the workers.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     metrics = Metrics(settings.workers)
@@ -100,7 +104,7 @@ def worker_app(model: str, settings: Settings, listener: socket.socket | None) -
     gc.set_threshold(100_000, 50, 50)  # a body of JSON makes millions of lists, and no cycles
     _handle_signals(state, model, settings.grace, listener)
     if listener is None:
-        _follow_parent(os.getppid())
+        _follow_parent(parent)
     return app
 
 
