@@ -44,6 +44,8 @@ def test_a_killed_search_is_resumed_and_runs_each_trial_once(few_images, tmp_pat
         process.kill()
     before = read_csv(folder / "trials.csv")
     assert 2 <= len(before) < 5
+    with (folder / "journal.log").open("ab") as journal:
+        journal.write(b'{"op_code": 4, "work')  # as when the disk is full
     fashion_cnn(*call[1:])
     after = read_csv(folder / "trials.csv")
     assert after[: len(before)] == before

@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 
@@ -119,6 +120,31 @@ def test_zip_bombs_are_refused(tmp_path, monkeypatch, members, name, content, re
     assert len(bomb) < 5 << 20
     (tmp_path / "model.keras").write_bytes(bomb)
     with pytest.raises(ValueError, match=reason):
+        load_keras_file(tmp_path / "model.keras")
+
+
+def test_declared_shapes_are_compared_before_weights_are_read(tmp_path, monkeypatch, members):
+    """A compressed data set that was never written takes few bytes, and as many as it declares."""
+    file, names = io.BytesIO(members["model.weights.h5"]), []
+    with h5py.File(file, "r+") as weights:
+        weights.visititems(
+            lambda name, item: names.append(name) if getattr(item, "ndim", 0) > 1 else None
+        )
+        del weights[names[0]]
+        shape = {"shape": (8000, 8000), "dtype": "float32", "chunks": True, "compression": "gzip"}
+        weights.create_dataset(names[0], **shape)
+    bomb = zip_bytes({**members, "model.weights.h5": file.getvalue()}, zipfile.ZIP_DEFLATED)
+    assert len(bomb) < 1 << 20
+    (tmp_path / "model.keras").write_bytes(bomb)
+    monkeypatch.setattr(keras.Model, "load_weights", None)  # not called
+    with pytest.raises(ValueError, match=r"weights of shape \(8000, 8000\)"):
+        load_keras_file(tmp_path / "model.keras")
+
+
+def test_weights_much_larger_than_the_network_are_not_unpacked(tmp_path, members):
+    content = {**members, "model.weights.h5": bytes(50 << 20)}
+    (tmp_path / "model.keras").write_bytes(zip_bytes(content, zipfile.ZIP_DEFLATED))
+    with pytest.raises(ValueError, match="52,428,800 bytes of weights for a network of"):
         load_keras_file(tmp_path / "model.keras")
 
 

@@ -13,6 +13,7 @@ from fashion_cnn.data.pictures import (
     find_pictures,
     fit_picture,
     measure_picture,
+    picture_cost,
     read_on_white,
     read_picture,
     read_rgba,
@@ -251,3 +252,62 @@ def test_large_photos_are_reduced_while_reading(tmp_path):
     clear[:200] = (255, 0, 0, 255)
     half = read_rgba(clear, 100)
     assert half[10, 10].tolist() == [255, 0, 0, 255] and half[90, 10, 3] == 0
+
+
+def jpeg_with(parts, scans=1):
+    """A progressive JPEG of 64x64 pixels with more segments, and with its last scan repeated."""
+    file = io.BytesIO()
+    Image.new("L", (64, 64), 128).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    start, end = content.rfind(b"\xff\xda"), content.rfind(b"\xff\xd9")
+    body = content[2:end] + content[start:end] * scans
+    return content[:2] + parts + body + content[end:]
+
+
+def test_a_file_of_very_many_parts_is_refused(tmp_path, monkeypatch):
+    piece = b"\xff\xe1\x00\x0aExif\0\0\0\0"
+    for content in (jpeg_with(piece * 3000), jpeg_with(b"\xff" * 3000)):
+        with pytest.raises(ValueError, match="more than 2,000 segments"):
+            read_rgba(io.BytesIO(content))
+    assert read_rgba(io.BytesIO(jpeg_with(piece * 100))).shape == (64, 64, 4)
+    Image.new("L", (64, 64)).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    text = struct.pack(">I", 2) + b"tEXta\0" + struct.pack(">I", zlib.crc32(b"tEXta\0"))
+    monkeypatch.setattr(picture_limits, "MAX_CHUNKS", 50)
+    (tmp_path / "x.png").write_bytes(content[:33] + text * 60 + content[33:])
+    with pytest.raises(ValueError, match=r"x\.png: more than 50 chunks"):
+        read_rgba(tmp_path / "x.png")
+    (tmp_path / "x.png").write_bytes(content[:33] + text * 10 + content[33:])
+    assert read_rgba(tmp_path / "x.png").shape == (64, 64, 4)
+
+
+def test_the_scans_of_a_jpeg_are_bounded(monkeypatch):
+    monkeypatch.setattr(picture_limits, "MAX_SCANNED_PIXELS", 64 * 64 * 100)
+    assert read_rgba(io.BytesIO(jpeg_with(b"", scans=50))).shape == (64, 64, 4)
+    with pytest.raises(ValueError, match="scans of 64x64 pixels; at most 409,600 pixels in all"):
+        read_rgba(io.BytesIO(jpeg_with(b"", scans=200)))
+
+
+def test_the_cost_of_a_picture_is_known_from_its_header():
+    assert picture_cost(png_bytes(Image.new("L", (60, 40)))) == (2400, 2400)
+    pixels, decoded = picture_cost(jpeg_with(b"", scans=94))  # 6 of its own
+    assert (pixels, decoded) == (64 * 64 * 10, 64 * 64)
+    file = io.BytesIO()
+    Image.new("L", (160, 160)).save(file, "JPEG")
+    assert picture_cost(file.getvalue()) == (25_600, 1600)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_reducing_in_strips_changes_nothing(mode):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (517, 403, 4), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert(mode)
+    converted = image if mode in ("L", "LA") else image.convert("RGBA" if mode == "RGBA" else "RGB")
+    expected = np.asarray(converted.reduce(517 // 64).convert("RGBA"))
+    np.testing.assert_array_equal(read_rgba(io.BytesIO(png_bytes(image)), 64), expected)
+
+
+def png_bytes(image):
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
