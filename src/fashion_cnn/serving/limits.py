@@ -5,7 +5,7 @@ import hmac
 import time
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,12 +26,12 @@ PAGE_POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 DOCS_POLICY = PAGE_POLICY.replace("-src 'self';", "-src 'self' 'unsafe-inline';")  # Swagger UI's
-HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-}
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
 CLOSE = {"connection": "close"}
 TOO_LARGE = f"the body has more than {MAX_BODY_BYTES:,} bytes"
 TOO_MANY = f"the bodies of all requests have more than {MAX_TOTAL_BODY_BYTES:,} bytes; try again"
@@ -61,11 +61,11 @@ class RequestLimits:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                added = MutableHeaders(scope=message)
                 policy = DOCS_POLICY if path == "/docs" else PAGE_POLICY
-                added.update({**HEADERS, "content-security-policy": policy})
+                added = [*HEADERS, (b"content-security-policy", policy.encode())]
                 if self.state.draining:
-                    added["connection"] = "close"
+                    added.append((b"connection", b"close"))
+                message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
         try:

@@ -1,8 +1,7 @@
 """What the server has answered, for Prometheus: counters, and gauges of recent predictions."""
 
-from collections import Counter as Counts
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -34,21 +33,26 @@ class Recent:
         self.label = gauge("recent_label_count", f"Predicted classes {size_text}.", ["label"])
         self.verdict = gauge("recent_verdict_count", f"Verdicts {size_text}.", ["verdict"])
         self.probability = gauge("recent_probability_sum", f"Sum of probabilities {size_text}.")
-        self._window: deque[tuple[Any, Any, float]] = deque()
+        self._window: deque[tuple[str, str, float]] = deque()
         self._size = size
 
-    def add(self, label: str, verdict: str, probability: float) -> None:
-        prediction = self.label.labels(label), self.verdict.labels(verdict), probability
-        self._window.append(prediction)
-        self._count(prediction, 1)
-        if len(self._window) > self._size:
-            self._count(self._window.popleft(), -1)
+    def add(self, predictions: Sequence[tuple[str, str, float]]) -> None:
+        """Count label, verdict and probability of new predictions, and forget as many old ones."""
+        window = self._window
+        window.extend(predictions)
+        forgotten = [window.popleft() for _ in range(len(window) - self._size)]
+        for number, changed in ((1, predictions), (-1, forgotten)):
+            if changed:
+                labels, verdicts, probabilities = zip(*changed, strict=True)
+                count_all(self.label, labels, number)
+                count_all(self.verdict, verdicts, number)
+                self.probability.inc(number * sum(probabilities))
 
-    def _count(self, prediction: tuple[Any, Any, float], number: int) -> None:
-        label, verdict, probability = prediction
-        label.inc(number)
-        verdict.inc(number)
-        self.probability.inc(number * probability)
+
+def count_all(metric: Any, names: Sequence[str], number: int = 1) -> None:
+    """Add `number` for each of these values of a metric's only label."""
+    for name in set(names):
+        metric.labels(name).inc(number * names.count(name))
 
 
 class Metrics(Collector):
@@ -93,16 +97,16 @@ class Metrics(Collector):
             note: a warning about the images.
         """
         names, (rows, similarities) = classifier.card["class_names"], outputs
-        labels = [names[k] for k in rows.argmax(1)]
-        judged = map(classifier.judge, rows.max(1).tolist(), similarities.tolist(), repeat(note))
+        best, probabilities = rows.argmax(1).tolist(), rows.max(1).tolist()
+        labels = [names[k] for k in best]
+        judged = map(classifier.judge, probabilities, similarities.tolist(), repeat(note))
         verdicts = [verdict_name(*x) or "none" for x in judged]
-        for counter, values in ((self._predictions, labels), (self._verdicts, verdicts)):
-            for name, count in Counts(values).items():
-                counter.labels(name).inc(count)
-        for prediction in list(zip(labels, verdicts, rows.max(1).tolist(), strict=True))[-RECENT:]:
-            self._recent.add(*prediction)
-        for mean in images[:MAX_BRIGHTNESS_SAMPLES].mean((1, 2, 3)):
-            self._brightness.observe(mean)
+        count_all(self._predictions, labels)
+        count_all(self._verdicts, verdicts)
+        self._recent.add(list(zip(labels, verdicts, probabilities, strict=True))[-RECENT:])
+        pixels = images[:MAX_BRIGHTNESS_SAMPLES].reshape(-1, images[0].size)
+        for total in pixels.sum(1, dtype=np.uint32).tolist():
+            self._brightness.observe(total / images[0].size)
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, for `generate_latest`."""
