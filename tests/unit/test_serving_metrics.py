@@ -1,5 +1,8 @@
 """The gauges of recent predictions: shares, mean probability, and drift."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from prometheus_client import generate_latest
@@ -44,6 +47,19 @@ def test_recent_predictions_are_shares():
     assert found['recent_verdict_share{verdict="unknown"}'] == 0.25
     assert found["recent_probability"] == pytest.approx((0.95 + 0.95 + 0.6 + 0.98) / 4)
     assert found["drift"] == 0.25
+
+
+@pytest.mark.parametrize("page", ["grafana-dashboard.json", "serve.md"])
+def test_dashboard_and_alerts_use_metrics_that_exist(page):
+    metrics = Metrics()
+    metrics.expected_shares = {"dress": 1.0}
+    count(metrics, [0.9])
+    metrics.count_response("/predict", 200, 0.1)
+    existing = {key.partition("{")[0] for key in values(metrics)}
+    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    named = set(re.findall(r"fashion_cnn_([a-z_]+[a-z])\b", text)) - {"token"}
+    assert len(named) > 5
+    assert named <= existing | {name.removesuffix("_bucket") for name in existing}
 
 
 def test_a_note_makes_a_prediction_unsure():
