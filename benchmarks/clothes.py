@@ -9,9 +9,9 @@ person's photos together. A trained fold is a row of `clothes.csv`, and the pred
 photos are a file of `clothes_predictions`; finished folds are skipped, interrupted ones go on, and
 none is started after N minutes. `--final` trains the recipe of a trial on all of DIR/train, in
 RUNS/<trial>, and `--preset` writes that run into the package: temperature, thresholds and
-prediction sets are fitted on the predictions for the finished folds, and DIR/validation is looked at
-for the card. Several of these commands may run at once, with different folds. FILE are ImageNet's
-weights for the trials of `mobilenet`. Prints a table of the trials.
+prediction sets are fitted on the predictions for the finished folds, and DIR/validation is looked
+at for the card. Several of these commands may run at once, with different folds. FILE are
+ImageNet's weights for the trials of `mobilenet`. Prints a table of the trials.
 Seeds: 0. Machine: one GPU (KERAS_BACKEND=jax), where a fold takes a minute; two hours on 2 CPU
 cores. `--preset` needs TensorFlow.
 """
