@@ -226,6 +226,7 @@ def preset_tables() -> str:
         shares = [_percent(count / sum(counts)) for count in counts]
         of_sure = _percent(verdicts["sure"]["accuracy"])
         lines.append([name, sum(counts), accuracy, shares[0], of_sure, *shares[1:]])
+    lines.insert(1, held_out_row(card))
     header = [
         "photos",
         "number",
@@ -242,6 +243,26 @@ def preset_tables() -> str:
     header = ["class", "recall in cross-validation, %", "recall in `validation`, %"]
     tables.append(results.markdown_table([*header, "photos in `validation`"], lines))
     return "\n" + "\n\n".join(tables) + "\n"
+
+
+def held_out_row(card: dict) -> list[str | int]:
+    """Return what the card's thresholds do on folds that they were not fitted on.
+
+    They were fitted on fold 0, whose predictions are not in `clothes_predictions`.
+    """
+    from fashion_cnn.evaluation.metrics import accuracy_interval
+
+    arrays = read_predictions("efficientnet")
+    probabilities = arrays["validation_probabilities"] ** (1 / card["temperature"])
+    probabilities /= probabilities.sum(1, keepdims=True)
+    is_right = probabilities.argmax(1) == arrays["validation_labels"]
+    is_unknown = arrays["validation_similarity"] < card["unknown_below"]
+    is_sure = (probabilities.max(1) >= card["threshold"]) & ~is_unknown
+    low, high = accuracy_interval(probabilities, arrays["validation_labels"])
+    accuracy = f"{_percent(is_right.mean())} ({_percent(low)} to {_percent(high)})"
+    shares = is_sure.mean(), is_right[is_sure].mean(), (~is_sure & ~is_unknown).mean()
+    name = "another fold, with these thresholds"
+    return [name, len(is_right), accuracy, *map(_percent, (*shares, is_unknown.mean()))]
 
 
 def _percent(share: float) -> str:
