@@ -25,11 +25,11 @@ COPY --from=build /opt/fashion-cnn /opt/fashion-cnn
 USER 10001:10001
 WORKDIR /tmp
 ENV PATH=/opt/fashion-cnn/bin:$PATH PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1
-# another port: -e FASHION_CNN_PORT=9000, which the health check follows
-ENV FASHION_CNN_PORT=8000
+# another port: -e FASHION_CNN_LISTEN=9000, which the health check follows
+ENV FASHION_CNN_LISTEN=8000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=10s --start-period=5s CMD ["python", "-c", \
-    "import os, urllib.request as u; port = os.environ['FASHION_CNN_PORT']; \
+    "import os, urllib.request as u; port = os.environ['FASHION_CNN_LISTEN']; \
     u.urlopen(f'http://127.0.0.1:{port}/v2/health/ready', timeout=9)"]
 ENTRYPOINT ["fashion-cnn", "serve", "--host", "0.0.0.0"]
 CMD ["clothes"]

@@ -261,13 +261,17 @@ def test_head_requests_are_answered_without_a_body(serving_textbook, path):
 
 @pytest.fixture(scope="module")
 def serving_textbook(serving):
-    with serving("textbook", "--allow-host", "127.0.0.1", "--allow-host", "x") as (_, port, _):
+    words = [word for host in ("127.0.0.1", "x", "::1") for word in ("--allow-host", host)]
+    with serving("textbook", *words) as (_, port, _):
         yield port
 
 
 @pytest.mark.parametrize(
     ("host", "status"),
-    [("127.0.0.1", 200), ("x:8000", 200), ("X", 200), ("evil.example", 400), ("[::1", 400)],
+    [
+        *((name, 200) for name in ("127.0.0.1", "x:8000", "X", "[::1]:80")),
+        *((name, 400) for name in ("evil.example", "x.evil.example", "[::1")),
+    ],
 )
 def test_only_allowed_hosts_are_answered(serving_textbook, host, status):
     assert send(serving_textbook, "GET", "/v2", headers={"Host": host})[0] == status
@@ -295,6 +299,8 @@ def test_the_scheme_of_a_token_may_have_any_letters(serving, tmp_path):
         ("--allow-origin", "shop.example", "such as https://shop.example"),
         ("--allow-host", "https://shop.example", "such as photos.example"),
         ("--root-path", "clothes/", "such as /clothes"),
+        ("--root-path", "/kläder", "such as /clothes"),
+        ("--root-path", "//evil.example", "such as /clothes"),
         ("--token-file", "one\ntwo", "got 2 lines"),
         ("--token-file", " \n", "empty"),
     ],

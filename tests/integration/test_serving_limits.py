@@ -27,6 +27,7 @@ from fashion_cnn.serving.limits import MAX_BODY_BYTES
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 WRONG = {"Authorization": "Bearer wrong"}
+INFER = "/v2/models/textbook/infer"
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,33 @@ def test_a_client_that_waits_is_refused_before_it_sends_the_body(guarded):
     assert response.startswith(b"HTTP/1.1 401 ") and b"100 Continue" not in response
 
 
+def test_after_an_early_refusal_the_connection_ends(guarded):
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    response = send_raw(guarded, head)
+    assert response.startswith(b"HTTP/1.1 401 ") and b"connection: close" in response
+
+
+@pytest.mark.slow
+def test_a_body_in_very_many_chunks_is_refused(server):
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    response = send_raw(server, head, *[b"1\r\nx\r\n" * 40_000] * 60)  # 14 MB for 2.4 MB
+    assert not response or response.startswith(b"HTTP/1.1 431 ")
+    assert send(server, "GET", "/v2/health/live")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "header", "value", "reason"),
+    [
+        (INFER, "Inference-Header-Content-Length", "9" * 5000, "expected a number"),
+        ("/predict", "Content-Type", "multipart/form-data; boundary=X; charset=punycode", "form:"),
+    ],
+)
+def test_odd_headers_are_the_clients_mistake(server, path, header, value, reason):
+    body = b'--X\r\nContent-Disposition: form-data; name="\xff"\r\n\r\n\xff\r\n--X--\r\n'
+    status, content = request_json(server, "POST", path, body, {header: value})
+    assert status == 400 and reason in content["error"]
+
+
 def test_clients_of_other_libraries_see_refusals(guarded):
     url, body = f"http://127.0.0.1:{guarded}/predict", bytes(4_000_000)
     with httpx.Client() as client:
@@ -75,6 +103,7 @@ def test_clients_of_other_libraries_see_refusals(guarded):
     async def post():
         async with aiohttp.ClientSession() as session:
             response = await session.post(url, data=io.BytesIO(body), headers=WRONG)
+            await response.read()
             return response.status
 
     assert asyncio.run(post()) == 401
@@ -190,7 +219,7 @@ def test_health_is_answered_while_json_is_parsed(server):
     statuses, answered = [], []
 
     def post():
-        statuses.append(send(server, "POST", "/v2/models/textbook/infer", body)[0])
+        statuses.append(send(server, "POST", INFER, body)[0])
 
     thread = threading.Thread(target=post)
     thread.start()
@@ -274,6 +303,6 @@ def test_an_explanation_does_not_refuse_predictions(serving):
 
 def test_images_of_infer_have_verdicts_too(server):
     images = np.zeros((3, 28, 28, 1), np.uint8)
-    assert send(server, "POST", "/v2/models/textbook/infer", infer_body(images))[0] == 200
+    assert send(server, "POST", INFER, infer_body(images))[0] == 200
     metrics = send(server, "GET", "/metrics")[2].decode()
     assert "fashion_cnn_recent_verdict_share{" in metrics

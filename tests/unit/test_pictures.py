@@ -8,7 +8,7 @@ import pytest
 from display_p3 import display_p3
 from PIL import Image
 
-from fashion_cnn.data import picture_limits
+from fashion_cnn.data import picture_limits, pictures
 from fashion_cnn.data.pictures import (
     find_pictures,
     fit_picture,
@@ -266,7 +266,8 @@ def jpeg_with(parts, scans=1):
 
 def test_a_file_of_very_many_parts_is_refused(tmp_path, monkeypatch):
     piece = b"\xff\xe1\x00\x0aExif\0\0\0\0"
-    for content in (jpeg_with(piece * 3000), jpeg_with(b"\xff" * 3000)):
+    for parts in (piece * 3000, b"\xff" * 3000, b"\xff\xe0\0\x02\0" + piece * 3000):
+        content = jpeg_with(parts)
         with pytest.raises(ValueError, match="more than 2,000 segments"):
             read_rgba(io.BytesIO(content))
     assert read_rgba(io.BytesIO(jpeg_with(piece * 100))).shape == (64, 64, 4)
@@ -289,12 +290,32 @@ def test_the_scans_of_a_jpeg_are_bounded(monkeypatch):
 
 
 def test_the_cost_of_a_picture_is_known_from_its_header():
-    assert picture_cost(png_bytes(Image.new("L", (60, 40)))) == (2400, 2400)
-    pixels, decoded = picture_cost(jpeg_with(b"", scans=94))  # 6 of its own
+    assert picture_cost(png_bytes(Image.new("L", (60, 40))), 10) == (2400, 2400)
+    pixels, decoded = picture_cost(jpeg_with(b"", scans=94), 10)  # 6 of its own
     assert (pixels, decoded) == (64 * 64 * 10, 64 * 64)
+    for form, size, expected in (
+        ("JPEG", (160, 160), (25_600, 400)),  # reduced to an eighth while it is decoded
+        ("JPEG", (1600, 16), (25_600, 25_600)),  # too narrow for that
+        ("WEBP", (160, 160), (25_600, 51_200)),
+    ):
+        file = io.BytesIO()
+        Image.new("RGB", size).save(file, form)
+        assert picture_cost(file.getvalue(), 10) == expected
+
+
+def test_webp_has_a_limit_of_its_own(monkeypatch):
+    monkeypatch.setattr(picture_limits, "MAX_WEBP_PIXELS", 99)
     file = io.BytesIO()
-    Image.new("L", (160, 160)).save(file, "JPEG")
-    assert picture_cost(file.getvalue()) == (25_600, 1600)
+    Image.new("RGB", (10, 10)).save(file, "WEBP")
+    file.seek(0)
+    with pytest.raises(ValueError, match="10x10 pixels; at most 99 in WebP"):
+        read_rgba(file)
+
+
+def test_a_picture_of_another_size_is_refused_before_it_is_decoded(monkeypatch):
+    monkeypatch.setattr(pictures, "read_rgba", None)  # not called
+    with pytest.raises(ValueError, match="60x40 pixels; expected 28x28"):
+        read_picture(io.BytesIO(png_bytes(Image.new("L", (60, 40)))), (28, 28))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from fashion_cnn.serving import queue as queue_module
-from fashion_cnn.serving.queue import BATCH, MAX_QUEUED_SECONDS, InferenceQueue, Overloaded
+from fashion_cnn.serving.queue import (
+    BATCH,
+    MAX_DECODING_PIXELS,
+    MAX_QUEUED_SECONDS,
+    InferenceQueue,
+    Overloaded,
+)
 
 
 class FakeClassifier:
@@ -152,6 +158,22 @@ def test_the_queue_is_limited_by_the_duration_of_its_work():
     with pytest.raises(KeyError), queue.reserve(image=1):
         raise KeyError
     assert queue.pending_seconds == pytest.approx(0)
+
+
+def test_a_large_picture_is_not_passed_by_small_ones():
+    async def run():
+        queue, order = InferenceQueue(), []
+
+        async def decode(name, pixels):
+            async with queue.decoding(pixels):
+                order.append(name)
+                await asyncio.sleep(0.01)
+
+        names = {"small": 1000, "large": MAX_DECODING_PIXELS, "later": 1000}
+        await asyncio.gather(*(decode(name, pixels) for name, pixels in names.items()))
+        return order
+
+    assert asyncio.run(run()) == ["small", "large", "later"]
 
 
 def test_estimated_durations_follow_the_measurements(monkeypatch):

@@ -110,7 +110,9 @@ ExportPath = Annotated[File, Option(metavar="PATH", help="Default: in the run's 
 Host = Annotated[str, Option(metavar="HOST", help="The address to listen at.")]
 Port = Annotated[
     int,
-    Option(min=0, max=65535, metavar="PORT", envvar="FASHION_CNN_PORT", help="0 picks a free one."),
+    Option(
+        min=0, max=65535, metavar="PORT", envvar="FASHION_CNN_LISTEN", help="0 picks a free one."
+    ),
 ]
 Workers = Annotated[Number, Option(min=1, metavar="N", help=_WORKERS)]
 TokenFile = Annotated[File, Option("--token-file", metavar="PATH", help=_CLIENTS)]

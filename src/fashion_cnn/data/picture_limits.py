@@ -7,7 +7,9 @@ from typing import Any
 
 from PIL.JpegImagePlugin import JpegImageFile
 
+MAX_FILE_BYTES = 1 << 30  # of a JPEG or PNG
 MAX_DECODED_PIXELS = 64_000_000  # of what is decoded
+MAX_WEBP_PIXELS = 32_000_000  # its decoder takes 15 bytes for each
 MAX_JPEG_PIXELS = 200_000_000  # of a baseline JPEG, which is reduced while it is decoded
 MAX_SCANNED_PIXELS = 2_000_000_000  # of all scans of a JPEG
 MAX_SEGMENTS = 2_000  # before the pixels of a JPEG
@@ -28,10 +30,14 @@ def check_parts(content: bytes, format_name: str) -> None:
             raise ValueError(f"more than {limit:,} {'segments' if is_jpeg else 'chunks'}")
         if not is_jpeg:
             position += 12 + int.from_bytes(content[position : position + 4], "big")
-        elif content[position] != 0xFF or content[position + 1] in (0xD9, 0xDA):
-            return  # damaged, the end, or the first scan
-        elif content[position + 1] == 0xFF:
-            position += 1  # filling
+            continue
+        mark, code = content[position : position + 2]
+        if mark != 0xFF or code in (0x00, 0xFF):
+            position += 1  # Pillow passes over what is no marker
+        elif code in (0xD9, 0xDA):
+            return  # the end, or the first scan
+        elif code == 0x01 or 0xD0 <= code <= 0xD8:
+            position += 2  # markers without a length
         else:
             position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
 
@@ -39,7 +45,10 @@ def check_parts(content: bytes, format_name: str) -> None:
 def check_pixels(image: Any, max_pixels: int) -> None:
     """Refuse a file with too many pixels; only a baseline JPEG may have more than are decoded."""
     reason = ""
-    if not isinstance(image, JpegImageFile):
+    if image.format == "WEBP":
+        max_pixels = MAX_WEBP_PIXELS
+        reason = " in WebP"
+    elif not isinstance(image, JpegImageFile):
         max_pixels = min(max_pixels, MAX_DECODED_PIXELS)
     elif "progressive" in image.info and max_pixels > MAX_DECODED_PIXELS:
         max_pixels = MAX_DECODED_PIXELS

@@ -79,19 +79,23 @@ def read_rgba(
         return np.asarray(converted.convert("RGBA"))
 
 
-def picture_cost(content: bytes, max_pixels: int = MAX_JPEG_PIXELS) -> tuple[int, int]:
+def picture_cost(
+    content: bytes, min_edge: int, max_pixels: int = MAX_JPEG_PIXELS
+) -> tuple[int, int]:
     """How much work a picture is: its pixels, and how many of them are in memory at once.
 
-    Only headers are read. The pixels of a JPEG count once for every ten of its scans. Raises the
-    errors of `read_rgba`.
+    Only headers are read. The pixels of a JPEG count once for every ten of its scans, those of WebP
+    twice in memory. The arguments and errors are those of `read_rgba`.
     """
     with _open(io.BytesIO(content), max_pixels) as image:
         pixels = decoded = image.width * image.height
         if isinstance(image, JpegImageFile):
-            pixels = pixels * max(10, limits.count_scans(content)) // 10
-            if "progressive" not in image.info:
-                decoded //= 16  # reduced while it is decoded, to what a network needs
-        return pixels, decoded
+            scans = limits.count_scans(content)
+            if scans == 1:  # else all of its coefficients are in memory
+                image.draft(None, (min_edge, min_edge))
+                decoded = image.width * image.height
+            pixels = pixels * max(10, scans) // 10
+        return pixels, decoded * (2 if image.format == "WEBP" else 1)
 
 
 def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> np.ndarray:
@@ -107,10 +111,16 @@ def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> 
             got = f"{picture.dtype} {picture.shape}"
             raise ValueError(f"picture: got {got}; expected raw pixels, uint8 {shape}")
         return pixels
-    rgba = read_rgba(picture)
-    height, width = rgba.shape[:2]
-    if (height, width) != size:
-        got = f"{width}x{height} pixels"
+    start = picture.tell() if hasattr(picture, "tell") else 0
+    with _open(picture) as image:  # before it is decoded; it may have to be rotated
+        stored = image.size
+    if sorted(stored) == sorted(size):
+        if hasattr(picture, "seek"):
+            picture.seek(start)
+        rgba = read_rgba(picture)
+        stored = rgba.shape[1], rgba.shape[0]
+    if stored != size[::-1]:
+        got = f"{stored[0]}x{stored[1]} pixels"
         raise ValueError(f"{_display_name(picture)}: {got}; expected {size[1]}x{size[0]}")
     image = _composite(rgba, "black").convert("L" if channels == 1 else "RGB")
     return np.asarray(image).reshape(shape)
@@ -230,6 +240,8 @@ def _open_file(picture: Any, max_pixels: int) -> Any:
         limits.check_pixels(image, max_pixels)
         return image
     is_path = isinstance(picture, str | Path)
+    if is_path and Path(picture).stat().st_size > limits.MAX_FILE_BYTES:
+        raise ValueError(f"more than {limits.MAX_FILE_BYTES:,} bytes")
     content = Path(picture).read_bytes() if is_path else picture.read()
     limits.check_parts(content, format_name)
     file = io.BytesIO(content)

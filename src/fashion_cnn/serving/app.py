@@ -34,6 +34,7 @@ from fashion_cnn.serving.state import ServerState
 
 PAGE = Path(__file__).parent / "page"
 FILE_TYPES = "JPEG, PNG or WebP"
+MAX_DIGITS = 20  # of a number in a header
 MAX_INLINE_MEGABYTES = 0.1  # of JSON that is parsed at once, in a millisecond
 VERSION = version("fashion-cnn")
 
@@ -171,7 +172,7 @@ async def _parse_infer_request(
     """The request in the body; a long JSON part is parsed in a thread."""
     header = protocol.HEADER_LENGTH
     length = request.headers.get(header)
-    if length is not None and not length.isdecimal():
+    if length is not None and not (length.isdecimal() and len(length) < MAX_DIGITS):
         raise InvalidInput(f"{header}: got {length[:60]!r}; expected a number of bytes")
     body = await request.body()
     json_length = None if length is None else int(length)
@@ -180,8 +181,9 @@ async def _parse_infer_request(
         if megabytes < MAX_INLINE_MEGABYTES:
             return protocol.parse_infer_request(*arguments)
         with queue.reserve(megabyte=megabytes):
-            parse = protocol.parse_infer_request
-            return await queue.run_in_thread("megabyte", parse, *arguments, amount=megabytes)
+            async with queue.parsing:
+                parse = protocol.parse_infer_request
+                return await queue.run_in_thread("megabyte", parse, *arguments, amount=megabytes)
 
 
 @router.get("/metrics", tags=["operators"], response_class=Response)
@@ -213,7 +215,7 @@ async def predict(
     """Classify a photo (JPEG, PNG or WebP), sent as the body or as the form field `file`."""
     started, photo = time.perf_counter(), await _read_photo(request)
     name, classifier, queue, steps = state.name, state.classifier, state.queue, None
-    with queue.reserve(image=1, photo=1):
+    with queue.reserve(image=1, header=1, photo=1):
         prepared = await _prepare(classifier, queue, photo)
         prepared_at = time.perf_counter()
         images = prepared.pixels[np.newaxis]
@@ -245,7 +247,7 @@ async def predict(
 async def _prepare(classifier: Classifier, queue: InferenceQueue, photo: bytes) -> PreparedImage:
     """The network's input, decoded when there is time and memory for a picture of that size."""
     with _errors_of_input():
-        check = picture_cost, photo, MAX_PICTURE_PIXELS
+        check = picture_cost, photo, 2 * max(classifier.shape), MAX_PICTURE_PIXELS
         pixels, decoded = await queue.run_in_thread("header", *check)
         with queue.reserve(megapixel=pixels / 1e6):
             async with queue.decoding(decoded):
@@ -260,7 +262,7 @@ async def _read_photo(request: Request) -> bytes:
         parser.spool_max_size = MAX_BODY_BYTES  # uploads are never written to disk
         try:
             form = await parser.parse()
-        except (MultiPartException, KeyError) as error:
+        except (MultiPartException, KeyError, ValueError) as error:
             raise InvalidInput(f"form: {getattr(error, 'message', error)}") from None
         file = form.get("file")
         if file is None or isinstance(file, str):

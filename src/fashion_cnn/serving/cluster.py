@@ -11,7 +11,12 @@ from fashion_cnn.parallel.cluster import cluster
 from fashion_cnn.serving.app import make_app
 from fashion_cnn.serving.metrics import Metrics
 from fashion_cnn.serving.settings import Settings
-from fashion_cnn.serving.state import ServerState, load_model, served_name
+from fashion_cnn.serving.state import (
+    ServerState,
+    collect_garbage_rarely,
+    load_model,
+    served_name,
+)
 
 APP = "fashion-cnn"
 MAX_REQUESTS = 256  # running on one replica, and queued for all; each replica refuses overload
@@ -30,7 +35,7 @@ def serve_on(address: str, model: str, settings: Settings, replicas: int | None)
         address: of the cluster.
         model: what `Classifier.load` takes, on this machine.
         settings: the options of the server. On a loopback address only the head node listens; else
-            every node. Workers, root path, keep-alive and grace are Ray's own.
+            every node. Ray has its own workers, keep-alive and grace.
         replicas: most replicas, each on one core. Default: one per core of the cluster.
 
     Raises:
@@ -50,6 +55,7 @@ def serve_on(address: str, model: str, settings: Settings, replicas: int | None)
         def replica_app() -> Any:
             replica = serve.get_replica_context().replica_id.unique_id
             classifier, metrics = Classifier(content, name, threads=1), Metrics(replica=replica)
+            collect_garbage_rarely()
             return make_app(ServerState(name, classifier, metrics), settings)
 
         deployment: Any = serve.deployment(

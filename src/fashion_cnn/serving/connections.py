@@ -10,6 +10,7 @@ import json
 import socket
 import struct
 import sys
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +20,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEADER_TIMEOUT = 10.0  # seconds for the headers of a request to arrive
 MAX_HEADER_BYTES = 64 << 10
 MAX_CONNECTIONS = 1000
+MAX_REFUSED = 100  # further connections that get a response; more are reset
+PARSING_SECONDS = 1.0  # of processor time: 16 MiB take 0.05 s, in chunks of one byte 30 s
 READER_TIMEOUT = 30  # seconds for a client to read what was sent to it
 LINGER_SECONDS = 2.0  # for a client to finish sending before a refused connection is closed
 BACKLOG = 1024
@@ -37,6 +40,20 @@ def listen(host: str, port: int) -> socket.socket:
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections have it, too
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * READER_TIMEOUT)
     return listener
+
+
+def allow_many_connections() -> None:
+    """Raise this process's limit of open files, which often is 1,024."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * MAX_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def stop_new_connections(listener: socket.socket) -> None:
@@ -61,11 +78,14 @@ class LimitedConnection(H11Protocol):
 
     _timer: asyncio.TimerHandle | None = None
     _is_refused = False
+    _seconds = 0.0  # of processor time for the bytes of one request
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._await_headers()
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > MAX_CONNECTIONS + MAX_REFUSED:
+            transport.abort()
+        elif len(self.connections) > MAX_CONNECTIONS:
             self._refuse(503, "too many connections", [("retry-after", "1")])
 
     def data_received(self, data: bytes) -> None:
@@ -73,7 +93,11 @@ class LimitedConnection(H11Protocol):
             return
         if self._timer is None and self._is_idle():
             self._await_headers()
+        started = time.thread_time()
         super().data_received(data)
+        self._seconds += time.thread_time() - started
+        if self._seconds > PARSING_SECONDS:
+            self._refuse(431, "the request has too many parts")
 
     def handle_events(self) -> None:
         super().handle_events()
@@ -98,6 +122,7 @@ class LimitedConnection(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _await_headers(self) -> None:
+        self._seconds = 0.0
         reason = f"the request headers took longer than {HEADER_TIMEOUT:g} s"
         self._timer = self.loop.call_later(HEADER_TIMEOUT, self._refuse, 408, reason)
 

@@ -72,6 +72,7 @@ class RequestLimits:
             refusal = self._refusal(scope["method"], path, headers)
             if "content-length" in headers or "transfer-encoding" in headers:
                 if refusal and "expect" in headers:  # this client waits before it sends the body
+                    refusal.headers = {**(refusal.headers or {}), **CLOSE}
                     raise refusal
                 receive = await self._read_body(receive, chunks, refusal)
             elif refusal:
@@ -114,7 +115,7 @@ class RequestLimits:
         if self.settings.token is None:
             return True
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        received = token.strip().encode("latin-1")  # as Starlette has decoded it
+        received = token.strip(" \t").encode("latin-1")  # as Starlette has decoded it
         is_equal = hmac.compare_digest(received, self.settings.token.encode())
         return is_equal and scheme.lower() == "bearer"
 

@@ -66,7 +66,9 @@ class InferenceQueue:
         self._picture_threads = ThreadPoolExecutor(self._threads, "pictures")
         self._explanation_thread = ThreadPoolExecutor(1, "explanations")
         self._explanations = 0  # running and waiting
+        self.parsing = asyncio.Lock()  # one long body of JSON at a time, which takes much memory
         self._decoding_pixels = 0
+        self._next_to_decode = asyncio.Lock()  # or small pictures would pass a large one for ever
         self._has_decoded = asyncio.Condition()
 
     @property
@@ -101,7 +103,7 @@ class InferenceQueue:
     @asynccontextmanager
     async def decoding(self, pixels: int) -> AsyncIterator[None]:
         """Wait until there is memory for a picture; its pixels count in the context."""
-        async with self._has_decoded:
+        async with self._next_to_decode, self._has_decoded:
             limit = MAX_DECODING_PIXELS - pixels
             await self._has_decoded.wait_for(lambda: self._decoding_pixels <= max(0, limit))
             self._decoding_pixels += pixels
@@ -147,11 +149,13 @@ class InferenceQueue:
             self._workers.discard(asyncio.current_task())
 
     async def _run_batch(self, items: list[_Item]) -> None:
-        images = np.concatenate([item.images for item in items])
         started, loop = time.perf_counter(), asyncio.get_running_loop()
         try:
+            images = np.concatenate([item.images for item in items])
             function = items[0].classifier.outputs
             outputs = await loop.run_in_executor(self._network_threads, function, images)
+            ends = np.cumsum([len(item.images) for item in items])
+            results = list(zip(*(np.split(x, ends[:-1]) for x in outputs), strict=True))
         except Exception as error:  # whatever it is, the waiting requests get it
             for item in items:
                 if not item.result.done():
@@ -160,8 +164,6 @@ class InferenceQueue:
         if len(images) >= MIN_TIMED_BATCH:
             seconds = time.perf_counter() - started
             self._update_estimate("image", seconds / len(images))
-        ends = np.cumsum([len(item.images) for item in items])
-        results = zip(*(np.split(output, ends[:-1]) for output in outputs), strict=True)
         for item, result in zip(items, results, strict=True):
             if not item.result.done():  # done: the client has disconnected
                 item.result.set_result(result)

@@ -1,7 +1,6 @@
 """The server process: socket, workers and signals."""
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -23,12 +22,18 @@ from fashion_cnn.serving.connections import (
     BACKLOG,
     MAX_HEADER_BYTES,
     LimitedConnection,
+    allow_many_connections,
     listen,
     stop_new_connections,
 )
 from fashion_cnn.serving.metrics import Metrics
 from fashion_cnn.serving.settings import Settings
-from fashion_cnn.serving.state import ServerState, load_model, served_name
+from fashion_cnn.serving.state import (
+    ServerState,
+    collect_garbage_rarely,
+    load_model,
+    served_name,
+)
 
 SWITCH_INTERVAL = 1e-3  # seconds that a Python thread may run while another one waits
 DRAIN_SECONDS = 0.3  # from SIGTERM, when the server stops being ready, to the last connection
@@ -48,6 +53,7 @@ def serve(model: str, settings: Settings) -> None:
         OSError: the server cannot listen on the address.
     """
     load_model(model)  # raises here, and not in the workers
+    allow_many_connections()
     host, port, workers = settings.host, settings.port, settings.workers
     try:
         listener = listen(host, port)
@@ -99,9 +105,7 @@ def worker_app(
     metrics = Metrics(settings.workers)
     state = ServerState(served_name(model), load_model(model), metrics, settings.workers)
     app = make_app(state, settings)
-    gc.collect()
-    gc.freeze()  # else each full garbage collection pauses the server for 20 ms
-    gc.set_threshold(100_000, 50, 50)  # a body of JSON makes millions of lists, and no cycles
+    collect_garbage_rarely()
     _handle_signals(state, model, settings.grace, listener)
     if listener is None:
         _follow_parent(parent)
@@ -131,7 +135,7 @@ def _handle_signals(
         try:
             state.replace_model(load_model(model))
             print_message(f"Reloaded {state.name}, SHA-256 {state.classifier.sha256[:16]}…")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever it is, the old model goes on
             print_message(f"fashion-cnn: {error}; keeping the loaded model")
 
     signal.signal(signal.SIGTERM, on_sigterm)
@@ -158,7 +162,7 @@ class Workers(Multiprocess):
 
     def handle_hup(self) -> None:
         for process in self.processes:
-            if process.pid:
+            if process.pid and process.is_ready(timeout=1):  # one that still starts would end
                 os.kill(process.pid, signal.SIGHUP)
 
     def keep_subprocess_alive(self) -> None:
