@@ -151,13 +151,22 @@ async def model_ready(name: str, model: RequestedModel) -> schema.ModelReady:
     return schema.ModelReady(name=name, ready=True)
 
 
-@v2.post("/models/{name}/versions/{version}/infer", **_INFER)
 @v2.post("/models/{name}/infer", **_INFER)
 async def infer(request: Request, name: str) -> Response:
     """Class probabilities of images of the model's input size."""
+    return await _infer(request, name)
+
+
+@v2.post("/models/{name}/versions/{version}/infer", **_INFER)
+async def infer_version(request: Request, name: str, version: str) -> Response:
+    """Class probabilities by a model whose file has this SHA-256."""
+    return await _infer(request, name, version)
+
+
+async def _infer(request: Request, name: str, version: str | None = None) -> Response:
     # without dependencies, which would take a tenth of the time of one image
     state = await _server_state(request)
-    model = await _requested_model(request, name, request.path_params.get("version"))
+    model = await _requested_model(request, name, version)
     parsed = await _parse_infer_request(request, state.queue, model.shape)
     with state.queue.reserve(image=len(parsed.images)):
         outputs = await state.queue.outputs(model, parsed.images)
