@@ -1,10 +1,6 @@
 """The application: the Open Inference Protocol, photos, metrics for operators, and the page."""
 
-import base64
-import io
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,25 +11,27 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
-from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from fashion_cnn.data.photo import PreparedImage
-from fashion_cnn.data.pictures import picture_cost
 from fashion_cnn.inference.classifier import Classifier
-from fashion_cnn.inference.drawing import explanation_steps
 from fashion_cnn.serving import protocol, schema
-from fashion_cnn.serving.limits import MAX_BODY_BYTES, MAX_PICTURE_PIXELS, RequestLimits
+from fashion_cnn.serving.limits import RequestLimits
+from fashion_cnn.serving.photos import (
+    InvalidInput,
+    errors_of_input,
+    explain_photo,
+    prepare_photo,
+    read_photo,
+    to_png,
+)
 from fashion_cnn.serving.queue import InferenceQueue
 from fashion_cnn.serving.settings import Settings
 from fashion_cnn.serving.state import ServerState
 
 PAGE = Path(__file__).parent / "page"
-FILE_TYPES = "JPEG, PNG or WebP"
 MAX_DIGITS = 20  # of a number in a header
 MAX_INLINE_MEGABYTES = 0.1  # of JSON that is parsed at once, in a millisecond
 VERSION = version("fashion-cnn")
@@ -63,18 +61,6 @@ def make_app(state: ServerState, settings: Settings) -> ASGIApp:
         return limited
     methods = ["GET", "POST"]
     return CORSMiddleware(limited, settings.origins, allow_methods=methods, allow_headers=["*"])
-
-
-class InvalidInput(Exception):
-    """What a client sent is not valid; other errors are the server's, and logged."""
-
-
-@contextmanager
-def _errors_of_input() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise InvalidInput(str(error)) from error
 
 
 async def _error_response(request: Request, error: Exception) -> Response:
@@ -186,7 +172,7 @@ async def _parse_infer_request(
     body = await request.body()
     json_length = None if length is None else int(length)
     arguments, megabytes = (body, json_length, shape), min(json_length or 1e9, len(body)) / 1e6
-    with _errors_of_input():
+    with errors_of_input():
         if megabytes < MAX_INLINE_MEGABYTES:
             return protocol.parse_infer_request(*arguments)
         with queue.reserve(megabyte=megabytes):
@@ -222,16 +208,16 @@ async def predict(
     explain: Annotated[bool, Query(description="Add images of each processing step.")] = False,
 ) -> Response:
     """Classify a photo (JPEG, PNG or WebP), sent as the body or as the form field `file`."""
-    started, photo = time.perf_counter(), await _read_photo(request)
+    started, photo = time.perf_counter(), await read_photo(request)
     name, classifier, queue, steps = state.name, state.classifier, state.queue, None
-    with queue.reserve(image=1, header=1, photo=1):
-        prepared = await _prepare(classifier, queue, photo)
+    with queue.reserve(image=1, photo=1):
+        prepared = await prepare_photo(classifier, queue, photo)
         prepared_at = time.perf_counter()
         images = prepared.pixels[np.newaxis]
         outputs = await queue.outputs(classifier, images)
         predicted_at = time.perf_counter()
     if explain:
-        steps = await queue.explain(_explain, classifier, prepared)
+        steps = await queue.explain(explain_photo, classifier, prepared)
     prediction = classifier.to_prediction(outputs[0][0], outputs[1][0], prepared.note)
     state.metrics.count_images(classifier, images, outputs, prepared.note)
     best = list(prediction.probabilities.items())[:top]
@@ -242,7 +228,7 @@ async def predict(
         "similarity": prediction.similarity,
         "note": prediction.note,
         "top": [{"label": label, "probability": probability} for label, probability in best],
-        "seen": _to_png(prepared.pixels),
+        "seen": to_png(prepared.pixels),
         "model": name,
         "version": classifier.sha256,
         "milliseconds": {
@@ -251,49 +237,3 @@ async def predict(
         },
     }
     return JSONResponse(content | ({"steps": steps} if explain else {}))
-
-
-async def _prepare(classifier: Classifier, queue: InferenceQueue, photo: bytes) -> PreparedImage:
-    """The network's input, decoded when there is time and memory for a picture of that size."""
-    with _errors_of_input():
-        check = picture_cost, photo, 2 * max(classifier.shape), MAX_PICTURE_PIXELS
-        pixels, decoded = await queue.run_in_thread("header", *check)
-        with queue.reserve(megapixel=pixels / 1e6):
-            async with queue.decoding(decoded):
-                prepare = classifier.prepare, io.BytesIO(photo), MAX_PICTURE_PIXELS
-                return await queue.run_in_thread("photo", *prepare)
-
-
-async def _read_photo(request: Request) -> bytes:
-    """The bytes of the uploaded photo; 415 if it is of another type."""
-    if request.headers.get("content-type", "").lower().startswith("multipart/"):
-        parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=8)
-        parser.spool_max_size = MAX_BODY_BYTES  # uploads are never written to disk
-        try:
-            form = await parser.parse()
-        except (MultiPartException, KeyError, ValueError) as error:
-            raise InvalidInput(f"form: {getattr(error, 'message', error)}") from None
-        file = form.get("file")
-        if file is None or isinstance(file, str):
-            raise InvalidInput("form: no file; expected one in the field 'file'")
-        photo = await file.read()
-    else:
-        photo = await request.body()
-    if not photo:
-        raise InvalidInput(f"an empty body; expected a photo, {FILE_TYPES}")
-    webp = photo.startswith(b"RIFF") and photo[8:12] == b"WEBP"
-    if not webp and not photo.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
-        raise HTTPException(415, f"unsupported file type; expected {FILE_TYPES}")
-    return photo
-
-
-def _explain(classifier: Classifier, prepared: PreparedImage) -> list[dict[str, str]]:
-    steps = explanation_steps(prepared, classifier.occlusion_map(prepared))
-    return [{"caption": caption, "png": _to_png(np.asarray(image))} for caption, image in steps]
-
-
-def _to_png(pixels: np.ndarray) -> str:
-    """A PNG in base64 of uint8 (height, width[, 1 or 3])."""
-    file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()

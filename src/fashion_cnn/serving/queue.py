@@ -52,7 +52,6 @@ class InferenceQueue:
         self.pending_seconds = 0.0  # estimated duration of the work that is queued or running
         self.seconds = {  # estimates, on one core
             "image": seconds_per_image,  # in the network
-            "header": 1e-3,  # of a photo
             "photo": 2e-2,  # preparing it
             "megapixel": 1e-2,  # decoding it
             "megabyte": 0.1,  # parsing JSON
