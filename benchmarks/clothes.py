@@ -148,9 +148,13 @@ def write_predictions(
     np.savetxt(path, columns, formats, delimiter=",", header=header, comments="")
 
 
+def prediction_paths(trial: str) -> list[Path]:
+    return sorted(PREDICTIONS.glob(f"{trial}-?.csv"))
+
+
 def read_predictions(trial: str) -> dict[str, np.ndarray]:
     """Return the predictions for all finished folds of a trial, as `measure_run` takes them."""
-    paths = sorted(PREDICTIONS.glob(f"{trial}-?.csv"))
+    paths = prediction_paths(trial)
     rows = np.concatenate([np.loadtxt(path, delimiter=",", skiprows=1) for path in paths])
     return {
         "validation_labels": rows[:, 0].astype(int),
@@ -187,7 +191,7 @@ def write_preset(trial: str, folder: Path, runs: Path) -> Path:
         "license": "MIT; trained from weights under Apache-2.0, on photos under CC0-1.0",
         "notes": NOTES,
         "cross_validation": {
-            "folds": len(list(PREDICTIONS.glob(f"{trial}-?.csv"))),
+            "folds": len(prediction_paths(trial)),
             "photos": metrics["validation_examples"],
             "accuracy": metrics["validation_accuracy"],
             "accuracy_interval": metrics["validation_accuracy_interval"],

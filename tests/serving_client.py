@@ -68,3 +68,10 @@ def send_raw(port, *parts, pause=0.0):
         except ConnectionResetError:
             pass
     return response
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

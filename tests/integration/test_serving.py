@@ -22,7 +22,16 @@ import pytest
 import tritonclient.http as triton
 from command import PROGRAM
 from PIL import Image
-from serving_client import JPEG, infer_body, multipart, photo, request_json, send, send_raw
+from serving_client import (
+    JPEG,
+    infer_body,
+    multipart,
+    photo,
+    request_json,
+    send,
+    send_raw,
+    wait_for,
+)
 
 from fashion_cnn.inference.classifier import PRESET_FOLDER, Classifier
 from fashion_cnn.serving.connections import MAX_HEADER_BYTES
@@ -507,14 +516,6 @@ def count_catching_sighup(process):
         re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{x}/status").read_text()) for x in children
     )
     return sum(int(mask[1], 16) & 1 << signal.SIGHUP - 1 for mask in caught)
-
-
-def wait_for(condition):
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("the condition never became true")
 
 
 @pytest.mark.slow

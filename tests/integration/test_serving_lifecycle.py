@@ -19,19 +19,12 @@ import onnx
 import pytest
 from command import PROGRAM
 from onnx import TensorProto, helper
-from serving_client import JPEG, infer_body, photo, request_json, send, send_raw
+from serving_client import JPEG, infer_body, photo, request_json, send, send_raw, wait_for
 
 from fashion_cnn.inference.classifier import PRESET_FOLDER, Classifier
 
 IMAGE = np.zeros((1, 28, 28, 1), np.uint8)
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="processes are read from /proc")
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def copy_preset(name, path):

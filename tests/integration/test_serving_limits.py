@@ -232,7 +232,7 @@ def test_health_is_answered_while_json_is_parsed(server):
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
 def test_clients_that_do_not_read_are_cut_off(monkeypatch):
-    monkeypatch.setattr(connections, "READER_TIMEOUT", 1)
+    monkeypatch.setattr(connections, "SEND_TIMEOUT", 1)
     with connections.listen("127.0.0.1", 0) as listener, socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         client.connect(listener.getsockname())

@@ -171,7 +171,8 @@ async def _parse_infer_request(
         raise InvalidInput(f"{header}: got {length[:60]!r}; expected a number of bytes")
     body = await request.body()
     json_length = None if length is None else int(length)
-    arguments, megabytes = (body, json_length, shape), min(json_length or 1e9, len(body)) / 1e6
+    arguments = body, json_length, shape
+    megabytes = (len(body) if json_length is None else min(json_length, len(body))) / 1e6
     with errors_of_input():
         if megabytes < MAX_INLINE_MEGABYTES:
             return protocol.parse_infer_request(*arguments)

@@ -22,7 +22,7 @@ MAX_HEADER_BYTES = 64 << 10
 MAX_CONNECTIONS = 1000
 MAX_REFUSED = 100  # further connections that get a response; more are reset
 PARSING_SECONDS = 1.0  # of processor time: 16 MiB take 0.05 s, in chunks of one byte 30 s
-READER_TIMEOUT = 30  # seconds for a client to read what was sent to it
+SEND_TIMEOUT = 30  # seconds for a client to read what was sent to it
 LINGER_SECONDS = 2.0  # for a client to finish sending before a refused connection is closed
 BACKLOG = 1024
 
@@ -38,7 +38,7 @@ def listen(host: str, port: int) -> socket.socket:
     address = (host, port)
     listener = socket.create_server(address, backlog=BACKLOG, family=family, dualstack_ipv6=both)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections have it, too
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * READER_TIMEOUT)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SEND_TIMEOUT)
     return listener
 
 
@@ -49,11 +49,11 @@ def allow_many_connections() -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4 * MAX_CONNECTIONS
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    needed_files = 4 * MAX_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < needed_files:
+        allowed = needed_files if hard == resource.RLIM_INFINITY else min(needed_files, hard)
         with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def stop_new_connections(listener: socket.socket) -> None:
@@ -97,7 +97,7 @@ class LimitedConnection(H11Protocol):
         super().data_received(data)
         self._seconds += time.thread_time() - started
         if self._seconds > PARSING_SECONDS:
-            self._refuse(431, "the request has too many parts")
+            self._refuse(431, "the request takes too long to parse")
 
     def handle_events(self) -> None:
         super().handle_events()
@@ -141,8 +141,8 @@ class LimitedConnection(H11Protocol):
             body = json.dumps({"error": reason}).encode()
             head = [("content-type", "application/json"), ("connection", "close"), *headers]
             head.append(("content-length", str(len(body))))
-            reason = http.HTTPStatus(status).phrase
-            response = h11.Response(status_code=status, headers=head, reason=reason)
+            phrase = http.HTTPStatus(status).phrase
+            response = h11.Response(status_code=status, headers=head, reason=phrase)
             for event in (response, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         # closing at once would reset a client that is still sending, and lose it the response

@@ -21,11 +21,14 @@ DISCARD_FACTOR = 4  # this many times MAX_BODY_BYTES are read and discarded befo
 BODY_TIMEOUT = 30.0  # seconds for a body to arrive; phones are slow
 HEALTH = "/v2/health/"
 PUBLIC_PATHS = (HEALTH, "/docs", "/openapi.json", "/static")  # need no token, nor does "/"
-PAGE_POLICY = (
+_PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-DOCS_POLICY = PAGE_POLICY.replace("-src 'self';", "-src 'self' 'unsafe-inline';")  # Swagger UI's
+_DOCS_POLICY = _PAGE_POLICY.replace("-src 'self';", "-src 'self' 'unsafe-inline';")  # Swagger UI's
+PAGE_POLICY, DOCS_POLICY = (
+    (b"content-security-policy", policy.encode()) for policy in (_PAGE_POLICY, _DOCS_POLICY)
+)
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -62,7 +65,7 @@ class RequestLimits:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 policy = DOCS_POLICY if path == "/docs" else PAGE_POLICY
-                added = [*HEADERS, (b"content-security-policy", policy.encode())]
+                added = [*HEADERS, policy]
                 if self.state.draining:
                     added.append((b"connection", b"close"))
                 message = {**message, "headers": [*message["headers"], *added]}

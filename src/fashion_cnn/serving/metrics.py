@@ -18,7 +18,6 @@ from fashion_cnn.inference.prediction import verdict_name
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
 MAX_BRIGHTNESS_SAMPLES = 64  # images of one request whose brightness is recorded
 RECENT = 1000  # predictions that the gauges of recent predictions are about
-VERDICTS = ("sure", "unsure", "unknown", "none")
 
 Outputs = tuple[np.ndarray, np.ndarray]  # of `Classifier.outputs`
 
@@ -116,10 +115,10 @@ class Metrics(Collector):
                 samples = {next(iter(x.labels.values()), ""): x.value for x in metric.samples}
                 counts[metric.name.removeprefix("fashion_cnn_recent_")] = samples
             else:
-                yield self._labelled(metric)
-        yield from map(self._labelled, recent_metrics(counts, self.expected_shares))
+                yield self._with_replica(metric)
+        yield from map(self._with_replica, recent_metrics(counts, self.expected_shares))
 
-    def _labelled(self, metric: Metric) -> Metric:
+    def _with_replica(self, metric: Metric) -> Metric:
         metric.samples = [x._replace(labels=x.labels | self._labels) for x in metric.samples]
         return metric
 
@@ -142,7 +141,7 @@ def recent_metrics(
     text = f"Share {of_recent}, by class."
     yield _gauge("recent_share", text, {k: v / number for k, v in labels.items()}, "label")
     text = f"Share {of_recent}, by verdict."
-    shares = {name: verdicts.get(name, 0) / number for name in VERDICTS if verdicts.get(name)}
+    shares = {name: count / number for name, count in verdicts.items() if count}
     yield _gauge("recent_verdict_share", text, shares, "verdict")
     text = f"Mean probability of the predicted class {of_recent}."
     yield _gauge("recent_probability", text, {"": counts["probability_sum"][""] / number})

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from fashion_cnn.data.photo import PreparedImage
+from fashion_cnn.data.picture_files import HEADER_BYTES, picture_format
 from fashion_cnn.data.pictures import picture_cost
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.inference.drawing import explanation_steps
@@ -74,8 +75,7 @@ async def read_photo(request: Request) -> bytes:
         photo = await request.body()
     if not photo:
         raise InvalidInput(f"an empty body; expected a photo, {FILE_TYPES}")
-    webp = photo.startswith(b"RIFF") and photo[8:12] == b"WEBP"
-    if not webp and not photo.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+    if picture_format(photo[:HEADER_BYTES]) not in ("JPEG", "PNG", "WEBP"):
         raise HTTPException(415, f"unsupported file type; expected {FILE_TYPES}")
     return photo
 

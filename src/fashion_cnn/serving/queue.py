@@ -120,12 +120,18 @@ class InferenceQueue:
             raise Overloaded(pending)
         self._explanations += 1
         try:
-            return await self.run_in_thread("explanation", function, *args)
+            threads = self._explanation_thread
+            return await self.run_in_thread("explanation", function, *args, threads=threads)
         finally:
             self._explanations -= 1
 
     async def run_in_thread(
-        self, kind: str, function: Callable[..., Any], *args: Any, amount: float = 1.0
+        self,
+        kind: str,
+        function: Callable[..., Any],
+        *args: Any,
+        amount: float = 1.0,
+        threads: ThreadPoolExecutor | None = None,
     ) -> Any:
         """Call a function in a thread, and update the estimated duration of its kind of work."""
 
@@ -134,8 +140,7 @@ class InferenceQueue:
             return function(*args), time.perf_counter() - started
 
         loop = asyncio.get_running_loop()
-        is_slow = kind == "explanation"
-        threads = self._explanation_thread if is_slow else self._picture_threads
+        threads = threads or self._picture_threads
         result, seconds = await loop.run_in_executor(threads, timed_call)
         self._update_estimate(kind, seconds / amount)
         return result

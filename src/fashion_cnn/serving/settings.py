@@ -42,7 +42,7 @@ class Settings:
         for host in self.hosts:
             if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:]+", host):  # a name, or IPv6
                 raise ValueError(
-                    f"--allow-host: got {host!r}; expected a name in small letters without port "
+                    f"--allow-host: got {host!r}; expected a lowercase name without port "
                     "and path, such as photos.example"
                 )
         path = self.root_path
@@ -75,7 +75,7 @@ def _check_origin(origin: str) -> None:
     parts = urlsplit(origin)
     is_origin = parts.scheme in ("http", "https") and f"{parts.scheme}://{parts.netloc}" == origin
     if origin != "*" and not (is_origin and parts.hostname and origin == origin.lower()):
-        expected = "scheme, name and port in small letters, without a path or a slash at the end"
+        expected = "lowercase scheme, name and port, without a path or a slash at the end"
         raise ValueError(
             f"--allow-origin: got {origin!r}; expected {expected}, such as https://shop.example"
         )
