@@ -2,7 +2,6 @@
 
 import csv
 import importlib
-import os
 import platform
 import statistics
 import subprocess
@@ -132,14 +131,24 @@ def median_seconds(call: Callable[[], object], repeats: int) -> float:
     return statistics.median(time_call(call) for _ in range(repeats))
 
 
+_MEASURE = """
+import os, subprocess, sys, time
+start, silent = time.perf_counter(), subprocess.DEVNULL
+with subprocess.Popen(sys.argv[1:], stdout=silent, stderr=silent) as process:
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+print(time.perf_counter() - start, usage.ru_maxrss, process.returncode)
+"""
+
+
 def run_command(call: Sequence[str], environment: Mapping[str, str]) -> tuple[float, int]:
-    """Run a command without its output; return its seconds and its peak memory in bytes."""
-    start = time.perf_counter()
-    silent = subprocess.DEVNULL
-    with subprocess.Popen(call, env=environment, stdout=silent, stderr=silent) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        raise SystemExit(f"{' '.join(call)}: exit status {process.returncode}")
-    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """Run a command without its output; return its seconds and its peak memory in bytes.
+
+    A small process starts it: the system counts the memory of whoever starts a process as its own.
+    """
+    starter = [sys.executable, "-c", _MEASURE, *call]
+    result = subprocess.run(starter, env=environment, capture_output=True, text=True, check=True)
+    seconds, peak, status = result.stdout.split()
+    if status != "0":
+        raise SystemExit(f"{' '.join(call)}: exit status {status}")
+    return float(seconds), int(peak) * (1 if sys.platform == "darwin" else 1024)

@@ -6,9 +6,9 @@ For each recipe of benchmarks/frontier.py and the preset `photo`: one image at a
 batches, by ONNX Runtime (`Classifier`), by Keras's compiled forward pass (`fashion_cnn.predict`),
 and by Keras's `predict` with batches of 200, in turns. The ONNX file is the preset or, where there
 is none, that of an untrained network; the weights do not change the time. Also measures a whole
-`fashion-cnn predict photo.jpg --model photo` of a generated 12-megapixel photo: seconds and peak
-memory. Each round is a row of `inference.csv` and of `inference_command.csv`; finished rows are
-skipped.
+`fashion-cnn predict photo.jpg` of a generated 12-megapixel photo with each preset for photos:
+seconds and peak memory. Each round is a row of `inference.csv` and of `inference_command.csv`;
+finished rows are skipped.
 Seeds: none, weights do not matter. Machine: 2 CPU cores. Duration: 8 minutes.
 """
 
@@ -34,6 +34,7 @@ RUNTIMES = {
 }
 CALLS = {"onnx": 300, "forward": 300, "predict": 20}  # with one image, in a round
 IMAGES = 10_000  # in a batch measurement
+PHOTO_MODELS = ("clothes", "photo")
 PACKAGES = (*results.KERAS, "onnxruntime")
 
 
@@ -44,7 +45,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rounds = range(arguments.rounds)
     keys = [{"model": name, "round": k} for k in rounds for name in arguments.models]
-    command_rows = results.run_missing(COMMAND_ROWS, [{"round": k} for k in rounds], run_predict)
+    command_keys = [{"model": name, "round": k} for k in rounds for name in PHOTO_MODELS]
+    command_rows = results.run_missing(COMMAND_ROWS, command_keys, run_predict)
     rows = results.run_missing(ROWS, keys, measure_model)
     print("\n\n".join([*tables(rows), command_table(command_rows)]))
 
@@ -72,20 +74,22 @@ def tables(rows: list[results.Row]) -> list[str]:
 def command_table(rows: list[results.Row]) -> str:
     """Return the table of the whole command: medians and quartiles."""
     columns = {
-        "`fashion-cnn predict --model photo` of a 12-megapixel photo, s": ("seconds", 2),
+        "`fashion-cnn predict --model {}` of a 12-megapixel photo, s": ("seconds", 2),
         "peak memory of this command, MB": ("peak_mb", 0),
         "reading and preparing this photo, ms": ("prepare_ms", 0),
         "preparing a photo of 256x192, ms": ("prepare_small_ms", 1),
     }
-    lines = [
-        [text, results.median_quartiles(results.numbers(rows, column), decimals), len(rows)]
-        for text, (column, decimals) in columns.items()
-        if rows
-    ]
+    lines = []
+    for name in dict.fromkeys(row["model"] for row in rows):
+        rounds = results.select(rows, model=name)
+        for text, (column, decimals) in columns.items():
+            values = results.numbers(rounds, column)
+            cell = results.median_quartiles(values, decimals)
+            lines.append([text.format(name), cell, len(rounds)])
     return results.markdown_table(["measurement", "median (quartiles)", "n"], lines)
 
 
-def run_predict(round: int) -> dict[str, object]:
+def run_predict(model: str, round: int) -> dict[str, object]:
     """Run the command on a generated photo, and prepare the photo in this process."""
     from PIL import Image, ImageDraw
 
@@ -98,9 +102,9 @@ def run_predict(round: int) -> dict[str, object]:
         ImageDraw.Draw(photo).polygon(shirt, "navy")
         photo.save(path, quality=90)
         program = "from fashion_cnn.cli import main; main()"
-        call = [sys.executable, "-c", program, "predict", str(path), "--model", "photo"]
+        call = [sys.executable, "-c", program, "predict", str(path), "--model", model]
         seconds, peak = results.run_command(call, os.environ)
-        classifier, small = Classifier.load("photo"), np.asarray(photo.resize((256, 192)))
+        classifier, small = Classifier.load(model), np.asarray(photo.resize((256, 192)))
         prepare = results.median_seconds(lambda: classifier.prepare(path), 3)
         prepare_small = results.median_seconds(lambda: classifier.prepare(small), 3)
     row: dict[str, object] = {"seconds": f"{seconds:.3f}", "peak_mb": f"{peak / 1e6:.1f}"}

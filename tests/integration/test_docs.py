@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from command import QUICK_XLA, fashion_cnn, fashion_cnn_process, write_data_npz
+from drawn import COLORS, garment
 from PIL import Image
 
 from fashion_cnn import RECIPES
@@ -128,13 +129,12 @@ def working_folder(tmp_path_factory, first_images):
     data = first_images(train=200, test=50)
     write_data_npz(folder / "few.npz", data)
     Image.fromarray(data.test_images[0]).save(folder / "garment.png")
-    shirt = Image.new("RGB", (400, 300), "beige")
-    shirt.paste("navy", (130, 40, 270, 260))
+    shirt = garment("T-shirt", COLORS[1])
     shirt.save(folder / "shirt.jpg")
     for k in range(40):
         photos = folder / "photos" / ("coat", "hat")[k % 2]
         photos.mkdir(parents=True, exist_ok=True)
-        shirt.rotate(9 * k).save(photos / f"{k}.jpg")
+        shirt.reduce(2).rotate(9 * k).save(photos / f"{k}.jpg")
     recipe = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=20)
     (folder / "short.json").write_text(recipe.to_json())
     (folder / "images.txt").write_text("garment.png\nshirt.jpg\n")
@@ -145,6 +145,17 @@ def working_folder(tmp_path_factory, first_images):
     options = ("--data", "photos", *SHORT_OPTIONS["photos"], "--run", "runs/mobilenet-1")
     fashion_cnn("train", "textbook", *options, cwd=folder)
     return folder
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/photos.md"])
+def test_the_example_is_what_predict_prints(page, working_folder):
+    def words(text):
+        return re.search(r"^shirt\.jpg +(\S+) +([\d.]+)% +(\w+)$", text, re.M).groups()
+
+    printed = words(fashion_cnn("predict", "shirt.jpg", cwd=working_folder).stdout)
+    label, percent, verdict = words(TEXTS[page])
+    assert (label, verdict) == printed[::2]
+    assert float(percent) == pytest.approx(float(printed[1]), abs=0.1)
 
 
 FASHION_CNN = [c for c in COMMANDS if c[1][0] == "fashion-cnn" and not needs_server(c[1])]
