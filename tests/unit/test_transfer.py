@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fashion_cnn import RECIPES, train
-from fashion_cnn.data import Data
+from fashion_cnn.data import Data, as_data
 from fashion_cnn.evaluation import predict
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.models import build_model
@@ -124,6 +124,18 @@ def test_sizes_of_efficientnet_lite(variant, parameters):
     options = {"backbone": f"efficientnet_lite{variant}", "weights": "none", "min_size": 32}
     model = build_model("transfer", (32, 32, 3), 1000, options)
     assert model.count_params() == parameters
+
+
+def test_short_trainings_from_random_weights_predict_what_they_have_learned():
+    """The moving averages of batch normalization are those of training, not of the start."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(80) % 2
+    images = (60 + 130 * labels[:, None, None] + rng.normal(0, 8, (80, 32, 32))).astype(np.uint8)
+    data = as_data(((images, labels), (images, labels)))
+    recipe = replace(TINY, head_epochs=0, epochs=12, batch_size=8, fine_tune_rate=0.0)
+    trained = train(replace(recipe, augment=(), label_smoothing=0.0), data)
+    assert trained.history[-1]["accuracy"] > 0.95
+    assert (predict(trained.model, images).argmax(1) == labels).mean() > 0.9
 
 
 def test_small_gray_pictures_are_enlarged_and_tripled_inside(weights):

@@ -98,6 +98,8 @@ def transfer(
         for name, layer_weights in pretrained.items():
             model.get_layer(name).set_weights(layer_weights)
         _freeze(model, fine_tune_from or config.fine_tune_from)
+    else:
+        _follow_statistics(model)
     return model
 
 
@@ -136,6 +138,19 @@ def _freeze(model: Any, fine_tune_from: str) -> None:
     for i, layer in enumerate(model.layers):
         normalizes = isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = i >= first and not normalizes
+
+
+def _follow_statistics(model: Any) -> None:
+    """Let batch normalization follow its statistics within tens of steps.
+
+    Backbones have 0.99 and more, for a million images: in a training of hundreds of steps the
+    moving averages would still be those of the start, and predictions those of chance.
+    """
+    from fashion_cnn.keras_setup import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9
 
 
 def _pretrained_weights(config: Backbone, weights: str) -> dict[str, list[Any]]:
