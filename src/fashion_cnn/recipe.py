@@ -35,12 +35,19 @@ class Recipe:
         model: the network: `textbook`, `compact`, `residual` or `transfer`.
             Default: `textbook`.
         options: of that network; `build_model` takes the same. Default: the network's own.
-        optimizer: `adam` (arXiv:1412.6980), or `sgd` with Nesterov momentum. Default: `adam`.
+        optimizer: `adam` (arXiv:1412.6980); `sgd` with Nesterov momentum; or `muon`, the same with
+            orthogonal steps of convolutions (kellerjordan.github.io/posts/muon). Default: `adam`.
         learning_rate: the peak learning rate. Default: 0.001.
-        schedule: `constant`, or `triangle`: linear warm-up over the `warmup` share of all steps,
-            then linear decay to 0 (arXiv:1708.07120). Default: `constant`.
+        schedule: `constant`; or linear warm-up over the `warmup` share of all steps, then decay to
+            0, linear for `triangle` (arXiv:1708.07120), or along a cosine for `cosine`
+            (arXiv:1608.03983). Default: `constant`.
         warmup: see `schedule`; 0..1. Default: 0.2.
-        momentum: of `sgd`. Default: 0.9.
+        momentum: of `sgd` and `muon`. Default: 0.9.
+        bias_rate: the learning rate of biases and normalization layers, relative to that of the
+            other weights. Default: 1.
+        sam: sharpness-aware steps (arXiv:2010.01412): the gradient is that of the weights moved
+            by this distance in the direction that raises the loss most, which doubles the time of
+            a step; 0 for plain steps. Default: 0.
         weight_decay: decoupled weight decay, times the learning rate (arXiv:1711.05101); biases
             and normalization layers are excluded. Default: 0.
         ema: decay per step of an exponential moving average of the weights, which is validated
@@ -48,8 +55,10 @@ class Recipe:
         label_smoothing: share of the label spread over all classes (arXiv:1512.00567). Default: 0.
         epochs: passes over the training images. Default: 10.
         batch_size: images per step. Default: 64.
-        augment: `flip`, `shift`, `shift1`, `erase`, `zoom`, `color`, `photo`, `perspective` or
-            `light`, applied in this order. Default: none.
+        augment: `flip`, `alternate_flip`, `shift`, `shift1`, `erase`, `random`, `zoom`, `color`,
+            `photo`, `perspective` or `light`, applied in this order. Default: none.
+        cutmix: probability that an image gets a rectangle of another one, and the share of that
+            area in its target (arXiv:1905.04899), before the augmentations. Default: 0.
         precision: of training, `float32` or `bfloat16` (where the processor has it); the trained
             model is float32 in both cases. Default: `float32`.
         flip_average: test-time augmentation: the trained model predicts the mean of an image's and
@@ -80,17 +89,20 @@ class Recipe:
     name: str
     model: str = "textbook"
     options: dict[str, Any] = Field(default_factory=dict)
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "sgd", "muon"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
-    schedule: Literal["constant", "triangle"] = "constant"
+    schedule: Literal["constant", "triangle", "cosine"] = "constant"
     warmup: Fraction = 0.2
     momentum: Fraction = 0.9
+    bias_rate: Annotated[float, Field(gt=0)] = 1.0
+    sam: Annotated[float, Field(ge=0)] = 0.0
     weight_decay: Fraction = 0.0
     ema: Fraction = 0.0
     label_smoothing: Fraction = 0.0
     epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = 10
     batch_size: Annotated[int, Field(ge=1)] = 64
     augment: Annotated[tuple[str, ...], Strict(False)] = ()
+    cutmix: Annotated[float, Field(ge=0, le=1)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     flip_average: bool = False
     validation: Literal["validation", "test", "none"] = "validation"
@@ -121,6 +133,8 @@ class Recipe:
             )
         if self.teacher and self.class_weights:
             raise ValueError("class_weights: got true; cannot be combined with a teacher")
+        if self.cutmix and self.class_weights:
+            raise ValueError("class_weights: got true; cannot be combined with cutmix")
         return self
 
     def to_json(self) -> str:

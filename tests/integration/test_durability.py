@@ -29,11 +29,19 @@ from fashion_cnn.training.checkpoint import newest_checkpoint, repair
 pytestmark = pytest.mark.slow
 
 # All there is to resume: order, augmentation, dropout, normalization, momentum, schedule, bfloat16,
-# averaged weights.
+# averaged weights, orthogonal and sharpness-aware steps, CutMix, flips that alternate.
 SMALL = {
     "textbook-plus": {"ema": 0.9},
     "sprint": {"options": {"width": 8, "hidden": 8}},
-    "standard": {"options": {"width": 8, "hidden": 8, "convolutions": 2}},
+    "standard": {
+        "options": {"width": 8, "hidden": 8, "convolutions": 2},
+        "optimizer": "muon",
+        "schedule": "cosine",
+        "bias_rate": 2.0,
+        "sam": 0.05,
+        "cutmix": 0.5,
+        "augment": ("alternate_flip", "random", "shift1"),
+    },
     "marathon": {"options": {"width": 8, "stem": 2, "hidden": 8}},
 }
 CHANGES = {"epochs": 3, "batch_size": 29, "seed": 5}

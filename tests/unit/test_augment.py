@@ -13,6 +13,13 @@ from fashion_cnn.data.augment import (
     zoom,
 )
 from fashion_cnn.data.photo_augment import UNCHANGED_PROBABILITY, photo
+from fashion_cnn.data.random_augment import (
+    CHANGES,
+    MAX_ANGLE,
+    MAX_CONTRAST,
+    MAX_SHEAR,
+    random_augment,
+)
 
 MAX_SHIFT = 2
 
@@ -163,3 +170,43 @@ def test_color_changes_brightness_contrast_and_saturation_independently():
     assert pale[0] - pale[1] == pytest.approx(60, abs=2)
     one_channel = color(IMAGES, np.full((50, 3), 0.5))
     assert np.abs(one_channel.astype(int) - IMAGES).max() <= 1
+
+
+def random_noise(change, strength, n=1):
+    """Random numbers of `random` for one change, given twice, at half of a strength (-1..1)."""
+    noise = np.full((n, noise_columns(["random"])), 0.5, np.float32)
+    noise[:, [0, 4]] = (CHANGES.index(change) + 0.5) / len(CHANGES)
+    noise[:, [1, 5]] = 0.5 + strength / 4
+    return noise
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_random_augment_changes_nothing_at_strength_zero(change):
+    np.testing.assert_array_equal(random_augment(IMAGES[:1], random_noise(change, 0)), IMAGES[:1])
+
+
+def test_random_augment_shifts_and_fills_with_black():
+    shifted = random_augment(IMAGES[:1], random_noise("shift", 1))[0]
+    np.testing.assert_array_equal(shifted[:, 3:], IMAGES[0, :, :-3])
+    assert (shifted[:, :3] == 0).all()
+
+
+def test_random_augment_rotates_and_shears_about_the_center():
+    bar = np.zeros((1, 29, 29, 1), np.uint8)
+    bar[0, :, 14] = 200
+    for change, slope in (("rotate", np.tan(MAX_ANGLE)), ("shear", MAX_SHEAR)):
+        result = random_augment(bar, random_noise(change, 1))[0, ..., 0].astype(float)
+        centers = (result * np.arange(29)).sum(1) / np.maximum(result.sum(1), 1)
+        assert centers[14] == pytest.approx(14, abs=0.01)
+        assert abs(centers[22] - centers[6]) == pytest.approx(16 * slope, rel=0.05)
+
+
+def test_random_augment_changes_contrast_and_erases():
+    gray = np.full((1, 28, 28, 1), 60, np.uint8)
+    bright = random_augment(gray, random_noise("contrast", 1))
+    assert (bright == round(60 * np.exp(MAX_CONTRAST))).all()
+    erased = random_augment(gray, random_noise("erase", 1))[0, ..., 0] == 128
+    rows, columns = np.flatnonzero(erased.any(1)), np.flatnonzero(erased.any(0))
+    assert erased.sum() == len(rows) * len(columns)
+    assert len(rows) == len(columns) == pytest.approx(0.4 * 28, abs=1.5)
+    assert (rows.min(), rows.max()) == (27 - rows.max(), 27 - rows.min())

@@ -106,6 +106,46 @@ def test_an_epoch_on_the_device_is_fits_epoch(on_jax):
     np.testing.assert_allclose(half, [loss for loss, _ in results[0][0]], rtol=0.1)  # in bfloat16
 
 
+# `random` interpolates, so NumPy and JAX may round a pixel differently (test_augment.py)
+INGREDIENTS = """
+import dataclasses, json
+from convolution import network
+from fashion_cnn import RECIPES, load_data, train
+from fashion_cnn.keras_setup import keras
+from fashion_cnn.training import jax, loop
+from rounding import relative_difference
+
+data = load_data("data.npz")
+recipe = dataclasses.replace(
+    RECIPES["sprint"], optimizer="muon", schedule="cosine", bias_rate=2.0, sam=0.05, cutmix=0.5,
+    augment=("alternate_flip", "shift", "erase"), label_smoothing=0.1, epochs=3, batch_size=29,
+    validation="none", precision="float32", learning_rate=0.05, seed=3,
+)
+loop.build_model = network
+
+
+def weights(on_device, **changes):
+    jax.fits_on_device = lambda images: on_device
+    return train(dataclasses.replace(recipe, **changes), data).model.get_weights()
+
+
+keras.utils.set_random_seed(recipe.seed)
+start, plain = network().get_weights(), weights(False)
+changes = {"cutmix": 0.4, "sam": 0.0, "bias_rate": 1.0, "optimizer": "sgd", "schedule": "triangle"}
+changes |= {"augment": ("flip", "shift", "erase"), "batch_size": 29}
+print(json.dumps({
+    key: relative_difference(weights(True, **{key: value}), plain, start)
+    for key, value in changes.items()
+}))
+"""
+
+
+def test_an_epoch_on_the_device_is_the_plain_one_with_every_setting(on_jax):
+    distances = on_jax(INGREDIENTS)
+    assert distances.pop("batch_size") < ROUNDING  # the only one that is unchanged
+    assert len(distances) == 6 and min(distances.values()) > 30 * ROUNDING
+
+
 def test_gpu_benchmark_continues_after_its_time_limit(real_data, tmp_path):
     """On a CPU this shows that it runs; the figures are meant for a GPU."""
     if not importlib.util.find_spec("jax"):

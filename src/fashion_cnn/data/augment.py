@@ -17,12 +17,21 @@ from fashion_cnn.data.camera_augment import (
     perspective,
 )
 from fashion_cnn.data.photo_augment import NOISE_COLUMNS, photo
+from fashion_cnn.data.random_augment import RANDOM_COLUMNS, random_augment
 
 
 def flip(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     """Mirror half of the images horizontally, those with `noise[:, 0]` < 0.5."""
     mirrored = (noise[:, 0] < 0.5).reshape(-1, 1, 1, 1)
     return xp.where(mirrored, images[:, :, ::-1], images)
+
+
+def alternate_flip(images: Any, noise: Any, xp: ModuleType = np) -> Any:
+    """`flip`, but each image is mirrored in every other epoch (arXiv:2404.00498).
+
+    `training.batches` makes the random numbers so.
+    """
+    return flip(images, noise, xp)
 
 
 def shift(images: Any, noise: Any, xp: ModuleType = np, max_shift: int = 2) -> Any:
@@ -102,9 +111,11 @@ def color(images: Any, noise: Any, xp: ModuleType = np) -> Any:
 # augmentation, write the function, add a line here, and test it in tests/unit/test_augment.py
 AUGMENTATIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "flip": (flip, 1),
+    "alternate_flip": (alternate_flip, 1),
     "shift": (shift, 2),
     "shift1": (shift1, 2),
     "erase": (erase, 6),
+    "random": (random_augment, RANDOM_COLUMNS),
     "zoom": (zoom, 4),
     "color": (color, 3),
     "photo": (photo, NOISE_COLUMNS),

@@ -4,6 +4,7 @@ from typing import Any
 
 from fashion_cnn.keras_setup import keras
 
+ACTIVATIONS = ("relu", "silu", "gelu")
 MIN_EDGE, TARGET_EDGE, MAX_EDGE = 20, 28, 96  # pixels
 
 
@@ -11,6 +12,12 @@ def require_rate(name: str, rate: float) -> None:
     """Raise ValueError unless `rate` is valid for dropout."""
     if not 0 <= rate < 1:
         raise ValueError(f"{name}: got {rate}; expected 0 <= rate < 1")
+
+
+def require_activation(name: str) -> None:
+    """Raise ValueError unless the networks know this activation."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation: got {name!r}; expected {', '.join(ACTIVATIONS)}")
 
 
 def require_shape(
@@ -60,6 +67,16 @@ def convolve(x: Any, filters: int, pool: bool = False) -> Any:
     x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
     x = keras.layers.MaxPooling2D()(x) if pool else x
     return keras.layers.BatchNormalization(momentum=0.9)(x)
+
+
+def generalized_mean(x: Any, power: float) -> Any:
+    """The `power`-th root of the mean power over all positions: (n, h, w, m) -> (n, m)."""
+    if not 1 <= power <= 10:
+        raise ValueError(f"pool_power: got {power}; expected 1..10")
+    if power == 1:
+        return keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.ops.maximum(x, 1e-6) ** power
+    return keras.layers.GlobalAveragePooling2D()(x) ** (1 / power)
 
 
 def head(x: Any, hidden: int, dropout: float, classes: int) -> Any:

@@ -15,6 +15,8 @@ def residual(
     hidden: int = 256,  # units of the hidden dense layer
     dropout: float = 0.0,  # rate before the last layer
     drop_path: float = 0.0,  # rate at which the last shortcut's convolutions are skipped
+    activation: str = "relu",  # or `silu` or `gelu`
+    pool_power: float = 1.0,  # of the mean over all positions; 1: average, 3: nearer to the maximum
 ) -> Any:
     """`compact` with a second full-resolution convolution, shortcuts and global average pooling.
 
@@ -22,31 +24,33 @@ def residual(
     shortcut adds the output of the first convolution to that of the last (arXiv:1512.03385). Global
     average pooling needs a quarter of the weights of flattening, so the network overfits later
     (docs/experiments.md). `drop_path` is stochastic depth (arXiv:1603.09382): in training, for each
-    image, and at rates proportional to the depth of the shortcut.
+    image, and at rates proportional to the depth of the shortcut. With a `pool_power` p the pooling
+    is the p-th root of the mean p-th power (GeM, arXiv:1711.02512), of what is not negative.
     """
     from fashion_cnn.keras_setup import keras
-    from fashion_cnn.models.layers import convolve, head, require_rate, require_shape, scaled_input
+    from fashion_cnn.models import layers as shared
 
-    require_rate("dropout", dropout)
-    require_rate("drop_path", drop_path)
+    shared.require_rate("dropout", dropout)
+    shared.require_rate("drop_path", drop_path)
     sizes = {"stem": stem, "width": width, "repeats": repeats, "hidden": hidden}
-    require_shape(image_shape, blocks, convolutions, sizes)
+    shared.require_shape(image_shape, blocks, convolutions, sizes)
     if convolutions < 2:
         raise ValueError(f"convolutions: got {convolutions}; expected at least 2, for the shortcut")
+    shared.require_activation(activation)
     layers = keras.layers
-    pixels, x = scaled_input(image_shape)
-    x = layers.Conv2D(stem, 2, activation="relu")(x)
-    x = layers.ReLU()(convolve(x, 2 * stem))
+    pixels, x = shared.scaled_input(image_shape)
+    x = layers.Conv2D(stem, 2, activation=activation)(x)
+    x = layers.Activation(activation)(shared.convolve(x, 2 * stem))
     for block in range(blocks):
         filters = width * 2**block
-        x = layers.ReLU()(convolve(x, filters, pool=True))
+        x = layers.Activation(activation)(shared.convolve(x, filters, pool=True))
         for i in range(repeats):
             shortcut = x
             rate = drop_path * (block * repeats + i + 1) / (blocks * repeats)
             for _ in range(convolutions - 2):
-                x = layers.ReLU()(convolve(x, filters))
-            x = convolve(x, filters)
+                x = layers.Activation(activation)(shared.convolve(x, filters))
+            x = shared.convolve(x, filters)
             x = layers.Dropout(rate, noise_shape=(None, 1, 1, 1))(x) if rate else x
-            x = layers.ReLU()(layers.Add()([x, shortcut]))
-    x = head(layers.GlobalAveragePooling2D()(x), hidden, dropout, classes)
+            x = layers.Activation(activation)(layers.Add()([x, shortcut]))
+    x = shared.head(shared.generalized_mean(x, pool_power), hidden, dropout, classes)
     return keras.Model(pixels, x, name="residual")

@@ -1,10 +1,13 @@
 """What an epoch trains on, as a function of (seed, epoch, image index) and of nothing else."""
 
 from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from fashion_cnn.data.augment import augment, noise_columns
+from fashion_cnn.data.cutmix import CUTMIX_COLUMNS, cutmix_images, cutmix_targets
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.parallel.collectives import device_count, local_shard
 from fashion_cnn.recipe import Recipe
@@ -31,6 +34,17 @@ def training_index(recipe: Recipe, data: Data) -> np.ndarray:
     return index
 
 
+def step_targets(recipe: Recipe, targets: np.ndarray, classes: int, mixes: bool) -> np.ndarray:
+    """Targets as steps take them: labels as int32, or as probabilities if CutMix mixes them."""
+    if targets.ndim == 2:
+        return targets
+    return (
+        np.eye(classes, dtype=np.float32)[targets]
+        if recipe.cutmix and mixes
+        else targets.astype(np.int32)
+    )
+
+
 def epoch_plan(
     recipe: Recipe, epoch: int, index: np.ndarray, images: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -38,12 +52,49 @@ def epoch_plan(
 
     Returns:
         The order, int64 (len(index),), and the noise, float32 in [0, 1),
-        (images, noise_columns(recipe.augment)), a row an image, held-out ones included.
+        (images, plan_columns(recipe)), a row an image, held-out ones included.
     """
     order = np.random.default_rng((recipe.seed, epoch, 0)).permutation(index)
-    columns = noise_columns(recipe.augment)
-    noise = np.random.default_rng((recipe.seed, epoch, 1)).random((images, columns), np.float32)
+    shape = images, plan_columns(recipe)
+    noise = np.random.default_rng((recipe.seed, epoch, 1)).random(shape, np.float32)
+    if "alternate_flip" in recipe.augment:
+        column = noise_columns(recipe.augment[: recipe.augment.index("alternate_flip")])
+        first = np.random.default_rng((recipe.seed, 0, 2)).random(images, np.float32)
+        noise[:, column] = (first + epoch / 2) % 1  # one half of the images, then the other
     return order, noise
+
+
+def plan_columns(recipe: Recipe) -> int:
+    """How many random numbers an image has in an epoch."""
+    return noise_columns(recipe.augment) + (CUTMIX_COLUMNS if recipe.cutmix else 0)
+
+
+def batch_inputs(
+    recipe: Recipe, images: Any, index: Any, order: Any, noise: Any, xp: ModuleType = np
+) -> Any:
+    """The augmented images `index`, of all `images`; `order` and `noise` are the epoch's plan."""
+    noise, columns = noise[index], noise_columns(recipe.augment)
+    if recipe.cutmix:
+        inputs = cutmix_images(images, index, order, noise[:, columns:], recipe.cutmix, xp)
+    else:
+        inputs = images[index]
+    return augment(inputs, noise[:, :columns], recipe.augment, xp)
+
+
+def batch_targets(
+    recipe: Recipe,
+    targets: Any,
+    index: Any,
+    order: Any,
+    noise: Any,
+    shape: tuple[int, int, int],
+    xp: ModuleType = np,
+) -> Any:
+    """The targets of the images `index`; `shape` is that of an image."""
+    if not recipe.cutmix:
+        return targets[index]
+    noise = noise[index][:, noise_columns(recipe.augment) :]
+    return cutmix_targets(targets, index, order, noise, recipe.cutmix, shape, xp)
 
 
 def chunks(
@@ -63,13 +114,13 @@ def chunks(
     """
     images = channels_last(data.train_images)
     targets = data.train_labels if targets is None else targets
-    targets = targets.astype(np.int32) if targets.ndim == 1 else targets
+    targets = step_targets(recipe, targets, len(data.class_names), mixes=not transform)
     order, noise = epoch_plan(recipe, epoch, index, len(images))
     for start in range(0, len(order), size):
         chunk = order[start : start + size]
         shard = local_shard(chunk, recipe.batch_size)
         if transform:
-            inputs = transform(shard, noise[shard])
+            yield transform(shard, noise[shard]), targets[chunk]
         else:
-            inputs = augment(images[shard], noise[shard], recipe.augment)
-        yield inputs, targets[chunk]
+            labels = batch_targets(recipe, targets, chunk, order, noise, images.shape[1:])
+            yield batch_inputs(recipe, images, shard, order, noise), labels

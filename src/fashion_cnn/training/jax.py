@@ -11,12 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fashion_cnn.data.augment import augment, noise_columns
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.parallel.collectives import is_distributed, local_shard, to_global_array
 from fashion_cnn.recipe import Recipe
 from fashion_cnn.training.averaging import update_averages
-from fashion_cnn.training.batches import Steps
+from fashion_cnn.training.batches import (
+    Steps,
+    batch_inputs,
+    batch_targets,
+    plan_columns,
+    step_targets,
+)
+from fashion_cnn.training.optimizers import SAM_EPSILON
 
 MAX_DEVICE_BYTES = 4 << 30  # of images
 
@@ -75,6 +81,7 @@ def make_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, An
     the number of correct predictions.
     """
     optimizer, classes = model.optimizer, model.output_shape[-1]
+    sam = getattr(optimizer, "sam", 0.0)
 
     def loss_of(trainable: Any, non_trainable: Any, images: Any, targets: Any) -> Any:
         probabilities, non_trainable, penalties = model.stateless_call(
@@ -91,12 +98,17 @@ def make_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, An
 
     def step(state: Any, batch: Any) -> Any:
         trainable, non_trainable, optimizer_state = state
-        (loss, (non_trainable, correct)), gradients = gradient_of(trainable, non_trainable, *batch)
+        (loss, (statistics, correct)), gradients = gradient_of(trainable, non_trainable, *batch)
+        if sam:
+            norm = jnp.sqrt(sum(jnp.sum(gradient**2) for gradient in gradients))
+            radius = sam / (norm + SAM_EPSILON)
+            moved = [w + radius * g for w, g in zip(trainable, gradients, strict=True)]
+            _, gradients = gradient_of(moved, non_trainable, *batch)
         trainable, optimizer_state = optimizer.stateless_apply(
             optimizer_state, gradients, trainable
         )
         optimizer_state = _averaged(model, optimizer_state, trainable)
-        state = [list(trainable), list(non_trainable), optimizer_state]
+        state = [list(trainable), list(statistics), optimizer_state]
         return state, (loss * len(batch[1]), correct)
 
     return step
@@ -148,10 +160,10 @@ def compile_epoch(
         and the number of correct predictions.
     """
     model.optimizer.build(model.trainable_variables)
-    targets = targets.astype(np.int32) if targets.ndim == 1 else targets
+    targets = step_targets(recipe, targets, model.output_shape[-1], mixes=True)
     on_device = jax.device_put((images, targets))
     order_shape = jax.ShapeDtypeStruct((count,), np.int32)
-    noise_shape = jax.ShapeDtypeStruct((len(images), noise_columns(recipe.augment)), np.float32)
+    noise_shape = jax.ShapeDtypeStruct((len(images), plan_columns(recipe)), np.float32)
     epoch = jax.jit(_make_epoch(model, recipe, class_weights))
     # compiled now, so that the first epoch's seconds do not include it
     program = epoch.lower(get_state(model), *on_device, order_shape, noise_shape).compile()
@@ -171,8 +183,9 @@ def _make_epoch(model: Any, recipe: Recipe, class_weights: np.ndarray | None) ->
 
     def epoch(state: Any, images: Any, targets: Any, order: Any, noise: Any) -> Any:
         def train_batch(state: Any, index: Any) -> Any:
-            inputs = augment(images[index], noise[index], recipe.augment, jnp)
-            return step(state, (inputs, targets[index]))
+            inputs = batch_inputs(recipe, images, index, order, noise, jnp)
+            labels = batch_targets(recipe, targets, index, order, noise, images.shape[1:], jnp)
+            return step(state, (inputs, labels))
 
         full = len(order) // batch_size * batch_size
         state, sums = jax.lax.scan(train_batch, state, order[:full].reshape(-1, batch_size))

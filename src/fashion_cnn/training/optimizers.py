@@ -5,27 +5,43 @@ formulas as one TensorFlow kernel a variable, which saves a tenth of a step of a
 (docs/experiments.md).
 """
 
+import math
+import re
 from typing import Any
 
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.recipe import Recipe
 
+BIASES = frozenset({"bias", "beta", "gamma"})  # variables without weight decay
+SAM_EPSILON = 1e-12
+# coefficients that drive all singular values to about 1 in few steps
+NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS = (3.4445, -4.7750, 2.0315), 5
+
 
 def make_optimizer(recipe: Recipe, steps: int) -> Any:
     """The optimizer of a recipe for so many steps, as the fastest implementation there is."""
-    fused = keras.backend.backend() == "tensorflow"
     rate: Any = recipe.learning_rate
-    if recipe.schedule == "triangle":
-        rate = Triangle(rate, round(recipe.warmup * steps), steps)
-    decay = recipe.weight_decay or None
-    if recipe.optimizer == "sgd":
-        sgd = FusedSGD if fused and recipe.momentum else keras.optimizers.SGD
-        optimizer = sgd(rate, momentum=float(recipe.momentum), nesterov=True, weight_decay=decay)
-    else:
-        adam = FusedAdam if fused else keras.optimizers.Adam
-        optimizer = adam(rate, weight_decay=decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    if recipe.schedule != "constant":
+        schedule = {"triangle": Triangle, "cosine": Cosine}[recipe.schedule]
+        rate = schedule(rate, round(recipe.warmup * steps), steps)
+    kind, settings = _optimizer_class(recipe), {}
+    if recipe.optimizer != "adam":
+        settings = {"momentum": float(recipe.momentum), "nesterov": True}
+    if recipe.bias_rate != 1:
+        kind = type(kind.__name__, (_BiasRate, kind), {"bias_rate": recipe.bias_rate})
+    optimizer = kind(rate, weight_decay=recipe.weight_decay or None, **settings)
+    optimizer.exclude_from_weight_decay(var_names=sorted(BIASES))
+    optimizer.sam = recipe.sam
     return optimizer
+
+
+def _optimizer_class(recipe: Recipe) -> Any:
+    fused = keras.backend.backend() == "tensorflow"
+    if recipe.optimizer == "adam":
+        return FusedAdam if fused else keras.optimizers.Adam
+    if recipe.optimizer == "muon":
+        return Muon
+    return FusedSGD if fused and recipe.momentum else keras.optimizers.SGD
 
 
 class Triangle(keras.optimizers.schedules.LearningRateSchedule):
@@ -40,11 +56,71 @@ class Triangle(keras.optimizers.schedules.LearningRateSchedule):
         step = keras.ops.cast(step, "float32") + 0.5
         up = step / self.warmup if self.warmup else keras.ops.ones_like(step)
         down = (self.steps - step) / (self.steps - self.warmup)
-        return self.peak * keras.ops.maximum(keras.ops.minimum(up, down), 0.0)
+        return self.peak * self.decay(keras.ops.maximum(keras.ops.minimum(up, down), 0.0))
+
+    def decay(self, share: Any) -> Any:
+        """The learning rate relative to its peak, from the share of the way to it, 0..1."""
+        return share
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of `__init__`."""
         return {"peak": self.peak, "warmup": self.warmup, "steps": self.steps}
+
+
+class Cosine(Triangle):
+    """The same times along half a cosine (arXiv:1608.03983), in the warm-up and afterwards."""
+
+    def decay(self, share: Any) -> Any:
+        """See `Triangle`."""
+        return (1 - keras.ops.cos(math.pi * share)) / 2
+
+
+class _BiasRate:
+    """Gives biases and normalization layers a learning rate of their own."""
+
+    bias_rate = 1.0
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable in place."""
+        is_bias = re.split("[/:]", variable.path if hasattr(variable, "path") else variable.name)
+        scale = self.bias_rate if BIASES.intersection(is_bias) else 1.0
+        super().update_step(gradient, variable, scale * learning_rate)  # type: ignore[misc]
+
+
+class Muon(keras.optimizers.SGD):
+    """SGD with momentum whose steps of convolutions are orthogonal matrices.
+
+    The kernel is a matrix (height x width x input channels, output channels); see
+    kellerjordan.github.io/posts/muon. Other weights take Keras's steps.
+    """
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable in place."""
+        if len(variable.shape) != 4:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        step = gradient
+        if self.momentum:
+            average = self.momentums[self._get_variable_index(variable)]
+            self.assign(average, self.momentum * average + gradient)
+            step = gradient + self.momentum * average
+        matrix = keras.ops.reshape(step, (-1, variable.shape[-1]))
+        rows, columns = matrix.shape
+        scale = learning_rate * max(1.0, columns / rows) ** 0.5
+        step = keras.ops.reshape(_orthogonal(matrix), variable.shape)
+        self.assign_sub(variable, scale * step)
+
+
+def _orthogonal(matrix: Any) -> Any:
+    """About the nearest matrix with orthonormal rows or columns, by Newton-Schulz iterations."""
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = keras.ops.transpose(matrix) if is_tall else matrix
+    x = x / (keras.ops.sqrt(keras.ops.sum(x * x)) + 1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        a, b, c = NEWTON_SCHULZ
+        gram = x @ keras.ops.transpose(x)
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return keras.ops.transpose(x) if is_tall else x
 
 
 class FusedAdam(keras.optimizers.Adam):

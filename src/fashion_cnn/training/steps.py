@@ -79,7 +79,7 @@ def make_epochs(
             return Epochs(len(index), whole_epoch)
     last_batch = len(index) % recipe.batch_size or recipe.batch_size
     split_batch = last_batch >= (MIN_SPLIT_BATCH if _has_batch_norm(model) else 2)
-    soft_labels = targets.ndim == 2
+    soft_labels = targets.ndim == 2 or bool(recipe.cutmix and not transform)
     steps = compile_steps(model, recipe.batch_size, split_batch, weights, soft_labels)
     size = _chunk_size(recipe, model)
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from fashion_cnn.training.averaging import update_averages
 from fashion_cnn.training.batches import Steps
 from fashion_cnn.training.normalization import FusedBatchNormalization
+from fashion_cnn.training.optimizers import SAM_EPSILON
 
 
 def compile_steps(
@@ -91,7 +92,7 @@ def _make_step(
 ) -> Callable[[Any, Any], tuple[Any, Any]]:
     """One step of the optimizer: the sum of the losses and the number of correct predictions."""
 
-    def step(images: Any, targets: Any) -> tuple[Any, Any]:
+    def gradients_of(images: Any, targets: Any) -> tuple[Any, ...]:
         if split_batch:
             size = tf.shape(images)[0]
             half = size // 2
@@ -103,7 +104,19 @@ def _make_step(
             )  # a layer that takes no part has no gradient
         else:
             sums = half_step(images, targets, tf.constant(1.0))
-        loss, correct, gradients, statistics = sums
+        return sums
+
+    def step(images: Any, targets: Any) -> tuple[Any, Any]:
+        loss, correct, gradients, statistics = gradients_of(images, targets)
+        if sam := getattr(model.optimizer, "sam", 0.0):
+            kept = [tf.identity(v) for v in model.trainable_variables]
+            radius = sam / (tf.linalg.global_norm(gradients) + SAM_EPSILON)
+            for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+                if gradient is not None:
+                    variable.assign_add(radius * gradient)
+            _, _, gradients, _ = gradients_of(images, targets)
+            for variable, value in zip(model.trainable_variables, kept, strict=True):
+                variable.assign(value)
         model.optimizer.apply(gradients, model.trainable_variables)
         update_averages(model)
         for layer, values in zip(_normalizations(model), statistics, strict=True):

@@ -1,0 +1,105 @@
+"""Claim: none; this measures what single changes of a recipe do to the validation accuracy.
+
+    python benchmarks/ingredients.py [--recipes sprint,quick] [--changes NAME,...] [--seeds 5]
+
+Each seed trains every recipe as it is and with each of `CHANGES`, one after the other, so that all
+meet the same load. A finished training is a row of `ingredients.csv` with the accuracy on the 5,000
+validation images; finished rows are skipped. Prints the table of docs/experiments.md: means, the
+difference to the recipe as it is, pair by pair, and the median ratio of the times. The test images
+are not looked at.
+Seeds: 5. Machine: 2 CPU cores. Duration: a minute for each change and seed of `sprint` and `quick`.
+"""
+
+import argparse
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import _results as results
+
+ROWS = Path(__file__).with_suffix(".csv")
+PLAIN = "as it is"
+CHANGES = {  # name -> fields of the recipe; `options` are added to the recipe's
+    PLAIN: {},
+    "cosine": {"schedule": "cosine"},
+    "cutmix": {"cutmix": 0.5},
+    "random": {"augment": "+random"},
+    "alternate flip": {"augment": "alternate_flip"},
+    "bias rate": {"bias_rate": 4.0},
+    "muon": {"optimizer": "muon"},
+    "sam": {"sam": 0.05},
+    "ema": {"ema": 0.99},
+    "silu": {"options": {"activation": "silu"}},
+    "gelu": {"options": {"activation": "gelu"}},
+    "pool power": {"options": {"pool_power": 3.0}},
+}
+
+
+def change_recipe(recipe, change: str):
+    """Return a recipe with a change."""
+    fields = dict(CHANGES[change])
+    if "options" in fields:
+        fields["options"] = {**recipe.options, **fields["options"]}
+    if fields.get("augment") == "+random":
+        fields["augment"] = (*recipe.augment, "random")
+    elif fields.get("augment") == "alternate_flip":
+        rest = [name for name in recipe.augment if name != "flip"]
+        fields["augment"] = ("alternate_flip", *rest)
+    return replace(recipe, **fields)
+
+
+def train_one(recipe: str, change: str, seed: int) -> dict[str, object]:
+    """Train, and measure the accuracy on the validation images."""
+    from fashion_cnn import RECIPES, load_data, train
+    from fashion_cnn.evaluation import predict
+
+    data = load_data()
+    changed = replace(change_recipe(RECIPES[recipe], change), seed=seed)
+    trained = train(changed, data)
+    images, labels = data.split("validation")
+    correct = predict(trained.model, images).argmax(1) == labels
+    row = {"validation_accuracy": round(float(correct.mean()), 4)}
+    return row | {"seconds": round(trained.seconds, 2)} | results.machine_columns()
+
+
+def table(rows: list[results.Row]) -> str:
+    """Return the table of docs/experiments.md."""
+    lines = []
+    for recipe, change in dict.fromkeys((row["recipe"], row["change"]) for row in rows):
+        group = results.select(rows, recipe=recipe, change=change)
+        plain = {r["seed"]: r for r in results.select(rows, recipe=recipe, change=PLAIN)}
+        pairs = [(row, plain[row["seed"]]) for row in group if row["seed"] in plain]
+        line = [f"`{recipe}`", change, results.mean_sd(group, "validation_accuracy", 100), "", ""]
+        if change != PLAIN and len(pairs) > 1:
+            differences = [
+                100 * (float(a["validation_accuracy"]) - float(b["validation_accuracy"]))
+                for a, b in pairs
+            ]
+            error = statistics.stdev(differences) / len(pairs) ** 0.5
+            line[3] = f"{statistics.mean(differences):+.2f} ± {error:.2f}"
+            ratios = [float(a["seconds"]) / float(b["seconds"]) for a, b in pairs]
+            line[4] = f"{statistics.median(ratios):.2f}"
+        lines.append([*line, len(group)])
+    header = ["recipe", "change", "validation accuracy, %", "difference ± standard error"]
+    return results.markdown_table([*header, "time, relative", "n"], lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipes", default="sprint,quick", help="joined by commas")
+    parser.add_argument("--changes", help="joined by commas. Default: all that the recipe knows")
+    parser.add_argument("--seeds", type=int, default=5)
+    arguments = parser.parse_args()
+    changes = arguments.changes.split(",") if arguments.changes else list(CHANGES)
+    keys: list[dict[str, object]] = [
+        {"recipe": recipe, "change": change, "seed": seed}
+        for seed in range(arguments.seeds)
+        for recipe in arguments.recipes.split(",")
+        for change in changes
+        if "options" not in CHANGES[change] or recipe in ("thorough", "marathon")
+    ]
+    print(table(results.run_missing(ROWS, keys, train_one)))
+
+
+if __name__ == "__main__":
+    main()
