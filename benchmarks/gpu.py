@@ -1,19 +1,25 @@
 """Claim: on one GPU `gpu-sprint` reaches 94 % in seconds; how much of the GPU's speed it uses.
 
-    KERAS_BACKEND=jax python benchmarks/gpu.py [--recipe gpu-sprint ...] [--seeds 5] [--profile]
+    KERAS_BACKEND=jax python benchmarks/gpu.py [--minutes 9] [--predictions DIR] [--profile]
+        [--recipe NAME ...] [--seeds N]
 
-Trains on all 60,000 images without validation and measures the test images once, at the end. Each
-seed is a row of `gpu.csv`; finished rows are skipped, and no training is started that would not end
-within `--minutes`. With `--runs DIR` each training has a run folder there and may take longer: the
-same command resumes it after its last epoch. `--profile` prints which operations the time of an
-epoch is spent in instead. On a CPU (`--images 500`) it only shows that it runs.
-Seeds: 5. Machine: one GPU. Duration: at most `--minutes`, 9 by default.
+Trains the recipes of `PLAN`, the most valuable first, on all 60,000 images without validation, and
+measures the test images once, at the end. Each seed is a row of `gpu.csv`; finished rows are
+skipped, so that several machines and days can add rows, and no training is started that would not
+end within `--minutes`. The table comes last. With `--runs DIR` each training has a run folder there
+and may take longer: the same command resumes it after its last epoch. `--predictions` writes the
+probabilities for the test and the training images (float16) of each training of `record`, for
+ensembles and teachers. `--profile` prints which operations the time of an epoch is spent in, and
+trains nothing else.
+On a CPU (`--images 500`) it only shows that it runs.
+Seeds: those of `PLAN`. Machine: one GPU. Duration: at most `--minutes`, 9 by default.
 """
 
 import argparse
-import itertools
 import re
+import shutil
 import statistics
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -26,22 +32,10 @@ import numpy as np
 ROWS = Path(__file__).with_suffix(".csv")
 TRAINING_COST = 3  # the arithmetic of a training step, relative to a forward pass
 PROFILE_LINES = 15
+REPEATS = 20  # of which the fastest counts
+PLAN = {"gpu-sprint": 50, "record": 3, "gpu-standard": 10}  # recipe -> seeds
+FIRST_MINUTES = {"record": 5.0}  # how long a training may take that has no row yet. Default: 1
 OUT_OF_TIME = "out of time; run the same command again to continue"
-
-
-def get_recipe(name: str):
-    """Return a recipe, or one of the candidates, which have not been tuned on a GPU yet."""
-    from fashion_cnn.recipes import RECIPES, find_recipe
-
-    standard, thorough = RECIPES["standard"], RECIPES["thorough"]
-    deep = {"width": 192, "repeats": 3, "drop_path": 0.2}
-    erasing = ("flip", "shift", "erase", "erase")
-    candidates = {
-        "gpu-sprint": replace(standard, batch_size=512, learning_rate=0.8),
-        "gpu-standard": replace(thorough, batch_size=512, learning_rate=0.8),
-        "record": replace(thorough, epochs=200, batch_size=256, options=deep, augment=erasing),
-    }
-    return candidates[name] if name in candidates else find_recipe(name)
 
 
 def load_images(count: int):
@@ -56,12 +50,13 @@ def load_images(count: int):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", nargs="+", default=["gpu-sprint"])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--recipe", nargs="+", default=list(PLAN))
+    parser.add_argument("--seeds", type=int, help="Default: those of PLAN")
     parser.add_argument("--images", type=int, default=60_000, help="Default: all 60,000")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--rows", type=Path, default=ROWS, help="CSV file of the rows")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="run folders. Default: none")
+    parser.add_argument("--predictions", type=Path, metavar="DIR", help="of record. Default: none")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     data = load_images(arguments.images)
@@ -69,33 +64,74 @@ def main() -> None:
         for name in arguments.recipe:
             print(f"\n{name}\n{profile(name, data)}")
         return
-    end, longest = time.monotonic() + 60 * arguments.minutes, 0.0
+    end = time.monotonic() + 60 * arguments.minutes
     device, *rates = measure_device()
-    for name, seed in itertools.product(arguments.recipe, range(arguments.seeds)):
-        key = {"device": device, "recipe": name, "images": arguments.images, "seed": seed}
-        if results.is_finished(arguments.rows, **key):
-            continue
-        start = time.monotonic()
-        if not arguments.runs and start + longest > end:
-            raise SystemExit(OUT_OF_TIME)
-        trained, overhead = train(name, seed, data, arguments.runs, end)
-        results.append_row(arguments.rows, key | measure(name, data, trained, overhead, *rates))
-        longest = max(longest, time.monotonic() - start)
+    software = describe_software()
+    for name in arguments.recipe:
+        for seed in range(arguments.seeds or PLAN.get(name, 5)):
+            key = {"device": device, "recipe": name, "images": arguments.images, "seed": seed}
+            if results.is_finished(arguments.rows, **key):
+                continue
+            seconds = expected_seconds(name, results.read_rows(arguments.rows))
+            if not arguments.runs and time.monotonic() + seconds > end:
+                print(f"{name}: {OUT_OF_TIME}")
+                break
+            trained, overhead = train(name, seed, data, arguments.runs, end)
+            row = key | measure(name, data, trained, overhead, *rates) | software
+            results.append_row(arguments.rows, row)
+            if arguments.predictions and name == "record":
+                write_predictions(arguments.predictions / f"{name}-{seed}.npz", trained.model, data)
     print(table(results.read_rows(arguments.rows)))
 
 
+def expected_seconds(name: str, rows: list[results.Row]) -> float:
+    """Return how long a training of a recipe took at most, or may take if there is none."""
+    timed = [row for row in results.select(rows, recipe=name) if row["seconds"]]
+    seconds = [float(row["seconds"]) + float(row["overhead_seconds"]) for row in timed]
+    return max(seconds, default=60 * FIRST_MINUTES.get(name, 1.0))
+
+
+def write_predictions(path: Path, model, data) -> None:
+    """Write the probabilities for the test and the training images, float16 (n, classes)."""
+    from fashion_cnn.evaluation import predict
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = {"test": data.test_images, "train": data.train_images}
+    arrays = {key: predict(model, x).astype(np.float16) for key, x in images.items()}
+    np.savez(path, **arrays)
+
+
+def describe_software() -> dict[str, str]:
+    """Return columns with the versions of Python, Keras, JAX and the GPU's driver."""
+    versions = str(results.machine_columns(("keras", "jax"))["versions"])
+    program = shutil.which("nvidia-smi")
+    if not program:
+        return {"versions": versions, "driver": ""}
+    call = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    output = subprocess.run(call, capture_output=True, text=True).stdout
+    return {"versions": versions, "driver": output.splitlines()[0] if output else ""}
+
+
 def measure_device() -> tuple[str, float, float]:
-    """Return the device's name, FLOP/s of a bfloat16 matrix product, and bytes/s of a copy."""
+    """Return the device's name, FLOP/s of a bfloat16 matrix product, and bytes/s of a copy.
+
+    Both are those of the fastest of several calls on large arrays.
+    """
     import jax
 
-    size = 8192 if jax.default_backend() != "cpu" else 512
+    on_gpu = jax.default_backend() != "cpu"
+    size, nbytes = (8192, 4 << 30) if on_gpu else (512, 4 << 20)
     matrix = jax.random.normal(jax.random.key(0), (size, size), "bfloat16")
-    product = jax.jit(lambda x: x @ x)
-    product_seconds = results.median_seconds(lambda: product(matrix).block_until_ready(), 9)
-    array = jax.random.bits(jax.random.key(1), (size * size * 4,), "uint8")
-    copy = jax.jit(lambda x: x ^ 1)
-    copy_seconds = results.median_seconds(lambda: copy(array).block_until_ready(), 9)
-    flops, bandwidth = 2 * size**3 / product_seconds, 2 * array.nbytes / copy_seconds
+    array = jax.numpy.zeros(nbytes // 4, "uint32")
+    product, copy = jax.jit(lambda x: x @ x), jax.jit(lambda x: x ^ 1)
+    product_seconds, copy_seconds = (
+        min(
+            results.time_call(lambda: function(x).block_until_ready())  # noqa: B023 (called now)
+            for _ in range(REPEATS)
+        )
+        for function, x in ((product, matrix), (copy, array))
+    )
+    flops, bandwidth = 2 * size**3 / product_seconds, 2 * nbytes / copy_seconds
     device = jax.devices()[0].device_kind
     print(f"{device}: {flops / 1e12:.1f} TFLOP/s in bfloat16, {bandwidth / 1e9:.0f} GB/s in memory")
     return device, flops, bandwidth
@@ -103,9 +139,10 @@ def measure_device() -> tuple[str, float, float]:
 
 def train(name: str, seed: int, data, runs: Path | None, end: float) -> tuple[object, float]:
     """Train; also return the seconds outside the epochs: building, compiling, saving."""
+    from fashion_cnn.recipes import find_recipe
     from fashion_cnn.run import Run
 
-    recipe = replace(get_recipe(name), validation="none", seed=seed)
+    recipe = replace(find_recipe(name), validation="none", seed=seed)
     run = Run(runs / f"{name}-{len(data.train_labels)}-{seed}") if runs else None
     earlier_seconds = run.train_seconds() if run else 0
     start = time.perf_counter()
@@ -135,8 +172,9 @@ def measure(
 
     from fashion_cnn import evaluate
     from fashion_cnn.models import build_model
+    from fashion_cnn.recipes import find_recipe
 
-    recipe = get_recipe(name)
+    recipe = find_recipe(name)
     rate = recipe.epochs * len(data.train_labels) / trained.seconds
     flops = TRAINING_COST * count_flops(build_model(recipe.model, options=recipe.options))
     accuracy = evaluate(trained.model, data.test_images, data.test_labels)["accuracy"]
@@ -174,6 +212,7 @@ def profile(name: str, data) -> str:
 
     from fashion_cnn import train
     from fashion_cnn.keras_setup import keras
+    from fashion_cnn.recipes import find_recipe
 
     with tempfile.TemporaryDirectory() as folder:
 
@@ -186,7 +225,7 @@ def profile(name: str, data) -> str:
         callback = keras.callbacks.LambdaCallback(
             on_epoch_begin=start_trace, on_train_end=lambda logs: jax.profiler.stop_trace()
         )
-        recipe = replace(get_recipe(name), epochs=2, validation="none")
+        recipe = replace(find_recipe(name), epochs=2, validation="none")
         train(recipe, data, callbacks=[callback])
         (file,) = Path(folder).glob("**/*.xplane.pb")
         planes = list(jax.profiler.ProfileData.from_file(str(file)).planes)
@@ -221,7 +260,8 @@ def table(rows: list[results.Row]) -> str:
     for key, group in groups.items():
         line = [*key, results.mean_sd(group, "test_accuracy", 100)]
         for column, (scale, style) in formats.items():
-            line.append(format(statistics.median(results.numbers(group, column, scale)), style))
+            values = [scale * float(row[column]) for row in group if row[column]]
+            line.append(format(statistics.median(values), style) if values else "")
         lines.append([*line, str(len(group))])
     return results.markdown_table(header, lines)
 
