@@ -16,6 +16,7 @@ Seeds: those of `PLAN`. Machine: one GPU. Duration: at most `--minutes`, 9 by de
 """
 
 import argparse
+import functools
 import re
 import shutil
 import statistics
@@ -32,6 +33,7 @@ import numpy as np
 ROWS = Path(__file__).with_suffix(".csv")
 TRAINING_COST = 3  # the arithmetic of a training step, relative to a forward pass
 PROFILE_LINES = 15
+EVALUATION_SECONDS = 10  # at most, after a training
 REPEATS = 20  # of which the fastest counts
 PLAN = {"gpu-sprint": 50, "record": 3, "gpu-standard": 10}  # recipe -> seeds
 FIRST_MINUTES = {"record": 5.0}  # how long a training may take that has no row yet. Default: 1
@@ -70,17 +72,21 @@ def main() -> None:
     for name in arguments.recipe:
         for seed in range(arguments.seeds or PLAN.get(name, 5)):
             key = {"device": device, "recipe": name, "images": arguments.images, "seed": seed}
-            if results.is_finished(arguments.rows, **key):
+            path = arguments.predictions and arguments.predictions / f"{name}-{seed}.npz"
+            is_kept = name != "record" or not path or path.exists()
+            if is_kept and results.is_finished(arguments.rows, **key):
                 continue
-            seconds = expected_seconds(name, results.read_rows(arguments.rows))
+            rows = results.read_rows(arguments.rows)
+            seconds = expected_seconds(name, results.select(rows, device=device))
             if not arguments.runs and time.monotonic() + seconds > end:
                 print(f"{name}: {OUT_OF_TIME}")
                 break
             trained, overhead = train(name, seed, data, arguments.runs, end)
+            if not is_kept:
+                write_predictions(path, trained.model, data)
             row = key | measure(name, data, trained, overhead, *rates) | software
-            results.append_row(arguments.rows, row)
-            if arguments.predictions and name == "record":
-                write_predictions(arguments.predictions / f"{name}-{seed}.npz", trained.model, data)
+            if not results.is_finished(arguments.rows, **key):
+                results.append_row(arguments.rows, row)
     print(table(results.read_rows(arguments.rows)))
 
 
@@ -88,7 +94,7 @@ def expected_seconds(name: str, rows: list[results.Row]) -> float:
     """Return how long a training of a recipe took at most, or may take if there is none."""
     timed = [row for row in results.select(rows, recipe=name) if row["seconds"]]
     seconds = [float(row["seconds"]) + float(row["overhead_seconds"]) for row in timed]
-    return max(seconds, default=60 * FIRST_MINUTES.get(name, 1.0))
+    return max(seconds, default=60 * FIRST_MINUTES.get(name, 1.0)) + EVALUATION_SECONDS
 
 
 def write_predictions(path: Path, model, data) -> None:
@@ -184,19 +190,22 @@ def measure(
         "overhead_seconds": round(overhead, 2),
         "images_per_second": round(rate),
         "matmul_utilization": round(rate * flops / peak_flops, 4),
-        "bandwidth_utilization": round(rate * bytes_per_image(recipe) / bandwidth, 4),
+        "bandwidth_utilization": round(rate * bytes_per_image(name) / bandwidth, 4),
     }
 
 
-def bytes_per_image(recipe) -> float:
+@functools.cache  # compiles a step
+def bytes_per_image(name: str) -> float:
     """Return the bytes that the kernels of XLA's training step read and write for an image."""
     import jax
 
     from fashion_cnn.models import build_model
+    from fashion_cnn.recipes import find_recipe
     from fashion_cnn.training.jax import get_state, make_step
     from fashion_cnn.training.normalization import training_copy
     from fashion_cnn.training.phases import available_precision, compile_model
 
+    recipe = find_recipe(name)
     network = build_model(recipe.model, options=recipe.options)
     network = training_copy(network, available_precision(recipe))
     model, size = compile_model(network, recipe, recipe.learning_rate, 1), recipe.batch_size

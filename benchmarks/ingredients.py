@@ -42,10 +42,19 @@ def change_recipe(recipe, change: str):
         fields["options"] = {**recipe.options, **fields["options"]}
     if fields.get("augment") == "+random":
         fields["augment"] = (*recipe.augment, "random")
-    elif fields.get("augment") == "alternate_flip":
-        rest = [name for name in recipe.augment if name != "flip"]
-        fields["augment"] = ("alternate_flip", *rest)
+    elif "augment" in fields:
+        names = (fields["augment"] if name == "flip" else name for name in recipe.augment)
+        fields["augment"] = tuple(names)
     return replace(recipe, **fields)
+
+
+def is_known(recipe: str, change: str) -> bool:
+    """Return whether a recipe has what is changed."""
+    from fashion_cnn import RECIPES
+
+    if change == "alternate flip":
+        return "flip" in RECIPES[recipe].augment
+    return "options" not in CHANGES[change] or RECIPES[recipe].model == "residual"
 
 
 def train_one(recipe: str, change: str, seed: int) -> dict[str, object]:
@@ -96,7 +105,7 @@ def main() -> None:
         for seed in range(arguments.seeds)
         for recipe in arguments.recipes.split(",")
         for change in changes
-        if "options" not in CHANGES[change] or recipe in ("thorough", "marathon")
+        if is_known(recipe, change)
     ]
     print(table(results.run_missing(ROWS, keys, train_one)))
 

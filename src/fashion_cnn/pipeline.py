@@ -12,6 +12,7 @@ from typing import Any
 
 from fashion_cnn.console import UsageError, print_message, progress_bar, usage_errors
 from fashion_cnn.data import load_data
+from fashion_cnn.data.augment import FLIPS
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.data.recorded import find_groups, find_source
 from fashion_cnn.inference.classifier import model_name
@@ -215,7 +216,8 @@ def _print_training(recipe: Recipe, processes: int | None) -> None:
     epochs += f" by {processes} process{'es' * (processes > 1)}" if processes else ""
     epochs += f", distilled from {model_name(recipe.teacher)}" if recipe.teacher else ""
     print_message(f"5 Train       {epochs}, batches of {recipe.batch_size}, seed {recipe.seed}")
-    without_effect = [name for name in recipe.augment if name != "flip"]
+    without_effect = [name for name in recipe.augment if name not in FLIPS]
+    without_effect += ["cutmix"] if recipe.cutmix else []
     if head_epochs and without_effect:
         print_message(
             f"{INDENT}the head trains on precomputed features, so these augmentations are not "

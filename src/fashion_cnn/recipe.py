@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from fashion_cnn.data.augment import AUGMENTATIONS
+from fashion_cnn.data.augment import AUGMENTATIONS, FLIPS
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.models import model_options
 from fashion_cnn.models.transfer import require_backbone
@@ -72,7 +72,7 @@ class Recipe:
         class_weights: whether every class has the same weight in the loss, whatever its size.
             Default: False.
         head_epochs: so many of the epochs, the first, train only the layers after `features`, on
-            features that are computed once. In them `flip` is the only augmentation with an effect.
+            features that are computed once. In them only `flip` and `alternate_flip` augment.
             Default: 0, as for networks that are not pretrained.
         fine_tune_rate: the peak learning rate of the epochs after these. Default: 0.
         teacher: a model whose probabilities are training targets as well (distillation,
@@ -122,6 +122,8 @@ class Recipe:
         for name in self.augment:
             if name not in AUGMENTATIONS:
                 raise ValueError(f"augment: got {name!r}; expected {', '.join(AUGMENTATIONS)}")
+        if len(flips := [name for name in self.augment if name in FLIPS]) > 1:
+            raise ValueError(f"augment: got {', '.join(flips)}; expected one of them at most")
         if 0 < self.image_size < 8:
             raise ValueError(f"image_size: got {self.image_size}; expected at least 8, or 0")
         if self.head_epochs and self.model != "transfer":
@@ -186,13 +188,13 @@ def fit_to_few_images(recipe: Recipe, images: int) -> Recipe:
     """Adapt a recipe that was made for 55,000 images to fewer.
 
     The batch size is halved until an epoch has 20 steps, or a batch has 8 images. The learning rate
-    is scaled with it, linearly for SGD (arXiv:1706.02677), by the square root for Adam. There are
+    is scaled with it, by the square root for Adam, else linearly (arXiv:1706.02677). There are
     epochs for 200 steps, but no more than 100 (docs/experiments.md, "few images").
     """
     batch_size = recipe.batch_size
     while batch_size > FEW_IMAGES_BATCH and batch_size * FEW_IMAGES_STEPS_PER_EPOCH > images:
         batch_size //= 2
-    scale = (batch_size / recipe.batch_size) ** (1.0 if recipe.optimizer == "sgd" else 0.5)
+    scale = (batch_size / recipe.batch_size) ** (0.5 if recipe.optimizer == "adam" else 1.0)
     epochs = recipe.epochs
     if not recipe.head_epochs or recipe.options.get("weights") == "none":
         epochs = max(epochs, min(-(-FEW_IMAGES_STEPS * batch_size // images), 100))

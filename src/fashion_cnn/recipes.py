@@ -123,7 +123,7 @@ _ALL = (
     ),
     # For a GPU, on JAX. The figures are of benchmarks/gpu.py on an NVIDIA H200: all 60,000 images,
     # the seconds of all epochs.
-    # gpu-sprint: 94.33 ± 0.11 %, n = 10, 1.0 s
+    # gpu-sprint: 94.33 ± 0.11 %, n = 10, 1.3 s (n = 2)
     replace(_STANDARD, name="gpu-sprint", batch_size=512, learning_rate=0.8),
     # gpu-standard: 95.28 ± 0.15 %, n = 5, 7.7 s
     replace(_THOROUGH, name="gpu-standard", batch_size=512, learning_rate=0.8),

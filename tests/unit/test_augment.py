@@ -172,11 +172,11 @@ def test_color_changes_brightness_contrast_and_saturation_independently():
     assert np.abs(one_channel.astype(int) - IMAGES).max() <= 1
 
 
-def random_noise(change, strength, n=1):
-    """Random numbers of `random` for one change, given twice, at half of a strength (-1..1)."""
-    noise = np.full((n, noise_columns(["random"])), 0.5, np.float32)
-    noise[:, [0, 4]] = (CHANGES.index(change) + 0.5) / len(CHANGES)
-    noise[:, [1, 5]] = 0.5 + strength / 4
+def random_noise(change, strength):
+    """Random numbers of `random` for one change of a strength (-1..1), and another of none."""
+    noise = np.full((1, noise_columns(["random"])), 0.5, np.float32)
+    noise[:, 0] = (CHANGES.index(change) + 0.5) / len(CHANGES)
+    noise[:, 2] = 0.5 + strength / 2
     return noise
 
 
@@ -210,3 +210,15 @@ def test_random_augment_changes_contrast_and_erases():
     assert erased.sum() == len(rows) * len(columns)
     assert len(rows) == len(columns) == pytest.approx(0.4 * 28, abs=1.5)
     assert (rows.min(), rows.max()) == (27 - rows.max(), 27 - rows.min())
+
+
+def test_random_augment_makes_two_different_changes_to_each_image_by_itself():
+    images = np.full((150, 28, 28, 1), 60, np.uint8)
+    noise = np.random.default_rng(5).random((150, noise_columns(["random"])), np.float32)
+    changed = random_augment(images, noise)
+    for k in (0, 63, 64, 149):  # at the ends of blocks
+        np.testing.assert_array_equal(
+            random_augment(images[k : k + 1], noise[k : k + 1])[0], changed[k]
+        )
+    erased = (changed[..., 0] == 128).sum((1, 2))
+    assert erased.max() <= 12**2 and 0.2 < (erased > 0).mean() < 0.5

@@ -41,6 +41,7 @@ def test_settings_reach_fields_and_options():
         ("learning_rate", "abc", "expected a number"),
         ("batch_norm", "yes", "expected true or false"),
         ("augment", "flop", "expected flip, alternate_flip, shift"),
+        ("augment", "flip,alternate_flip", "expected one of them at most"),
         ("optimizer", "sgdd", "expected 'adam', 'sgd' or 'muon'"),
         ("schedule", "step", "expected 'constant', 'triangle' or 'cosine'"),
         ("precision", "float16", "expected 'float32' or 'bfloat16'"),

@@ -123,6 +123,8 @@ AUGMENTATIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "light": (light, LIGHT_COLUMNS),
 }
 
+FLIPS = ("flip", "alternate_flip")  # of which a recipe has one at most
+
 
 def noise_columns(names: Sequence[str]) -> int:
     """How many uniform random numbers per image `augment` reads."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 CHANGES = ("shift", "rotate", "shear", "contrast", "erase")
-PER_IMAGE = 2  # changes
-RANDOM_COLUMNS = 4 * PER_IMAGE  # which, how strong, and where
+RANDOM_COLUMNS = 7  # which two, how strong each is, and where
+BLOCK = 64  # images that NumPy changes at once: as many as fit into the processor's cache
 MAX_SHIFT = 3 / 28  # of the edge
 MAX_ANGLE, MAX_SHEAR = 0.3, 0.3  # radians; width for each unit of height
 MAX_CONTRAST = 0.7  # the logarithm of the factor
@@ -19,24 +19,30 @@ MAX_ERASED = 0.4  # of the edge
 
 def random_augment(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     """Shift, rotate, shear, change the contrast or erase, two of these; black comes in."""
-    strengths = {name: 0.0 for name in CHANGES}
-    for i in range(PER_IMAGE):
-        which = xp.floor(len(CHANGES) * noise[:, 4 * i])
-        for k, name in enumerate(CHANGES):
-            strengths[name] = strengths[name] + xp.where(which == k, 2 * noise[:, 4 * i + 1] - 1, 0)
-    place_x, place_y = 2 * noise[:, 2] - 1, 2 * noise[:, 3] - 1
-    warped = _warp(images, strengths, place_y, xp)
+    if xp is np and len(images) > BLOCK:
+        starts = range(0, len(images), BLOCK)
+        blocks = [slice(start, start + BLOCK) for start in starts]
+        return np.concatenate([random_augment(images[b], noise[b]) for b in blocks])
+    first = xp.floor(len(CHANGES) * noise[:, 0])
+    second = (first + 1 + xp.floor((len(CHANGES) - 1) * noise[:, 1])) % len(CHANGES)
+    strength, other_strength = 2 * noise[:, 2] - 1, 2 * noise[:, 3] - 1  # -1..1
+    strengths = {
+        name: xp.where(first == k, strength, xp.where(second == k, other_strength, 0))
+        for k, name in enumerate(CHANGES)
+    }
+    shift_y, place_x, place_y = (2 * noise[:, 4:].T - 1).astype(np.float32)
+    warped = _warp(images, strengths, shift_y, xp)
     factor = xp.exp(MAX_CONTRAST * strengths["contrast"]).astype(np.float32)[:, None, None, None]
     images = xp.rint(xp.minimum(warped * factor, 255)).astype(images.dtype)
     return _erase(images, xp.abs(strengths["erase"]), place_x, place_y, xp)
 
 
-def _warp(images: Any, strengths: dict[str, Any], place_y: Any, xp: ModuleType) -> Any:
+def _warp(images: Any, strengths: dict[str, Any], shift_y: Any, xp: ModuleType) -> Any:
     """Shift, rotate and shear each image about its center, by bilinear interpolation: float32."""
     n, height, width, _ = images.shape
     angle, shear = MAX_ANGLE * strengths["rotate"], MAX_SHEAR * strengths["shear"]
     move_x = MAX_SHIFT * width * strengths["shift"]
-    move_y = MAX_SHIFT * height * xp.where(strengths["shift"] != 0, place_y, 0)
+    move_y = MAX_SHIFT * height * xp.where(strengths["shift"] != 0, shift_y, 0)
     angle, shear, move_x, move_y = (
         x.astype(np.float32)[:, None, None] for x in (angle, shear, move_x, move_y)
     )

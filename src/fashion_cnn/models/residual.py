@@ -15,7 +15,7 @@ def residual(
     hidden: int = 256,  # units of the hidden dense layer
     dropout: float = 0.0,  # rate before the last layer
     drop_path: float = 0.0,  # rate at which the last shortcut's convolutions are skipped
-    activation: str = "relu",  # or `silu` or `gelu`
+    activation: str = "relu",  # of the convolutions; or `silu` or `gelu`
     pool_power: float = 1.0,  # of the mean over all positions; 1: average, 3: nearer to the maximum
 ) -> Any:
     """`compact` with a second full-resolution convolution, shortcuts and global average pooling.

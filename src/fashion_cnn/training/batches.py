@@ -110,7 +110,8 @@ def chunks(
 
     Yields:
         The output of `transform`, or augmented uint8 (n, height, width, channels), for this
-        process's shard of each batch; and int32 labels or `targets`, for all of it.
+        process's shard of each batch; and int32 labels, or probabilities with a teacher or CutMix,
+        for all of it.
     """
     images = channels_last(data.train_images)
     targets = data.train_labels if targets is None else targets

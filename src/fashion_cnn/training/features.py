@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fashion_cnn.console import progress_bar
-from fashion_cnn.data.augment import noise_columns
+from fashion_cnn.data.augment import FLIPS, noise_columns
 from fashion_cnn.data.cache import cached_array
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.keras_setup import keras
@@ -89,13 +89,14 @@ def cached_outputs(
 
 
 def feature_transform(network: Any, data: Data, names: tuple[str, ...]) -> InputTransform:
-    """Features in place of pixels; of flipped images, too, if `flip` is among the augmentations.
+    """Features in place of pixels; of flipped images, too, if one of `FLIPS` is among the names.
 
     Features are computed once, so every other augmentation has no effect on them.
     """
-    variants = (False, True) if "flip" in names else (False,)
+    flip = next((name for name in names if name in FLIPS), None)
+    variants = (False, True) if flip else (False,)
     features = [extract_features(network, data, "train", flipped) for flipped in variants]
-    before = names[: names.index("flip")] if "flip" in names else ()
+    before = names[: names.index(flip)] if flip else ()
     column = noise_columns(before)
 
     def transform(index: np.ndarray, noise: np.ndarray) -> np.ndarray:

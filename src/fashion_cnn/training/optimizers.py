@@ -55,11 +55,11 @@ class Triangle(keras.optimizers.schedules.LearningRateSchedule):
         """The learning rate of a step, counted from 0, at the middle of the step."""
         step = keras.ops.cast(step, "float32") + 0.5
         up = step / self.warmup if self.warmup else keras.ops.ones_like(step)
-        down = (self.steps - step) / (self.steps - self.warmup)
-        return self.peak * self.decay(keras.ops.maximum(keras.ops.minimum(up, down), 0.0))
+        down = keras.ops.clip((self.steps - step) / (self.steps - self.warmup), 0.0, 1.0)
+        return self.peak * keras.ops.minimum(up, self.decay(down))
 
     def decay(self, share: Any) -> Any:
-        """The learning rate relative to its peak, from the share of the way to it, 0..1."""
+        """The learning rate relative to its peak, from the share of the decay that is left."""
         return share
 
     def get_config(self) -> dict[str, Any]:
@@ -68,10 +68,10 @@ class Triangle(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class Cosine(Triangle):
-    """The same times along half a cosine (arXiv:1608.03983), in the warm-up and afterwards."""
+    """`Triangle`, but the decay is half a cosine (arXiv:1608.03983)."""
 
     def decay(self, share: Any) -> Any:
-        """See `Triangle`."""
+        """The learning rate relative to its peak, from the share of the decay that is left."""
         return (1 - keras.ops.cos(math.pi * share)) / 2
 
 
@@ -91,12 +91,12 @@ class Muon(keras.optimizers.SGD):
     """SGD with momentum whose steps of convolutions are orthogonal matrices.
 
     The kernel is a matrix (height x width x input channels, output channels); see
-    kellerjordan.github.io/posts/muon. Other weights take Keras's steps.
+    kellerjordan.github.io/posts/muon. Other weights, and depthwise kernels, take Keras's steps.
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable in place."""
-        if len(variable.shape) != 4:
+        if len(variable.shape) != 4 or variable.shape[-1] == 1:
             super().update_step(gradient, variable, learning_rate)
             return
         step = gradient

@@ -107,16 +107,20 @@ def _make_step(
         return sums
 
     def step(images: Any, targets: Any) -> tuple[Any, Any]:
+        sam, state = getattr(model.optimizer, "sam", 0.0), model.non_trainable_variables
+        before = [tf.identity(v) for v in state] if sam else []  # seeds and moving averages
         loss, correct, gradients, statistics = gradients_of(images, targets)
-        if sam := getattr(model.optimizer, "sam", 0.0):
+        if sam:
+            after = [tf.identity(v) for v in state]
+            _assign(state, before)
             kept = [tf.identity(v) for v in model.trainable_variables]
             radius = sam / (tf.linalg.global_norm(gradients) + SAM_EPSILON)
             for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
                 if gradient is not None:
                     variable.assign_add(radius * gradient)
             _, _, gradients, _ = gradients_of(images, targets)
-            for variable, value in zip(model.trainable_variables, kept, strict=True):
-                variable.assign(value)
+            _assign(model.trainable_variables, kept)
+            _assign(state, after)
         model.optimizer.apply(gradients, model.trainable_variables)
         update_averages(model)
         for layer, values in zip(_normalizations(model), statistics, strict=True):
@@ -124,6 +128,11 @@ def _make_step(
         return loss * tf.cast(tf.shape(images)[0], tf.float32), correct
 
     return step
+
+
+def _assign(variables: list[Any], values: list[Any]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def _normalizations(model: Any) -> list[Any]:
