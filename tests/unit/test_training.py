@@ -70,6 +70,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one(recipe, tiny_data, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+def test_large_checkpoints_are_not_written_each_epoch(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("fashion_cnn.training.checkpoint.LARGE_BYTES", 0)
+    recipe = dataclasses.replace(SPRINT, epochs=5)
+    whole = train(recipe, tiny_data, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tiny_data, tmp_path / "broken", callbacks=[Stop(3)])
+    names = [path.name for path in (tmp_path / "broken" / "checkpoints").iterdir()]
+    assert names == ["epoch-00001.npz"]  # the next would have come ten seconds later
+    resumed = train(recipe, tiny_data, tmp_path / "broken", resume=True)
+    assert without_seconds(resumed.history) == without_seconds(whole.history)
+    assert (tmp_path / "broken" / "checkpoints" / "epoch-00005.npz").is_file()
+    for one, other in zip(resumed.model.variables, whole.model.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tiny_data, tmp_path):
     whole = train(PLUS, tiny_data, tmp_path / "run")

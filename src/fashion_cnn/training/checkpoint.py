@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import warnings
 import zipfile
 from pathlib import Path
@@ -14,8 +15,17 @@ from fashion_cnn.parallel.collectives import broadcast_from_first
 from fashion_cnn.recipe import Recipe, read_recipe, require_resumable
 from fashion_cnn.run import HISTORY_COLUMNS, STARTED, Run
 
+LARGE_BYTES = 50_000_000  # of a checkpoint, which then takes about half a second
+LARGE_INTERVAL = 10.0  # seconds between two of these
 KEEP = 2  # the newest, and the one before it in case the newest is damaged
 _DIGEST_LENGTH = 64  # characters of the SHA-256 at the end, which is the zip file's comment
+
+
+def checkpoint_interval(model: Any) -> float:
+    """The least seconds between two checkpoints; 0 if they are small: one each epoch."""
+    variables = [*model.variables, *model.optimizer.variables]
+    is_large = sum(4 * math.prod(v.shape) for v in variables) > LARGE_BYTES
+    return LARGE_INTERVAL if is_large else 0.0
 
 
 def save_checkpoint(run: Run, model: Any, history: list[dict[str, float]]) -> Path:

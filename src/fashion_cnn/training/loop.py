@@ -23,7 +23,11 @@ from fashion_cnn.recipes import find_recipe, is_recipe_file
 from fashion_cnn.run import TRAINED, Run
 from fashion_cnn.training.averaging import swap_averages
 from fashion_cnn.training.batches import training_index
-from fashion_cnn.training.checkpoint import load_checkpoint, save_checkpoint
+from fashion_cnn.training.checkpoint import (
+    checkpoint_interval,
+    load_checkpoint,
+    save_checkpoint,
+)
 from fashion_cnn.training.distillation import training_targets
 from fashion_cnn.training.own_model import with_raw_pixels
 from fashion_cnn.training.phases import Phase, loss_smoothing, make_phases
@@ -76,8 +80,8 @@ def train(
         data: what `load_data` returns, or a source that it takes, or NumPy arrays `((x_train,
             y_train), (x_test, y_test))`: images uint8 (n, height, width[, 1 or 3]), labels (n,),
             integers or names. The model's outputs are in the sorted order of the labels.
-        run: a folder for the model, the history and one checkpoint per epoch. Default: nothing is
-            written.
+        run: a folder for the model, the history and one checkpoint per epoch (of a large network
+            at most one in ten seconds). Default: nothing is written.
         epochs: passes over the training images. Default: those of the recipe.
         model: a `keras.Model` of your own in place of the recipe's; it ends in softmax.
         scale: the pixels that your own model expects: `"0..255"` or `"0..1"`.
@@ -125,7 +129,7 @@ def train(
             if phase.start < done:
                 history = load_checkpoint(run, model)
                 if run:
-                    run.write_history(history)  # it may be a row behind the checkpoint
+                    run.write_history(history)  # it may be behind or ahead of the checkpoint
             transform = phase.make_transform() if phase.make_transform else None
             phase_epochs = make_epochs(recipe, data, index, model, targets, transform)
             stopped = _train_phase(recipe, phase, model, phase_epochs, history, run, callback_list)
@@ -175,33 +179,22 @@ def _train_phase(
 ) -> bool:
     """Train from the end of `history` to the end of a phase; whether a callback stopped it.
 
-    Each epoch appends a row to `history` and writes a checkpoint.
+    Each epoch appends a row to `history` and writes a checkpoint, unless that is large and the one
+    before was written seconds ago.
     """
     validation = phase.make_validation() if phase.make_validation else None
-    forward, logs = compile_forward(model), dict[str, float]()
+    forward = compile_forward(model)
     steps = -(-epochs.images // recipe.batch_size)
     callbacks.set_model(model)
     callbacks.set_params({**callbacks.params, "epochs": phase.end, "steps": steps})
     model.stop_training = False
+    next_checkpoint = 0.0
     callbacks.on_train_begin()
     for epoch in range(len(history), phase.end):
         callbacks.on_epoch_begin(epoch)
-        start, images, loss, correct = time.perf_counter(), 0, 0.0, 0
+        start = time.perf_counter()
         swap_averages(model)
-        for chunk in epochs.chunks(epoch):
-            callbacks.on_train_batch_begin(images // recipe.batch_size)
-            chunk_loss, chunk_correct = chunk.train()
-            images += chunk.images
-            loss, correct = loss + chunk_loss, correct + chunk_correct
-            if not math.isfinite(loss):
-                raise FloatingPointError(
-                    f"epoch {epoch + 1}: the loss is {loss}; the learning rate is probably too "
-                    f"high: try --learning-rate {recipe.learning_rate / 10:g}"
-                )
-            logs = {"loss": loss / images, "accuracy": correct / images}
-            callbacks.on_train_batch_end(-(-images // recipe.batch_size) - 1, logs)
-            if model.stop_training:
-                break
+        logs = _train_epoch(recipe, epoch, model, epochs, callbacks)
         swap_averages(model)
         if model.stop_training:
             return True
@@ -211,13 +204,40 @@ def _train_phase(
         seconds = round(time.perf_counter() - start, 3)
         row = {"epoch": epoch + 1, **NOT_VALIDATED, **logs}
         history.append({**row, "learning_rate": learning_rate, "seconds": seconds})
-        if run:
+        is_due = epoch + 1 == phase.end or time.monotonic() >= next_checkpoint
+        if run and is_due:
+            next_checkpoint = time.monotonic() + checkpoint_interval(model)
             save_checkpoint(run, model, history)
+        if run:
             run.write_history(history)
         callbacks.on_epoch_end(epoch, logs)
         if model.stop_training:
+            if run and not is_due:
+                save_checkpoint(run, model, history)
             return True
     return False
+
+
+def _train_epoch(
+    recipe: Recipe, epoch: int, model: Any, epochs: Epochs, callbacks: Any
+) -> dict[str, float]:
+    """Train the chunks of an epoch, or those up to where a callback stops; loss and accuracy."""
+    images, loss, correct, logs = 0, 0.0, 0, dict[str, float]()
+    for chunk in epochs.chunks(epoch):
+        callbacks.on_train_batch_begin(images // recipe.batch_size)
+        chunk_loss, chunk_correct = chunk.train()
+        images += chunk.images
+        loss, correct = loss + chunk_loss, correct + chunk_correct
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"epoch {epoch + 1}: the loss is {loss}; the learning rate is probably too "
+                f"high: try --learning-rate {recipe.learning_rate / 10:g}"
+            )
+        logs = {"loss": loss / images, "accuracy": correct / images}
+        callbacks.on_train_batch_end(-(-images // recipe.batch_size) - 1, logs)
+        if model.stop_training:
+            break
+    return logs
 
 
 def _validate(
