@@ -126,12 +126,18 @@ def table(rows: list[results.Row]) -> str:
         "both": "lower rank of that and probability",
     }
     lines = []
-    for row in rows:
-        cells = [
-            f"{float(row[x]):.2f}, {float(row[f'{x}_reach']):.0%}" if row[x] else "" for x in names
-        ]
-        setting = f"`{row['trial']}`, {row['size']} pixels, {row['epochs']} epochs"
-        lines.append([setting, row["class"], *cells])
+    for setting in dict.fromkeys((row["trial"], row["size"], row["epochs"]) for row in rows):
+        trial, size, epochs = setting
+        network = f"`{trial}`, {size} pixels, {epochs} epochs"
+        group = results.select(rows, trial=trial, size=size, epochs=epochs)
+        figures = {
+            row["class"]: [(float(row[x]), float(row[f"{x}_reach"])) for x in names]
+            for row in sorted(group, key=lambda row: row["class"])
+        }
+        figures["**mean**"] = np.mean(list(figures.values()), axis=0).tolist()
+        for name, values in figures.items():
+            cells = [f"{auroc:.2f}, {reach:.0%}" for auroc, reach in values]
+            lines.append([network, name, *cells])
     return results.markdown_table(["network", "class left out", *names.values()], lines)
 
 
