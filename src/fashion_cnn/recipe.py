@@ -36,7 +36,8 @@ class Recipe:
             Default: `textbook`.
         options: of that network; `build_model` takes the same. Default: the network's own.
         optimizer: `adam` (arXiv:1412.6980); `sgd` with Nesterov momentum; or `muon`, the same with
-            orthogonal steps of convolutions (kellerjordan.github.io/posts/muon). Default: `adam`.
+            orthogonalized updates of convolution kernels (kellerjordan.github.io/posts/muon).
+            Default: `adam`.
         learning_rate: the peak learning rate. Default: 0.001.
         schedule: `constant`; or linear warm-up over the `warmup` share of all steps, then decay to
             0, linear for `triangle` (arXiv:1708.07120), or along a cosine for `cosine`
@@ -45,9 +46,9 @@ class Recipe:
         momentum: of `sgd` and `muon`. Default: 0.9.
         bias_rate: the learning rate of biases and normalization layers, relative to that of the
             other weights. Default: 1.
-        sam: sharpness-aware steps (arXiv:2010.01412): the gradient is that of the weights moved
+        sam: sharpness-aware minimization (arXiv:2010.01412): the gradient is that at weights moved
             by this distance in the direction that raises the loss most, which doubles the time of
-            a step; 0 for plain steps. Default: 0.
+            a step; 0 for none. Default: 0.
         weight_decay: decoupled weight decay, times the learning rate (arXiv:1711.05101); biases
             and normalization layers are excluded. Default: 0.
         ema: decay per step of an exponential moving average of the weights, which is validated

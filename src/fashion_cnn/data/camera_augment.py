@@ -31,11 +31,11 @@ def perspective(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     source_y = half_height * (cos * y - sin * x) / depth + move_y * xp.abs(1 - half_height)
     column = xp.clip((source_x + 1) * (width / 2) - 0.5, 0, width - 1)
     row = xp.clip((source_y + 1) * (height / 2) - 0.5, 0, height - 1)
-    return _interpolate(images, row, column, xp)
+    return xp.rint(interpolate(images, row, column, xp)).astype(images.dtype)
 
 
-def _interpolate(images: Any, row: Any, column: Any, xp: ModuleType) -> Any:
-    """Pixels at fractional positions (n, height, width), by bilinear interpolation."""
+def interpolate(images: Any, row: Any, column: Any, xp: ModuleType = np) -> Any:
+    """Pixels float32 at fractional positions (n, …, …), by bilinear interpolation."""
     n, height, width, channels = images.shape
     top = xp.minimum(row.astype(np.int32), height - 2)
     left = xp.minimum(column.astype(np.int32), width - 2)
@@ -44,7 +44,7 @@ def _interpolate(images: Any, row: Any, column: Any, xp: ModuleType) -> Any:
     first = (xp.arange(n, dtype=np.int32)[:, None, None] * height + top) * width + left
     above = pixels[first] * (1 - right) + pixels[first + 1] * right
     below = pixels[first + width] * (1 - right) + pixels[first + width + 1] * right
-    return xp.rint(above * (1 - down) + below * down).astype(images.dtype)
+    return above * (1 - down) + below * down
 
 
 def light(images: Any, noise: Any, xp: ModuleType = np) -> Any:

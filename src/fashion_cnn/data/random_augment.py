@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fashion_cnn.data.camera_augment import interpolate
+
 CHANGES = ("shift", "rotate", "shear", "contrast", "erase")
 RANDOM_COLUMNS = 7  # which two, how strong each is, and where
 BLOCK = 64  # images that NumPy changes at once: as many as fit into the processor's cache
@@ -39,7 +41,7 @@ def random_augment(images: Any, noise: Any, xp: ModuleType = np) -> Any:
 
 def _warp(images: Any, strengths: dict[str, Any], shift_y: Any, xp: ModuleType) -> Any:
     """Shift, rotate and shear each image about its center, by bilinear interpolation: float32."""
-    n, height, width, _ = images.shape
+    _, height, width, _ = images.shape
     angle, shear = MAX_ANGLE * strengths["rotate"], MAX_SHEAR * strengths["shear"]
     move_x = MAX_SHIFT * width * strengths["shift"]
     move_y = MAX_SHIFT * height * xp.where(strengths["shift"] != 0, shift_y, 0)
@@ -52,13 +54,7 @@ def _warp(images: Any, strengths: dict[str, Any], shift_y: Any, xp: ModuleType) 
     row = xp.cos(angle) * y - xp.sin(angle) * x - move_y + (height - 1) / 2
     padded = xp.pad(images, ((0, 0), (1, 2), (1, 2), (0, 0)))  # black, also beyond the last pixel
     row, column = xp.clip(row + 1, 0, height + 1), xp.clip(column + 1, 0, width + 1)
-    top, left = row.astype(np.int32), column.astype(np.int32)
-    down, right = (row - top)[..., None], (column - left)[..., None]
-    pixels, stride = padded.reshape(-1, padded.shape[-1]), width + 3
-    first = (xp.arange(n, dtype=np.int32)[:, None, None] * (height + 3) + top) * stride + left
-    above = pixels[first] * (1 - right) + pixels[first + 1] * right
-    below = pixels[first + stride] * (1 - right) + pixels[first + stride + 1] * right
-    return above * (1 - down) + below * down
+    return interpolate(padded, row, column, xp)
 
 
 def _erase(images: Any, strength: Any, place_x: Any, place_y: Any, xp: ModuleType) -> Any:

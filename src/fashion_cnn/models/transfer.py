@@ -99,7 +99,7 @@ def transfer(
             model.get_layer(name).set_weights(layer_weights)
         _freeze(model, fine_tune_from or config.fine_tune_from)
     else:
-        _follow_statistics(model)
+        _lower_momentum(model)
     return model
 
 
@@ -140,11 +140,11 @@ def _freeze(model: Any, fine_tune_from: str) -> None:
         layer.trainable = i >= first and not normalizes
 
 
-def _follow_statistics(model: Any) -> None:
-    """Let batch normalization follow its statistics within tens of steps.
+def _lower_momentum(model: Any) -> None:
+    """Set the momentum of batch normalization to 0.9, for trainings of hundreds of steps.
 
-    Backbones have 0.99 and more, for a million images: in a training of hundreds of steps the
-    moving averages would still be those of the start, and predictions those of chance.
+    Backbones have 0.99 and more, for a million images: the moving averages would still be those of
+    the start, and predictions no better than chance.
     """
     from fashion_cnn.keras_setup import keras
 

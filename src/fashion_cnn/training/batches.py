@@ -34,15 +34,11 @@ def training_index(recipe: Recipe, data: Data) -> np.ndarray:
     return index
 
 
-def step_targets(recipe: Recipe, targets: np.ndarray, classes: int, mixes: bool) -> np.ndarray:
-    """Targets as steps take them: labels as int32, or as probabilities if CutMix mixes them."""
+def step_targets(targets: np.ndarray, classes: int, one_hot: bool) -> np.ndarray:
+    """Targets as steps take them: labels int32 (n,), or probabilities float32 (n, classes)."""
     if targets.ndim == 2:
         return targets
-    return (
-        np.eye(classes, dtype=np.float32)[targets]
-        if recipe.cutmix and mixes
-        else targets.astype(np.int32)
-    )
+    return np.eye(classes, dtype=np.float32)[targets] if one_hot else targets.astype(np.int32)
 
 
 def epoch_plan(
@@ -108,14 +104,15 @@ def chunks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The images `index` in the order of an epoch, `size` at a time.
 
+    `targets` are those of all images, as `step_targets` returns them. Default: integer labels.
+
     Yields:
         The output of `transform`, or augmented uint8 (n, height, width, channels), for this
         process's shard of each batch; and int32 labels, or probabilities with a teacher or CutMix,
         for all of it.
     """
     images = channels_last(data.train_images)
-    targets = data.train_labels if targets is None else targets
-    targets = step_targets(recipe, targets, len(data.class_names), mixes=not transform)
+    targets = data.train_labels.astype(np.int32) if targets is None else targets
     order, noise = epoch_plan(recipe, epoch, index, len(images))
     for start in range(0, len(order), size):
         chunk = order[start : start + size]

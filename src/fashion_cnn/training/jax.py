@@ -20,7 +20,6 @@ from fashion_cnn.training.batches import (
     batch_inputs,
     batch_targets,
     plan_columns,
-    step_targets,
 )
 from fashion_cnn.training.optimizers import SAM_EPSILON
 
@@ -155,12 +154,13 @@ def compile_epoch(
 ) -> Steps:
     """Compile a whole epoch of `count` images; `images` and `targets` are all there are.
 
+    `targets` are as `step_targets` returns them.
+
     Returns:
         A function of `epoch_plan`'s order and noise that trains and returns the sum of the losses
         and the number of correct predictions.
     """
     model.optimizer.build(model.trainable_variables)
-    targets = step_targets(recipe, targets, model.output_shape[-1], mixes=True)
     on_device = jax.device_put((images, targets))
     order_shape = jax.ShapeDtypeStruct((count,), np.int32)
     noise_shape = jax.ShapeDtypeStruct((len(images), plan_columns(recipe)), np.float32)

@@ -82,13 +82,14 @@ class _BiasRate:
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable in place."""
-        is_bias = re.split("[/:]", variable.path if hasattr(variable, "path") else variable.name)
-        scale = self.bias_rate if BIASES.intersection(is_bias) else 1.0
+        # a Keras variable has a path; TensorFlow's has it as its name, with a suffix
+        names = re.split("[/:]", variable.path if hasattr(variable, "path") else variable.name)
+        scale = self.bias_rate if BIASES.intersection(names) else 1.0
         super().update_step(gradient, variable, scale * learning_rate)  # type: ignore[misc]
 
 
 class Muon(keras.optimizers.SGD):
-    """SGD with momentum whose steps of convolutions are orthogonal matrices.
+    """SGD with momentum whose updates of convolution kernels are orthogonalized.
 
     The kernel is a matrix (height x width x input channels, output channels); see
     kellerjordan.github.io/posts/muon. Other weights, and depthwise kernels, take Keras's steps.

@@ -11,7 +11,13 @@ from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.models.forward import BATCH, inference_batch_size
 from fashion_cnn.recipe import Recipe
-from fashion_cnn.training.batches import InputTransform, Steps, chunks, epoch_plan
+from fashion_cnn.training.batches import (
+    InputTransform,
+    Steps,
+    chunks,
+    epoch_plan,
+    step_targets,
+)
 
 IMAGES_PER_CHUNK = 1024  # at most a second on 2 cores, so that Ctrl-C is noticed
 MIN_SPLIT_BATCH = 16  # half of a smaller batch has too few images for batch normalization
@@ -65,6 +71,8 @@ def make_epochs(
     epoch where a GPU holds all images, else at most about a second's work.
     """
     weights = recipe_class_weights(recipe, data, index)
+    mixes = bool(recipe.cutmix) and not transform
+    targets = step_targets(targets, len(data.class_names), one_hot=mixes)
     if keras.backend.backend() == "jax" and not transform:
         from fashion_cnn.training import jax
 
@@ -79,7 +87,7 @@ def make_epochs(
             return Epochs(len(index), whole_epoch)
     last_batch = len(index) % recipe.batch_size or recipe.batch_size
     split_batch = last_batch >= (MIN_SPLIT_BATCH if _has_batch_norm(model) else 2)
-    soft_labels = targets.ndim == 2 or bool(recipe.cutmix and not transform)
+    soft_labels = targets.ndim == 2
     steps = compile_steps(model, recipe.batch_size, split_batch, weights, soft_labels)
     size = _chunk_size(recipe, model)
 
