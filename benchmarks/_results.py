@@ -67,8 +67,18 @@ def machine_columns(packages: Iterable[str] = KERAS) -> dict[str, object]:
     for name in packages:
         with suppress(metadata.PackageNotFoundError):
             versions.append(f"{name} {metadata.version(name)}")
-    columns = {"processor": machine["processor"], "cores": machine["cores"]}
+    columns = {"processor": _processor(machine["processor"]), "cores": machine["cores"]}
     return columns | {"versions": ", ".join(versions)}
+
+
+def _processor(name: str) -> str:
+    """Return the name of the processor with its generation, which not every name tells."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        facts = {line.split("\t")[0]: line.split(":")[1].strip() for line in lines if ":" in line}
+        if "cpu family" in facts:
+            return f"{name} (family {facts['cpu family']}, model {facts['model']})"
+    return name
 
 
 def describe_machine(row: Row) -> str:

@@ -179,9 +179,12 @@ def measure(
     from fashion_cnn import evaluate
     from fashion_cnn.models import build_model
     from fashion_cnn.recipes import find_recipe
+    from fashion_cnn.training.batches import epoch_images
 
     recipe = find_recipe(name)
-    rate = recipe.epochs * len(data.train_labels) / trained.seconds
+    epochs = range(recipe.epochs)
+    images = sum(epoch_images(recipe, epoch, len(data.train_labels)) for epoch in epochs)
+    rate = images / trained.seconds
     flops = TRAINING_COST * count_flops(build_model(recipe.model, options=recipe.options))
     accuracy = evaluate(trained.model, data.test_images, data.test_labels)["accuracy"]
     return {

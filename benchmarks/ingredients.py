@@ -1,12 +1,12 @@
-"""Claim: none; this measures what single changes of a recipe do to the validation accuracy.
+"""Claim: none; this measures what changes of the first recipes do to the validation accuracy.
 
     python benchmarks/ingredients.py [--recipes sprint,quick] [--changes NAME,...] [--seeds 5]
 
-Each seed trains every recipe as it is and with each of `CHANGES`, one after the other, so that all
-meet the same load. A finished training is a row of `ingredients.csv` with the accuracy on the 5,000
-validation images; finished rows are skipped. Prints the table of docs/experiments.md: means, the
-difference to the recipe as it is, pair by pair, and the median ratio of the times. The test images
-are not looked at.
+Each seed trains every recipe of `_before.py`, the same with each of `CHANGES`, and today's, one
+after the other, so that all meet the same load. A finished training is a row of `ingredients.csv`
+with the accuracy on the 5,000 validation images; finished rows are skipped. Prints the table of
+docs/experiments.md: means, the difference to the recipe as it was, pair by pair, and the median
+ratio of the times. The test images are not looked at.
 Seeds: 5. Machine: 2 CPU cores. Duration: a minute for each change and seed of `sprint` and `quick`.
 """
 
@@ -16,9 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import _results as results
+from _before import BEFORE
 
 ROWS = Path(__file__).with_suffix(".csv")
-PLAIN = "as it is"
+PLAIN, TODAY = "as it was", "today's recipe"
 CHANGES = {  # name -> fields of the recipe; `options` are added to the recipe's
     PLAIN: {},
     "cosine": {"schedule": "cosine"},
@@ -32,11 +33,25 @@ CHANGES = {  # name -> fields of the recipe; `options` are added to the recipe's
     "silu": {"options": {"activation": "silu"}},
     "gelu": {"options": {"activation": "gelu"}},
     "pool power": {"options": {"pool_power": 3.0}},
+    "fixed stem": {"options": {"stem": 0}},
+    "skip a third": {"skip_easy": 0.33},
+    TODAY: {},
 }
+
+
+def first_recipe(name: str):
+    """Return the recipe of the first round, which may be today's."""
+    from fashion_cnn import RECIPES
+
+    return BEFORE.get(name, RECIPES[name])
 
 
 def change_recipe(recipe, change: str):
     """Return a recipe with a change."""
+    from fashion_cnn import RECIPES
+
+    if change == TODAY:
+        return RECIPES[recipe.name]
     fields = dict(CHANGES[change])
     if "options" in fields:
         fields["options"] = {**recipe.options, **fields["options"]}
@@ -50,25 +65,33 @@ def change_recipe(recipe, change: str):
 
 def is_known(recipe: str, change: str) -> bool:
     """Return whether a recipe has what is changed."""
-    from fashion_cnn import RECIPES
+    from fashion_cnn.models import model_options
 
+    before = first_recipe(recipe)
     if change == "alternate flip":
-        return "flip" in RECIPES[recipe].augment
-    return "options" not in CHANGES[change] or RECIPES[recipe].model == "residual"
+        return "flip" in before.augment
+    return CHANGES[change].get("options", {}).keys() <= model_options(before.model).keys()
 
 
-def train_one(recipe: str, change: str, seed: int) -> dict[str, object]:
+def train_one(recipe: str, change: str, seed: int, processor: str) -> dict[str, object]:
     """Train, and measure the accuracy on the validation images."""
-    from fashion_cnn import RECIPES, load_data, train
+    from fashion_cnn import load_data, train
     from fashion_cnn.evaluation import predict
 
     data = load_data()
-    changed = replace(change_recipe(RECIPES[recipe], change), seed=seed)
+    changed = replace(change_recipe(first_recipe(recipe), change), seed=seed)
     trained = train(changed, data)
     images, labels = data.split("validation")
     correct = predict(trained.model, images).argmax(1) == labels
+    columns = results.machine_columns()
     row = {"validation_accuracy": round(float(correct.mean()), 4)}
-    return row | {"seconds": round(trained.seconds, 2)} | results.machine_columns()
+    row |= {"seconds": round(trained.seconds, 2)}
+    return row | {"cores": columns["cores"], "versions": columns["versions"]}
+
+
+def beside(row: results.Row) -> tuple[str, str]:
+    """Return what trainings have in common that ran one after the other."""
+    return row["processor"], row["seed"]
 
 
 def table(rows: list[results.Row]) -> str:
@@ -76,8 +99,8 @@ def table(rows: list[results.Row]) -> str:
     lines = []
     for recipe, change in dict.fromkeys((row["recipe"], row["change"]) for row in rows):
         group = results.select(rows, recipe=recipe, change=change)
-        plain = {r["seed"]: r for r in results.select(rows, recipe=recipe, change=PLAIN)}
-        pairs = [(row, plain[row["seed"]]) for row in group if row["seed"] in plain]
+        plain = {beside(r): r for r in results.select(rows, recipe=recipe, change=PLAIN)}
+        pairs = [(row, plain[beside(row)]) for row in group if beside(row) in plain]
         line = [f"`{recipe}`", change, results.mean_sd(group, "validation_accuracy", 100), "", ""]
         if change != PLAIN and len(pairs) > 1:
             differences = [
@@ -100,8 +123,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     changes = arguments.changes.split(",") if arguments.changes else list(CHANGES)
+    processor = results.machine_columns()["processor"]
     keys: list[dict[str, object]] = [
-        {"recipe": recipe, "change": change, "seed": seed}
+        {"recipe": recipe, "change": change, "seed": seed, "processor": processor}
         for seed in range(arguments.seeds)
         for recipe in arguments.recipes.split(",")
         for change in changes

@@ -115,12 +115,13 @@ def fit(recipe_name: str, recipe: Recipe, settings: Mapping[str, str], data: Dat
     if is_recipe_file(recipe_name) or {"batch_size", "learning_rate"} & settings.keys():
         return recipe
     fitted = fit_to_data(recipe, data)
-    if "epochs" in settings:
-        fitted = replace(fitted, epochs=recipe.epochs)
+    asked = {"epochs", "skip_easy"} & settings.keys()
+    fitted = replace(fitted, **{key: getattr(recipe, key) for key in asked})
     if fitted != recipe:
+        skipping = ", no image skipped" if fitted.skip_easy != recipe.skip_easy else ""
         print_message(
             f"{INDENT}few images: recipe adapted to {fitted.epochs} epochs, batches of "
-            f"{fitted.batch_size}, learning rate {fitted.learning_rate:g}"
+            f"{fitted.batch_size}, learning rate {fitted.learning_rate:g}{skipping}"
         )
     return fitted
 

@@ -20,6 +20,7 @@ MAX_EPOCHS = 100_000
 MAX_IMAGE_SIZE = 1024
 # see `fit_to_few_images`
 FEW_IMAGES_STEPS, FEW_IMAGES_STEPS_PER_EPOCH, FEW_IMAGES_BATCH = 200, 20, 8
+SKIP_EASY_IMAGES = 12_000
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -76,6 +77,10 @@ class Recipe:
             features that are computed once. In them only `flip` and `alternate_flip` augment.
             Default: 0, as for networks that are not pretrained.
         fine_tune_rate: the peak learning rate of the epochs after these. Default: 0.
+        skip_easy: about the share of the training images that every epoch after the first leaves
+            out, 0..0.5; drawn from the twice as many whose label was most probable when they were
+            last trained on (after InfoBatch, arXiv:2303.04947). With `class_weights` none are left
+            out. Default: 0.
         teacher: a model whose probabilities are training targets as well (distillation,
             arXiv:1503.02531): a preset, a run or an `.onnx` file that was trained on the same
             data, without the held-out images. Default: none.
@@ -111,6 +116,7 @@ class Recipe:
     class_weights: bool = False
     head_epochs: Annotated[int, Field(ge=0)] = 0
     fine_tune_rate: Annotated[float, Field(ge=0)] = 0.0
+    skip_easy: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     teacher: str = ""
     distill_weight: Annotated[float, Field(ge=0, le=1)] = 0.9
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -190,7 +196,8 @@ def fit_to_few_images(recipe: Recipe, images: int) -> Recipe:
 
     The batch size is halved until an epoch has 20 steps, or a batch has 8 images. The learning rate
     is scaled with it, by the square root for Adam, else linearly (arXiv:1706.02677). There are
-    epochs for 200 steps, but no more than 100 (docs/experiments.md, "few images").
+    epochs for 200 steps, but no more than 100 (docs/experiments.md, "few images"). Of fewer than
+    12,000 images none are skipped.
     """
     batch_size = recipe.batch_size
     while batch_size > FEW_IMAGES_BATCH and batch_size * FEW_IMAGES_STEPS_PER_EPOCH > images:
@@ -203,6 +210,7 @@ def fit_to_few_images(recipe: Recipe, images: int) -> Recipe:
         recipe,
         batch_size=batch_size,
         epochs=epochs,
+        skip_easy=recipe.skip_easy if images >= SKIP_EASY_IMAGES else 0.0,
         learning_rate=scale * recipe.learning_rate,
         fine_tune_rate=scale * recipe.fine_tune_rate,
     )

@@ -40,6 +40,7 @@ SMALL = {
         "bias_rate": 2.0,
         "sam": 0.05,
         "cutmix": 0.5,
+        "skip_easy": 0.4,
         "augment": ("alternate_flip", "random", "shift1"),
     },
     "marathon": {"options": {"width": 8, "stem": 2, "hidden": 8}},

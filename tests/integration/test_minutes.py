@@ -24,6 +24,6 @@ def test_the_textbook_lands_in_its_band(tmp_path, real_data):
 
 
 @pytest.mark.slow
-def test_sprint_passes_the_textbooks_accuracy_in_two_epochs(tmp_path, real_data):
-    # within four standard deviations of the mean of five seeds, 92.27 ± 0.18 (frontier.csv)
-    assert 91.6 <= trained("sprint", tmp_path) <= 93.0
+def test_sprint_passes_the_textbooks_accuracy_in_three_epochs(tmp_path, real_data):
+    # within four standard deviations of the mean of ten seeds, 92.57 ± 0.17 (frontier.csv)
+    assert 91.9 <= trained("sprint", tmp_path) <= 93.25

@@ -38,13 +38,15 @@ def test_positions_of_batch_norm_and_dropout():
         ("textbook", {"batch_norm": True, "dropout": 0.3}),
         ("compact", {}),
         ("compact", {"convolutions": 2, "dropout": 0.3}),
+        ("compact", {"stem": 0}),
         ("residual", {}),
         ("residual", {"repeats": 2, "drop_path": 0.5}),
     ],
 )
 def test_a_saved_and_loaded_model_predicts_the_same(tmp_path, name, options):
-    model = build_model(name, (20, 24, 3), 7, options)
-    images = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), dtype=np.uint8)
+    channels = 1 if options.get("stem") == 0 else 3
+    model = build_model(name, (20, 24, channels), 7, options)
+    images = np.random.default_rng(0).integers(0, 256, (5, 20, 24, channels), dtype=np.uint8)
     probabilities = model.predict(images, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
@@ -93,6 +95,26 @@ def test_compact_shapes_and_invalid_options():
     ):
         with pytest.raises(ValueError, match=message):
             build_model("compact", options=options)
+
+
+@pytest.mark.parametrize("name", ["compact", "residual"])
+def test_the_stem_of_0_filters_is_fixed_and_for_gray_images(name):
+    model = build_model(name, options={"stem": 0})
+    stem = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    assert [tuple(weight.shape) for weight in stem.weights] == [(2, 2, 1, 8)]
+    assert not stem.trainable_weights
+    patch = np.array([[0.1, 0.2], [0.4, 0.8]], np.float32)
+    (a, b), (c, d) = patch
+    wavelets = np.array([0.5, 2, 2, 3]) * (
+        a + b + c + d,
+        a + b - c - d,
+        a - b + c - d,
+        a - b - c + d,
+    )
+    expected = np.maximum([*wavelets, *-wavelets], 0)
+    np.testing.assert_allclose(np.ravel(stem(patch[None, ..., None])), expected, atol=1e-6)
+    color = build_model(name, (28, 28, 3), options={"stem": 0})
+    assert len(color.trainable_weights) == len(build_model(name, (28, 28, 3)).trainable_weights)
 
 
 def test_residual_shapes_shortcuts_and_invalid_options():

@@ -18,7 +18,13 @@ from fashion_cnn.models.forward import BATCH, compile_forward
 from fashion_cnn.recipe import fit_to_data, read_recipe
 from fashion_cnn.report import draw_run
 from fashion_cnn.run import STARTED, Run
-from fashion_cnn.training.batches import chunks, epoch_plan, training_index
+from fashion_cnn.training.batches import (
+    chunks,
+    count_steps,
+    epoch_images,
+    epoch_plan,
+    training_index,
+)
 from fashion_cnn.training.checkpoint import KEEP, repair
 from fashion_cnn.training.normalization import training_copy
 from fashion_cnn.training.optimizers import FusedAdam, FusedSGD, Triangle, make_optimizer
@@ -135,6 +141,7 @@ def test_a_recipe_given_by_name_is_fitted_to_few_images(tiny_data, run_folder):
     trained = train("sprint", few, run_folder)
     recipe = read_recipe(Run(run_folder))
     assert recipe == fit_to_data(RECIPES["sprint"], few)
+    assert recipe.skip_easy == 0 < RECIPES["sprint"].skip_easy
     assert (recipe.batch_size, len(trained.history)) == (8, 30)
     with pytest.raises(ValueError, match="batch_size: got 128; there are 55 training images"):
         train(RECIPES["sprint"], few)
@@ -245,17 +252,59 @@ def test_run_folder_and_saved_model(tiny_data, run_folder):
 
 def test_every_epoch_sees_every_training_image_once(tiny_data):
     index = training_index(SHORT, tiny_data)
-    first, second = (epoch_plan(SHORT, epoch, index, 180)[0] for epoch in (0, 1))
+    plans = [epoch_plan(SHORT, epoch, index, np.zeros(180)) for epoch in (0, 1)]
+    first, second = (order for order, _ in plans)
     assert sorted(first) == sorted(second) == sorted(tiny_data.train_index)
     assert list(first) != list(second)
-    seen = np.concatenate([labels for _, labels in chunks(SHORT, tiny_data, 0, index, 64)])
-    np.testing.assert_array_equal(seen, tiny_data.train_labels[first])
+    seen = [np.concatenate(x) for x in zip(*chunks(SHORT, tiny_data, plans[0], 64), strict=True)]
+    np.testing.assert_array_equal(seen[0], first)
+    np.testing.assert_array_equal(seen[2], tiny_data.train_labels[first])
+
+
+def test_later_epochs_skip_images_that_are_easy():
+    """Of 165 images all but three batches of 29: 78 of the 156 easiest; 9 are in every epoch."""
+    recipe = dataclasses.replace(SHORT, skip_easy=0.4)
+    index = np.arange(10, 175)
+    confidences = np.random.default_rng(0).permutation(180).astype(np.float32)
+    hardest = index[np.argsort(confidences[index])[:9]]
+    orders = [epoch_plan(recipe, epoch, index, confidences)[0] for epoch in range(4)]
+    assert [len(order) for order in orders] == [165, 87, 87, 87]
+    assert [epoch_images(recipe, epoch, 165) for epoch in range(4)] == [165, 87, 87, 87]
+    assert count_steps(recipe, 165, range(4)) == 6 + 3 * 3
+    weighted = dataclasses.replace(recipe, class_weights=True)
+    assert count_steps(weighted, 165, range(4)) == 4 * 6
+    for order in orders[1:]:
+        assert len(set(order)) == 87 and set(order) <= set(index) and {*hardest} <= {*order}
+    assert set(orders[1]) != set(orders[2])  # drawn anew
+    nearly = confidences.copy()  # as another machine rounds: the order of some is another
+    np.add.at(nearly, np.argsort(confidences)[100:150], np.tile([1.5, -1.5], 25))
+    assert set(epoch_plan(recipe, 1, index, nearly)[0]) == set(orders[1])
+
+
+def test_the_learning_rate_ends_at_0_with_images_left_out(tiny_data):
+    trained = train(dataclasses.replace(SPRINT, skip_easy=0.4), tiny_data)
+    rates = [row["learning_rate"] for row in trained.history]
+    assert rates[1] > 0.01 and rates[2] < 0.001
+
+
+def test_confidences_are_those_of_the_labels(tiny_data):
+    images, labels = tiny_data.train_images[:17, ..., None], tiny_data.train_labels[:17]
+    keras.utils.set_random_seed(0)
+    model = build_model("textbook", (28, 28, 1), 4)
+    expected = model.predict(images, verbose=0)[np.arange(17), labels]
+    model.compile(keras.optimizers.SGD(1e-9), keras.losses.CategoricalCrossentropy())
+    for halves in (True, False):
+        _, _, confidences = compile_steps(model, 5, halves)(images, labels.astype(np.int32))
+        np.testing.assert_allclose(confidences, expected, rtol=1e-4)
+    soft = 0.6 * np.eye(4, dtype=np.float32)[labels] + np.float32(0.1)
+    _, _, confidences = compile_steps(model, 17, soft_labels=True)(images, soft)
+    np.testing.assert_allclose(confidences, expected, rtol=1e-4)
 
 
 def test_an_image_meets_the_same_fate_in_any_chunk(tiny_data):
-    index = training_index(PLUS, tiny_data)
+    plan = epoch_plan(PLUS, 1, training_index(PLUS, tiny_data), np.zeros(180))
     fates = [
-        np.concatenate([images for images, _ in chunks(PLUS, tiny_data, 1, index, size)])
+        np.concatenate([images for _, images, _ in chunks(PLUS, tiny_data, plan, size)])
         for size in (16, 33, 1000)
     ]
     np.testing.assert_array_equal(fates[0], fates[1])
@@ -271,7 +320,8 @@ def test_steps_do_what_fit_does(tiny_data):
     start = model.get_weights()
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
     model.compile(keras.optimizers.Adam(0.001), loss, metrics=["accuracy"])
-    ((images, labels),) = chunks(once, tiny_data, 0, training_index(once, tiny_data), 1000)
+    plan = epoch_plan(once, 0, training_index(once, tiny_data), np.zeros(180))
+    ((_, images, labels),) = chunks(once, tiny_data, plan, 1000)
     x, y = tiny_data.split("validation")
     options = {"batch_size": 29, "shuffle": False, "validation_data": (x[..., None], np.eye(4)[y])}
     fitted = model.fit(images, np.eye(4)[labels], **options, verbose=0)
@@ -325,9 +375,9 @@ recipe = dataclasses.replace(RECIPES["sprint"], learning_rate=0.01)
 model.compile(make_optimizer(recipe, 12), loss)
 with np.load("data.npz") as data:
     images, labels = data["images"], data["labels"]
-sums = [compile_steps(model, 32, split_batch=False)(images, labels)]
+sums = [compile_steps(model, 32, split_batch=False)(images, labels)[:2]]
 soft = 0.6 * np.eye(4, dtype=np.float32)[labels] + np.float32(0.1)
-sums += [compile_steps(model, 32, split_batch=False, soft_labels=True)(images, soft)]
+sums += [compile_steps(model, 32, split_batch=False, soft_labels=True)(images, soft)[:2]]
 np.savez(f"{keras.backend.backend()}.npz", np.array(sums), *start, *model.get_weights())
 """
 
@@ -386,8 +436,8 @@ def test_both_halves_of_a_batch_are_the_batch(tiny_data):
         model = build_model("textbook", (28, 28, 1), 4)
         start = model.get_weights()
         model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy())
-        sums = compile_steps(model, 15, halves)(images, labels.astype(np.int32))
-        found.append((sums, [np.asarray(v) for v in model.trainable_variables]))
+        *sums, confidences = compile_steps(model, 15, halves)(images, labels.astype(np.int32))
+        found.append(([*sums, *confidences], [np.asarray(v) for v in model.trainable_variables]))
     (sums, ours), (whole_sums, whole) = found
     assert sums == pytest.approx(whole_sums, rel=1e-5)
     assert relative_difference(ours, whole, start) < ROUNDING
@@ -405,7 +455,7 @@ def test_class_weights_let_every_class_count_alike(tiny_data, halves):
     losses = -np.log(answers[np.arange(30), labels])
     model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy())
     steps = compile_steps(model, 30, halves, weights)
-    loss, _ = steps(images, labels.astype(np.int32))
+    loss, _, _ = steps(images, labels.astype(np.int32))
     of_class = [losses[labels == k].mean() for k in (0, 1, 3)]
     assert loss == pytest.approx(10 * sum(of_class), rel=1e-4)
     recipe = dataclasses.replace(SHORT, class_weights=True)

@@ -7,7 +7,7 @@ def compact(
     image_shape: tuple[int, int, int] = (28, 28, 1),
     classes: int = 10,
     *,
-    stem: int = 8,  # filters of the 2x2 convolution at full resolution
+    stem: int = 8,  # filters of the 2x2 convolution at full resolution; 0: 8 that are not trained
     width: int = 32,  # filters of the first block; each further block has twice as many
     blocks: int = 2,  # each halves height and width
     convolutions: int = 1,  # in each block
@@ -20,16 +20,16 @@ def compact(
     arXiv:2404.00498). The hidden layer adds accuracy at little cost (docs/experiments.md).
     """
     from fashion_cnn.keras_setup import keras
-    from fashion_cnn.models.layers import convolve, head, require_rate, require_shape, scaled_input
+    from fashion_cnn.models import layers as shared
 
-    require_rate("dropout", dropout)
-    sizes = {"stem": stem, "width": width, "hidden": hidden}
-    require_shape(image_shape, blocks, convolutions, sizes)
+    shared.require_rate("dropout", dropout)
+    sizes = {"stem": stem or shared.HAAR_FILTERS, "width": width, "hidden": hidden}
+    shared.require_shape(image_shape, blocks, convolutions, sizes)
     layers = keras.layers
-    pixels, x = scaled_input(image_shape)
-    x = layers.Conv2D(stem, 2, activation="relu")(x)
+    pixels, x = shared.scaled_input(image_shape)
+    x = shared.stem_convolution(x, stem, "relu")
     for block in range(blocks):
         for i in range(convolutions):
-            x = layers.ReLU()(convolve(x, width * 2**block, pool=i == 0))
-    x = head(layers.Flatten()(x), hidden, dropout, classes)
+            x = layers.ReLU()(shared.convolve(x, width * 2**block, pool=i == 0))
+    x = shared.head(layers.Flatten()(x), hidden, dropout, classes)
     return keras.Model(pixels, x, name="compact")

@@ -2,9 +2,19 @@
 
 from typing import Any
 
+import numpy as np
+
 from fashion_cnn.keras_setup import keras
 
 ACTIVATIONS = ("relu", "silu", "gelu")
+# The Haar wavelets of 2x2 pixels, scaled to about equal variance on Fashion-MNIST's
+HAAR = (
+    ((0.5, 0.5), (0.5, 0.5)),
+    ((2.0, 2.0), (-2.0, -2.0)),
+    ((2.0, -2.0), (2.0, -2.0)),
+    ((3.0, -3.0), (-3.0, 3.0)),
+)
+HAAR_FILTERS = 2 * len(HAAR)
 MIN_EDGE, TARGET_EDGE, MAX_EDGE = 20, 28, 96  # pixels
 
 
@@ -60,6 +70,22 @@ def scaled_input(image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
     for layer in resize_layers(image_shape):
         x = layer(x)
     return pixels, x
+
+
+def stem_convolution(x: Any, filters: int, activation: str) -> Any:
+    """2x2 convolution and activation: (n, h, w, c) -> (n, h - 1, w - 1, filters).
+
+    With 0 filters, gray images give the Haar wavelets of all patches and their negatives: 8 fixed
+    filters that whiten, as in airbench (arXiv:2404.00498), and need no gradients. Of images with
+    more channels, 8 filters are trained.
+    """
+    if filters or x.shape[-1] != 1:
+        filters = filters or HAAR_FILTERS
+        return keras.layers.Conv2D(filters, 2, activation=activation)(x)
+    wavelets = np.array([*HAAR, *-np.array(HAAR)])  # (filter, row, column)
+    kernel = keras.initializers.Constant(wavelets.transpose(1, 2, 0)[:, :, None].tolist())
+    settings = {"activation": activation, "kernel_initializer": kernel, "use_bias": False}
+    return keras.layers.Conv2D(HAAR_FILTERS, 2, trainable=False, **settings)(x)
 
 
 def convolve(x: Any, filters: int, pool: bool = False) -> Any:

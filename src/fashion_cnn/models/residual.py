@@ -7,7 +7,7 @@ def residual(
     image_shape: tuple[int, int, int] = (28, 28, 1),
     classes: int = 10,
     *,
-    stem: int = 8,  # filters of the 2x2 convolution at full resolution; the 3x3 has twice as many
+    stem: int = 8,  # filters of the 2x2 convolution at full resolution; 0: 8 that are not trained
     width: int = 64,  # filters of the first block; each further block has twice as many
     blocks: int = 2,  # each halves height and width
     convolutions: int = 3,  # in each block, at least 2
@@ -20,27 +20,33 @@ def residual(
 ) -> Any:
     """`compact` with a second full-resolution convolution, shortcuts and global average pooling.
 
-    The second convolution (3x3) sees collars and buttons at full resolution. In each block, a
-    shortcut adds the output of the first convolution to that of the last (arXiv:1512.03385). Global
-    average pooling needs a quarter of the weights of flattening, so the network overfits later
-    (docs/experiments.md). `drop_path` is stochastic depth (arXiv:1603.09382): in training, for each
-    image, and at rates proportional to the depth of the shortcut. With a `pool_power` p the pooling
-    is the p-th root of the mean p-th power (GeM, arXiv:1711.02512), of what is not negative.
+    The second convolution (3x3, twice the filters) sees collars and buttons at full resolution. In
+    each block, a shortcut adds the output of the first convolution to that of the last
+    (arXiv:1512.03385). Global average pooling needs a quarter of the weights of flattening, so the
+    network overfits later (docs/experiments.md). `drop_path` is stochastic depth
+    (arXiv:1603.09382): in training, for each image, and at rates proportional to the depth of the
+    shortcut. With a `pool_power` p the pooling is the p-th root of the mean p-th power (GeM,
+    arXiv:1711.02512), of what is not negative.
     """
     from fashion_cnn.keras_setup import keras
     from fashion_cnn.models import layers as shared
 
     shared.require_rate("dropout", dropout)
     shared.require_rate("drop_path", drop_path)
-    sizes = {"stem": stem, "width": width, "repeats": repeats, "hidden": hidden}
+    sizes = {
+        "stem": stem or shared.HAAR_FILTERS,
+        "width": width,
+        "repeats": repeats,
+        "hidden": hidden,
+    }
     shared.require_shape(image_shape, blocks, convolutions, sizes)
     if convolutions < 2:
         raise ValueError(f"convolutions: got {convolutions}; expected at least 2, for the shortcut")
     shared.require_activation(activation)
     layers = keras.layers
     pixels, x = shared.scaled_input(image_shape)
-    x = layers.Conv2D(stem, 2, activation=activation)(x)
-    x = layers.Activation(activation)(shared.convolve(x, 2 * stem))
+    x = shared.stem_convolution(x, stem, activation)
+    x = layers.Activation(activation)(shared.convolve(x, 2 * x.shape[-1]))
     for block in range(blocks):
         filters = width * 2**block
         x = layers.Activation(activation)(shared.convolve(x, filters, pool=True))

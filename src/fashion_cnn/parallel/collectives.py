@@ -79,6 +79,17 @@ def to_global_array(rows: np.ndarray, size: int, axis: int = 0) -> Any:
     return jax.make_array_from_process_local_data(sharding, rows, shape)
 
 
+def replicated(array: Any) -> Any:
+    """An array in a compiled program, so that every process can read all of it afterwards."""
+    if not is_distributed():
+        return array
+    import jax
+
+    mesh = keras.distribution.distribution().device_mesh.backend_mesh
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.lax.with_sharding_constraint(array, everywhere)
+
+
 def broadcast_from_first(content: bytes) -> bytes:
     """The `content` of rank 0, in all processes."""
     if process_count() == 1:

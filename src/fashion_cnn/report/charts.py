@@ -41,7 +41,8 @@ CHARTS = (
         "loss",
         "Loss",
         "The error that training minimizes (cross-entropy). Augmentation, dropout, label "
-        "smoothing and distillation raise it: compare it only between runs of the same recipe.",
+        "smoothing, distillation and leaving out easy images raise it: compare it only between "
+        "runs of the same recipe.",
         lambda results: plots.curves(results.history, "loss", results.held_out),
         in_every_run=True,
     ),

@@ -1,6 +1,9 @@
-"""What an epoch trains on, as a function of (seed, epoch, image index) and of nothing else."""
+"""What an epoch trains on, as a function of (seed, epoch, image index).
 
-from collections.abc import Callable, Iterator
+With `skip_easy` also of the probabilities that the network gave to the images' labels.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -12,8 +15,9 @@ from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.parallel.collectives import device_count, local_shard
 from fashion_cnn.recipe import Recipe
 
-# (inputs, targets) of some batches -> sum of the losses, number of correct predictions
-Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int]]
+# (inputs, targets) of some batches -> sum of the losses, number of correct predictions, and the
+# predicted probability of each image's label (if targets are soft, of their largest), float32 (n,)
+Steps = Callable[[np.ndarray, np.ndarray], tuple[float, int, np.ndarray]]
 # indices of images, and their rows of noise -> the model's input
 InputTransform = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -41,16 +45,42 @@ def step_targets(targets: np.ndarray, classes: int, one_hot: bool) -> np.ndarray
     return np.eye(classes, dtype=np.float32)[targets] if one_hot else targets.astype(np.int32)
 
 
+def epoch_images(recipe: Recipe, epoch: int, count: int) -> int:
+    """How many of `count` training images an epoch trains on: if not all, some whole batches."""
+    if not (epoch and recipe.skip_easy) or recipe.class_weights:
+        return count
+    batches = max(1, round(count * (1 - recipe.skip_easy) / recipe.batch_size))
+    return min(batches * recipe.batch_size, count)
+
+
+def count_steps(recipe: Recipe, count: int, epochs: Iterable[int]) -> int:
+    """How many steps some epochs have together, of `count` training images."""
+    return sum(-(-epoch_images(recipe, epoch, count) // recipe.batch_size) for epoch in epochs)
+
+
 def epoch_plan(
-    recipe: Recipe, epoch: int, index: np.ndarray, images: int
+    recipe: Recipe, epoch: int, index: np.ndarray, confidences: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The order of an epoch's images, and each image's random numbers.
 
+    Args:
+        recipe: what is trained.
+        epoch: counted from 0.
+        index: the training images.
+        confidences: the predicted probability of each image's label when it was last trained on,
+            float32 (images,), held-out ones included. It decides what `skip_easy` leaves out.
+
     Returns:
-        The order, int64 (len(index),), and the noise, float32 in [0, 1),
+        The order, int64 (epoch_images(...),), and the noise, float32 in [0, 1),
         (images, plan_columns(recipe)), a row an image, held-out ones included.
     """
     order = np.random.default_rng((recipe.seed, epoch, 0)).permutation(index)
+    if skipped := len(index) - epoch_images(recipe, epoch, len(index)):
+        # sorted, so that rounding of confidences changes the choice at its margin only
+        easiest = np.sort(np.argsort(-confidences[order], kind="stable")[: 2 * skipped])
+        chosen = np.random.default_rng((recipe.seed, epoch, 3)).permutation(easiest)[:skipped]
+        order = np.delete(order, chosen)
+    images = len(confidences)
     shape = images, plan_columns(recipe)
     noise = np.random.default_rng((recipe.seed, epoch, 1)).random(shape, np.float32)
     if "alternate_flip" in recipe.augment:
@@ -96,29 +126,28 @@ def batch_targets(
 def chunks(
     recipe: Recipe,
     data: Data,
-    epoch: int,
-    index: np.ndarray,
+    plan: tuple[np.ndarray, np.ndarray],
     size: int,
     transform: InputTransform | None = None,
     targets: np.ndarray | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The images `index` in the order of an epoch, `size` at a time.
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The images of an epoch's plan, `size` at a time.
 
     `targets` are those of all images, as `step_targets` returns them. Default: integer labels.
 
     Yields:
-        The output of `transform`, or augmented uint8 (n, height, width, channels), for this
-        process's shard of each batch; and int32 labels, or probabilities with a teacher or CutMix,
-        for all of it.
+        Which images; the output of `transform`, or augmented uint8 (n, height, width, channels),
+        for this process's shard of each batch; and int32 labels, or probabilities with a teacher or
+        CutMix, for all of it.
     """
     images = channels_last(data.train_images)
     targets = data.train_labels.astype(np.int32) if targets is None else targets
-    order, noise = epoch_plan(recipe, epoch, index, len(images))
+    order, noise = plan
     for start in range(0, len(order), size):
         chunk = order[start : start + size]
         shard = local_shard(chunk, recipe.batch_size)
         if transform:
-            yield transform(shard, noise[shard]), targets[chunk]
+            yield chunk, transform(shard, noise[shard]), targets[chunk]
         else:
             labels = batch_targets(recipe, targets, chunk, order, noise, images.shape[1:])
-            yield batch_inputs(recipe, images, shard, order, noise), labels
+            yield chunk, batch_inputs(recipe, images, shard, order, noise), labels

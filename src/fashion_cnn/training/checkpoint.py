@@ -28,17 +28,22 @@ def checkpoint_interval(model: Any) -> float:
     return LARGE_INTERVAL if is_large else 0.0
 
 
-def save_checkpoint(run: Run, model: Any, history: list[dict[str, float]]) -> Path:
+def save_checkpoint(
+    run: Run, model: Any, history: list[dict[str, float]], confidences: np.ndarray | None = None
+) -> Path:
     """Write the checkpoint of an epoch and delete all but the newest `KEEP`.
 
     It holds `model.variables` (which include the seed states of dropout, `weights` do not),
-    `optimizer.variables`, the history so far, and the texts of `recipe.json` and
-    `environment.json`. It ends with the SHA-256 of everything before.
+    `optimizer.variables`, the history so far, the texts of `recipe.json` and `environment.json`,
+    and, if given, the images' confidences, which decide what the next epoch trains on. It ends with
+    the SHA-256 of everything before.
     """
     arrays: dict[str, Any] = {f"model/{i}": np.asarray(v) for i, v in enumerate(model.variables)}
     arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
     arrays["history"] = np.array([[row[key] for key in HISTORY_COLUMNS] for row in history])
     arrays |= {name: np.array(text) for name, text in run.started_texts().items()}
+    if confidences is not None:
+        arrays["confidences"] = confidences
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     with zipfile.ZipFile(buffer, "a") as archive:
@@ -88,10 +93,11 @@ def completed_epochs(run: Run, recipe: Recipe) -> int:
     return 0 if arrays is None else len(arrays["history"])
 
 
-def load_checkpoint(run: Run | None, model: Any) -> list[dict[str, float]]:
+def load_checkpoint(run: Run | None, model: Any, confidences: np.ndarray) -> list[dict[str, float]]:
     """Restore the newest undamaged checkpoint into a compiled model; returns the history so far.
 
-    Of several processes the first reads it and broadcasts it to the others, which have no run.
+    Its confidences, if it has some, are written into `confidences`. Of several processes the first
+    reads it and broadcasts it to the others, which have no run.
     """
     content = broadcast_from_first(_newest_content(run) if run else b"")
     if not content:
@@ -105,6 +111,8 @@ def load_checkpoint(run: Run | None, model: Any) -> list[dict[str, float]]:
             raise ValueError(_shape_mismatch(run, kind, saved_shapes, shapes))
         for i, variable in enumerate(variables):
             variable.assign(arrays[f"{kind}/{i}"])
+    if "confidences" in arrays:
+        confidences[:] = arrays["confidences"]
     rows = arrays["history"].tolist()
     return [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in rows]
 

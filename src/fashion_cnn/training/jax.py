@@ -1,7 +1,8 @@
 """Training steps on JAX: a pure step function, a chunk of steps, and a whole epoch on a GPU.
 
 On a GPU all images are on the device as uint8 once and for all. An epoch's order and random
-numbers go there, a few MB; shuffling, augmentation and all steps happen there; two sums come back.
+numbers go there, a few MB; shuffling, augmentation and all steps happen there; two sums and a
+number for each image come back.
 """
 
 from collections.abc import Callable
@@ -12,13 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from fashion_cnn.keras_setup import keras
-from fashion_cnn.parallel.collectives import is_distributed, local_shard, to_global_array
+from fashion_cnn.parallel.collectives import (
+    is_distributed,
+    local_shard,
+    replicated,
+    to_global_array,
+)
 from fashion_cnn.recipe import Recipe
 from fashion_cnn.training.averaging import update_averages
 from fashion_cnn.training.batches import (
     Steps,
     batch_inputs,
     batch_targets,
+    epoch_images,
     plan_columns,
 )
 from fashion_cnn.training.optimizers import SAM_EPSILON
@@ -36,16 +43,17 @@ def compile_steps(model: Any, batch_size: int, class_weights: np.ndarray | None 
 
     @jax.jit
     def scan(state: Any, images: Any, targets: Any) -> Any:
-        state, (losses, correct) = jax.lax.scan(step, state, (images, targets))
-        return state, losses.sum(), correct.sum()
+        state, (losses, correct, confidences) = jax.lax.scan(step, state, (images, targets))
+        return state, losses.sum(), correct.sum(), replicated(confidences.reshape(-1))
 
     def one_by_one(state: Any, images: np.ndarray, targets: np.ndarray, size: int) -> Any:
-        loss, correct = 0.0, 0
+        loss, correct, confidences = 0.0, 0, []
         for batch in zip(images, targets, strict=True):
             arrays = tuple(to_global_array(x, size) for x in batch)
-            state, (batch_loss, batch_correct) = step_one(state, arrays)
+            state, (batch_loss, batch_correct, batch_confidences) = step_one(state, arrays)
             loss, correct = loss + batch_loss, correct + batch_correct
-        return state, loss, correct
+            confidences.append(batch_confidences)
+        return state, loss, correct, np.concatenate(confidences)
 
     def all_at_once(state: Any, images: np.ndarray, targets: np.ndarray, size: int) -> Any:
         arrays = (to_global_array(x, size, axis=1) for x in (images, targets))
@@ -54,10 +62,10 @@ def compile_steps(model: Any, batch_size: int, class_weights: np.ndarray | None 
     # on processors XLA's gradients of convolutions take ten times as long inside a loop
     run_steps = one_by_one if jax.default_backend() == "cpu" else all_at_once
 
-    def train_chunk(images: np.ndarray, targets: np.ndarray) -> tuple[float, int]:
+    def train_chunk(images: np.ndarray, targets: np.ndarray) -> tuple[float, int, np.ndarray]:
         state = get_state(model)
         full = len(targets) // batch_size * batch_size
-        loss, correct, used = 0.0, 0, 0
+        loss, correct, used, confidences = 0.0, 0, 0, []
         for part, size in ((targets[:full], batch_size), (targets[full:], len(targets) - full)):
             if not len(part):
                 continue
@@ -65,10 +73,11 @@ def compile_steps(model: Any, batch_size: int, class_weights: np.ndarray | None 
             x = images[used : used + len(y)]
             used += len(y)
             x, y = (a.reshape(len(part) // size, -1, *a.shape[1:]) for a in (x, y))
-            state, part_loss, part_correct = run_steps(state, x, y, size)
+            state, part_loss, part_correct, part_confidences = run_steps(state, x, y, size)
             loss, correct = loss + float(part_loss), correct + int(part_correct)
+            confidences.append(part_confidences)
         set_state(model, state)
-        return loss, correct
+        return loss, correct, np.concatenate(confidences)
 
     return train_chunk
 
@@ -76,8 +85,8 @@ def compile_steps(model: Any, batch_size: int, class_weights: np.ndarray | None 
 def make_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, Any], Any]:
     """One training step as a pure function, for `jax.jit` and `jax.lax.scan`.
 
-    It takes (state, (images, targets)) and returns the next state, and the sum of the losses with
-    the number of correct predictions.
+    It takes (state, (images, targets)) and returns the next state, and the sum of the losses, the
+    number of correct predictions, and the predicted probability of each image's label.
     """
     optimizer, classes = model.optimizer, model.output_shape[-1]
     sam = getattr(optimizer, "sam", 0.0)
@@ -91,13 +100,16 @@ def make_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, An
         one_hot = targets if soft_labels else jax.nn.one_hot(labels, classes)
         weights = None if class_weights is None else jnp.asarray(class_weights)[labels]
         loss = model.loss(one_hot, probabilities, weights) + sum(penalties)
-        return loss, (non_trainable, (probabilities.argmax(-1) == labels).sum())
+        correct = (probabilities.argmax(-1) == labels).sum()
+        confidences = jnp.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
+        return loss, (non_trainable, correct, replicated(confidences))
 
     gradient_of = jax.value_and_grad(loss_of, has_aux=True)
 
     def step(state: Any, batch: Any) -> Any:
         trainable, non_trainable, optimizer_state = state
-        (loss, (statistics, correct)), gradients = gradient_of(trainable, non_trainable, *batch)
+        (loss, aux), gradients = gradient_of(trainable, non_trainable, *batch)
+        statistics, correct, confidences = aux
         if sam:
             norm = jnp.sqrt(sum(jnp.sum(gradient**2) for gradient in gradients))
             radius = sam / (norm + SAM_EPSILON)
@@ -108,7 +120,7 @@ def make_step(model: Any, class_weights: np.ndarray | None) -> Callable[[Any, An
         )
         optimizer_state = _averaged(model, optimizer_state, trainable)
         state = [list(trainable), list(statistics), optimizer_state]
-        return state, (loss * len(batch[1]), correct)
+        return state, (loss * len(batch[1]), correct, confidences)
 
     return step
 
@@ -157,22 +169,26 @@ def compile_epoch(
     `targets` are as `step_targets` returns them.
 
     Returns:
-        A function of `epoch_plan`'s order and noise that trains and returns the sum of the losses
-        and the number of correct predictions.
+        A function of `epoch_plan`'s order and noise that trains and returns the sum of the losses,
+        the number of correct predictions, and the predicted probability of each image's label.
     """
     model.optimizer.build(model.trainable_variables)
     on_device = jax.device_put((images, targets))
-    order_shape = jax.ShapeDtypeStruct((count,), np.int32)
     noise_shape = jax.ShapeDtypeStruct((len(images), plan_columns(recipe)), np.float32)
     epoch = jax.jit(_make_epoch(model, recipe, class_weights))
-    # compiled now, so that the first epoch's seconds do not include it
-    program = epoch.lower(get_state(model), *on_device, order_shape, noise_shape).compile()
+    programs = {}
+    # compiled now, so that the first epochs' seconds do not include it
+    for images_now in {epoch_images(recipe, i, count) for i in range(recipe.epochs)}:
+        order_shape = jax.ShapeDtypeStruct((images_now,), np.int32)
+        lowered = epoch.lower(get_state(model), *on_device, order_shape, noise_shape)
+        programs[images_now] = lowered.compile()
 
-    def train_epoch(order: np.ndarray, noise: np.ndarray) -> tuple[float, int]:
+    def train_epoch(order: np.ndarray, noise: np.ndarray) -> tuple[float, int, np.ndarray]:
         arrays = order.astype(np.int32), noise
-        state, (loss, correct) = program(get_state(model), *on_device, *arrays)
+        state, sums = programs[len(order)](get_state(model), *on_device, *arrays)
         set_state(model, state)
-        return float(loss), int(correct)
+        loss, correct, confidences = sums
+        return float(loss), int(correct), np.asarray(confidences)
 
     return train_epoch
 
@@ -189,10 +205,11 @@ def _make_epoch(model: Any, recipe: Recipe, class_weights: np.ndarray | None) ->
 
         full = len(order) // batch_size * batch_size
         state, sums = jax.lax.scan(train_batch, state, order[:full].reshape(-1, batch_size))
-        loss, correct = (x.sum() for x in sums)
+        loss, correct, confidences = sums[0].sum(), sums[1].sum(), sums[2].reshape(-1)
         if full < len(order):
-            state, (last_loss, last_correct) = train_batch(state, order[full:])
-            loss, correct = loss + last_loss, correct + last_correct
-        return state, (loss, correct)
+            state, last = train_batch(state, order[full:])
+            loss, correct = loss + last[0], correct + last[1]
+            confidences = jnp.concatenate([confidences, last[2]])
+        return state, (loss, correct, confidences)
 
     return epoch

@@ -34,6 +34,7 @@ from fashion_cnn.training.phases import Phase, loss_smoothing, make_phases
 from fashion_cnn.training.start import start_or_resume
 from fashion_cnn.training.steps import Epochs, make_epochs
 
+Row = dict[str, float]
 NOT_VALIDATED = {"val_loss": float("nan"), "val_accuracy": float("nan")}
 
 
@@ -121,17 +122,17 @@ def train(
     with run.lock() if run else nullcontext():
         done = start_or_resume(run, recipe, data, network, own_model, resume) if run else 0
         done = int(broadcast_from_first(str(done).encode()))
-        history: list[dict[str, float]] = []
+        history, confidences = list[Row](), np.zeros(len(data.train_labels), np.float32)
         for phase in phases:
             if done > phase.end:  # at its very end, the next phase still needs its weights
                 continue
             model = phase.compile_model()
             if phase.start < done:
-                history = load_checkpoint(run, model)
+                history = load_checkpoint(run, model, confidences)
                 if run:
                     run.write_history(history)  # it may be behind or ahead of the checkpoint
             transform = phase.make_transform() if phase.make_transform else None
-            phase_epochs = make_epochs(recipe, data, index, model, targets, transform)
+            phase_epochs = make_epochs(recipe, data, index, model, targets, confidences, transform)
             stopped = _train_phase(recipe, phase, model, phase_epochs, history, run, callback_list)
             callback_list.on_train_end({})  # may restore this phase's best weights
             if stopped:
@@ -184,13 +185,14 @@ def _train_phase(
     """
     validation = phase.make_validation() if phase.make_validation else None
     forward = compile_forward(model)
-    steps = -(-epochs.images // recipe.batch_size)
+    confidences = epochs.confidences if recipe.skip_easy else None
     callbacks.set_model(model)
-    callbacks.set_params({**callbacks.params, "epochs": phase.end, "steps": steps})
+    callbacks.set_params({**callbacks.params, **_step_counts(epochs, len(history), phase.end)})
     model.stop_training = False
     next_checkpoint = 0.0
     callbacks.on_train_begin()
     for epoch in range(len(history), phase.end):
+        callbacks.set_params({**callbacks.params, **_step_counts(epochs, epoch, phase.end)})
         callbacks.on_epoch_begin(epoch)
         start = time.perf_counter()
         swap_averages(model)
@@ -207,15 +209,21 @@ def _train_phase(
         is_due = epoch + 1 == phase.end or time.monotonic() >= next_checkpoint
         if run and is_due:
             next_checkpoint = time.monotonic() + checkpoint_interval(model)
-            save_checkpoint(run, model, history)
+            save_checkpoint(run, model, history, confidences)
         if run:
             run.write_history(history)
         callbacks.on_epoch_end(epoch, logs)
         if model.stop_training:
             if run and not is_due:
-                save_checkpoint(run, model, history)
+                save_checkpoint(run, model, history, confidences)
             return True
     return False
+
+
+def _step_counts(epochs: Epochs, epoch: int, end: int) -> dict[str, int]:
+    """What callbacks learn of an epoch: its steps, and those of all later ones, of `end` epochs."""
+    later = epochs.steps(range(epoch + 1, end))
+    return {"epochs": end, "steps": epochs.steps([epoch]), "later_steps": later}
 
 
 def _train_epoch(

@@ -14,7 +14,7 @@ from fashion_cnn.data.dataset import Data
 from fashion_cnn.keras_setup import bfloat16_is_fast, keras
 from fashion_cnn.recipe import Recipe
 from fashion_cnn.training.averaging import add_averages
-from fashion_cnn.training.batches import InputTransform
+from fashion_cnn.training.batches import InputTransform, count_steps
 from fashion_cnn.training.features import (
     extract_features,
     feature_transform,
@@ -42,16 +42,16 @@ def make_phases(
 ) -> list[Phase]:
     """The phases of a training: of the head if the recipe asks for it, and of the network."""
     head_epochs = count_head_epochs(recipe, network, own_model)
-    steps_per_epoch = -(-len(index) // recipe.batch_size)
 
     def compile_head() -> Any:
-        steps = head_epochs * steps_per_epoch
+        steps = count_steps(recipe, len(index), range(head_epochs))
         return compile_model(head_model(network), recipe, recipe.learning_rate, steps)
 
     def compile_network() -> Any:
         model = network if own_model else training_copy(network, available_precision(recipe))
         rate = recipe.fine_tune_rate if head_epochs else recipe.learning_rate
-        return compile_model(model, recipe, rate, (recipe.epochs - head_epochs) * steps_per_epoch)
+        steps = count_steps(recipe, len(index), range(head_epochs, recipe.epochs))
+        return compile_model(model, recipe, rate, steps)
 
     def validation_features() -> tuple[np.ndarray, np.ndarray]:
         if recipe.validation == "test":

@@ -23,7 +23,7 @@ class EpochProgress(keras.callbacks.Callback):
         """Show a new bar, in place of one that was interrupted."""
         self.close()
         if self.last_epoch != self.params["epochs"]:  # a new phase has a speed of its own
-            self.first_epoch, self.last_epoch = epoch, self.params["epochs"]
+            self.last_epoch = self.params["epochs"]
             self.start_time, self.steps_done = time.monotonic(), 0
         self.name, self.step = f"Epoch {epoch + 1:>2}/{self.params['epochs']}", 0
         if self.console.is_terminal:
@@ -56,9 +56,9 @@ class EpochProgress(keras.callbacks.Callback):
             self.bar = None
 
     def _time_left(self) -> str:
-        total = (self.params["epochs"] - self.first_epoch) * self.params["steps"]
+        steps_left = self.params["steps"] - self.step + self.params["later_steps"]
         per_step = (time.monotonic() - self.start_time) / max(self.steps_done, 1)
-        seconds = per_step * (total - self.steps_done)
+        seconds = per_step * steps_left
         return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 

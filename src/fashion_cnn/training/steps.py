@@ -1,6 +1,6 @@
 """How the chunks of an epoch are trained on this backend: a compiled model in, `Chunk`s out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,11 +10,13 @@ import numpy as np
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.models.forward import BATCH, inference_batch_size
+from fashion_cnn.parallel.collectives import broadcast_from_first
 from fashion_cnn.recipe import Recipe
 from fashion_cnn.training.batches import (
     InputTransform,
     Steps,
     chunks,
+    count_steps,
     epoch_plan,
     step_targets,
 )
@@ -35,8 +37,9 @@ class Chunk:
 class Epochs:
     """What trains the epochs of a phase."""
 
-    images: int  # in an epoch
+    steps: Callable[[Iterable[int]], int]  # of some epochs, counted from 0, together
     chunks: Callable[[int], Iterator[Chunk]]  # of an epoch, counted from 0
+    confidences: np.ndarray  # see `epoch_plan`; the chunks update them
 
 
 def compile_steps(
@@ -63,6 +66,7 @@ def make_epochs(
     index: np.ndarray,
     model: Any,
     targets: np.ndarray,
+    confidences: np.ndarray,
     transform: InputTransform | None = None,
 ) -> Epochs:
     """Compile what trains the epochs of a phase on the images `index`.
@@ -70,6 +74,14 @@ def make_epochs(
     `transform` makes the model's input; without one it is the augmented pixels. A chunk is a whole
     epoch where a GPU holds all images, else at most about a second's work.
     """
+
+    def plan_of(epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        if recipe.skip_easy:  # other processes may round differently
+            first = broadcast_from_first(confidences.tobytes())
+            confidences[:] = np.frombuffer(first, confidences.dtype)
+        return epoch_plan(recipe, epoch, index, confidences)
+
+    steps_of = partial(count_steps, recipe, len(index))
     weights = recipe_class_weights(recipe, data, index)
     mixes = bool(recipe.cutmix) and not transform
     targets = step_targets(targets, len(data.class_names), one_hot=mixes)
@@ -81,10 +93,10 @@ def make_epochs(
             train_epoch = jax.compile_epoch(model, images, targets, recipe, len(index), weights)
 
             def whole_epoch(epoch: int) -> Iterator[Chunk]:
-                plan = epoch_plan(recipe, epoch, index, len(images))
-                yield Chunk(len(index), partial(train_epoch, *plan))
+                plan = plan_of(epoch)
+                yield _make_chunk(train_epoch, *plan, plan[0], confidences)
 
-            return Epochs(len(index), whole_epoch)
+            return Epochs(steps_of, whole_epoch, confidences)
     last_batch = len(index) % recipe.batch_size or recipe.batch_size
     split_batch = last_batch >= (MIN_SPLIT_BATCH if _has_batch_norm(model) else 2)
     soft_labels = targets.ndim == 2
@@ -92,10 +104,23 @@ def make_epochs(
     size = _chunk_size(recipe, model)
 
     def by_chunks(epoch: int) -> Iterator[Chunk]:
-        for inputs, labels in chunks(recipe, data, epoch, index, size, transform, targets):
-            yield Chunk(len(labels), partial(steps, inputs, labels))
+        plan = plan_of(epoch)
+        for chunk, inputs, labels in chunks(recipe, data, plan, size, transform, targets):
+            yield _make_chunk(steps, inputs, labels, chunk, confidences)
 
-    return Epochs(len(index), by_chunks)
+    return Epochs(steps_of, by_chunks, confidences)
+
+
+def _make_chunk(
+    steps: Steps, inputs: Any, targets: Any, index: np.ndarray, confidences: np.ndarray
+) -> Chunk:
+    """A chunk of the images `index` that updates their confidences."""
+
+    def train() -> tuple[float, int]:
+        loss, correct, confidences[index] = steps(inputs, targets)
+        return loss, correct
+
+    return Chunk(len(index), train)
 
 
 def _has_batch_norm(model: Any) -> bool:

@@ -36,8 +36,8 @@ def compile_steps(
 
     Returns:
         A function that trains on a chunk, uint8 images (n, height, width, channels) or other
-        inputs of the model and their targets, in order; it returns the sum of the losses and the
-        number of correct predictions.
+        inputs of the model and their targets, in order; it returns the sum of the losses, the
+        number of correct predictions, and the predicted probability of each image's label.
     """
     split_batch = split_batch and not tf.config.list_physical_devices("GPU")
     half_step = _make_half_step(model, class_weights, soft_labels)
@@ -48,18 +48,22 @@ def compile_steps(
     )
 
     @tf.function(input_signature=(tf.TensorSpec(inputs.shape, inputs.dtype), target_spec))
-    def steps(images: Any, targets: Any) -> tuple[Any, Any]:
-        def body(start: Any, loss: Any, correct: Any) -> tuple[Any, Any, Any]:
-            batch = slice(start, start + batch_size)
-            batch_loss, batch_correct = step(images[batch], targets[batch])
-            return start + batch_size, loss + batch_loss, correct + batch_correct
+    def steps(images: Any, targets: Any) -> tuple[Any, Any, Any]:
+        def body(i: Any, loss: Any, correct: Any, confidences: Any) -> tuple[Any, ...]:
+            batch = slice(i * batch_size, (i + 1) * batch_size)
+            batch_loss, batch_correct, batch_confidences = step(images[batch], targets[batch])
+            confidences = confidences.write(i, batch_confidences)
+            return i + 1, loss + batch_loss, correct + batch_correct, confidences
 
-        count = tf.shape(targets)[0]
-        return tf.while_loop(lambda start, *_: start < count, body, (0, 0.0, 0))[1:]
+        count = -(-tf.shape(targets)[0] // batch_size)
+        confidences = tf.TensorArray(tf.float32, count, infer_shape=False, element_shape=(None,))
+        start = 0, 0.0, 0, confidences
+        _, loss, correct, confidences = tf.while_loop(lambda i, *_: i < count, body, start)
+        return loss, correct, confidences.concat()
 
-    def train_chunk(images: np.ndarray, targets: np.ndarray) -> tuple[float, int]:
-        loss, correct = steps(images, targets)
-        return float(loss), int(correct)
+    def train_chunk(images: np.ndarray, targets: np.ndarray) -> tuple[float, int, np.ndarray]:
+        loss, correct, confidences = steps(images, targets)
+        return float(loss), int(correct), confidences.numpy()
 
     return train_chunk
 
@@ -80,36 +84,36 @@ def _make_half_step(
             loss = share * model.compute_loss(None, one_hot, probabilities, weights)
         predicted = tf.argmax(probabilities, -1, tf.int32)
         correct = tf.reduce_sum(tf.cast(predicted == labels, tf.int32))
+        confidences = tf.gather(probabilities, labels, batch_dims=1)
         gradients = tape.gradient(loss, [v.value for v in variables])
         statistics = [[share * x for x in layer.statistics] for layer in _normalizations(model)]
-        return loss, correct, gradients, statistics
+        return confidences, (loss, correct, gradients, statistics)
 
     return half_step
 
 
 def _make_step(
     model: Any, half_step: Callable[[Any, Any, Any], tuple[Any, ...]], split_batch: bool
-) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """One step of the optimizer: the sum of the losses and the number of correct predictions."""
+) -> Callable[[Any, Any], tuple[Any, Any, Any]]:
+    """One step of the optimizer; it returns what `compile_steps` sums up, of a batch."""
 
     def gradients_of(images: Any, targets: Any) -> tuple[Any, ...]:
-        if split_batch:
-            size = tf.shape(images)[0]
-            half = size // 2
-            share = tf.cast(half, tf.float32) / tf.cast(size, tf.float32)
-            first = half_step(images[:half], targets[:half], share)
-            second = half_step(images[half:], targets[half:], 1 - share)
-            sums = tf.nest.map_structure(
-                lambda a, b: None if a is None else a + b, first, second
-            )  # a layer that takes no part has no gradient
-        else:
-            sums = half_step(images, targets, tf.constant(1.0))
-        return sums
+        if not split_batch:
+            return half_step(images, targets, tf.constant(1.0))
+        size = tf.shape(images)[0]
+        half = size // 2
+        share = tf.cast(half, tf.float32) / tf.cast(size, tf.float32)
+        first_confidences, first = half_step(images[:half], targets[:half], share)
+        second_confidences, second = half_step(images[half:], targets[half:], 1 - share)
+        sums = tf.nest.map_structure(
+            lambda a, b: None if a is None else a + b, first, second
+        )  # a layer that takes no part has no gradient
+        return tf.concat([first_confidences, second_confidences], 0), sums
 
-    def step(images: Any, targets: Any) -> tuple[Any, Any]:
+    def step(images: Any, targets: Any) -> tuple[Any, Any, Any]:
         sam, state = getattr(model.optimizer, "sam", 0.0), model.non_trainable_variables
         before = [tf.identity(v) for v in state] if sam else []  # seeds and moving averages
-        loss, correct, gradients, statistics = gradients_of(images, targets)
+        confidences, (loss, correct, gradients, statistics) = gradients_of(images, targets)
         if sam:
             after = [tf.identity(v) for v in state]
             _assign(state, before)
@@ -118,14 +122,14 @@ def _make_step(
             for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
                 if gradient is not None:
                     variable.assign_add(radius * gradient)
-            _, _, gradients, _ = gradients_of(images, targets)
+            _, (_, _, gradients, _) = gradients_of(images, targets)
             _assign(model.trainable_variables, kept)
             _assign(state, after)
         model.optimizer.apply(gradients, model.trainable_variables)
         update_averages(model)
         for layer, values in zip(_normalizations(model), statistics, strict=True):
             layer.update_moving_averages(values)
-        return loss * tf.cast(tf.shape(images)[0], tf.float32), correct
+        return loss * tf.cast(tf.shape(images)[0], tf.float32), correct, confidences
 
     return step
 
