@@ -60,25 +60,18 @@ def run_missing(
 
 def machine_columns(packages: Iterable[str] = KERAS) -> dict[str, object]:
     """Return columns for a row: the processor, its cores, and the versions of packages."""
-    from fashion_cnn.machine import environment
+    from fashion_cnn.machine import cpu_facts, environment
 
     machine = environment("tensorflow")
     versions = [f"Python {platform.python_version()}"]
     for name in packages:
         with suppress(metadata.PackageNotFoundError):
             versions.append(f"{name} {metadata.version(name)}")
-    columns = {"processor": _processor(machine["processor"]), "cores": machine["cores"]}
+    processor, facts = machine["processor"], cpu_facts()
+    if "cpu family" in facts:  # the generation, which not every name tells
+        processor += f" (family {facts['cpu family']}, model {facts['model']})"
+    columns = {"processor": processor, "cores": machine["cores"]}
     return columns | {"versions": ", ".join(versions)}
-
-
-def _processor(name: str) -> str:
-    """Return the name of the processor with its generation, which not every name tells."""
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        facts = {line.split("\t")[0]: line.split(":")[1].strip() for line in lines if ":" in line}
-        if "cpu family" in facts:
-            return f"{name} (family {facts['cpu family']}, model {facts['model']})"
-    return name
 
 
 def describe_machine(row: Row) -> str:

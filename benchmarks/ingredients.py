@@ -83,10 +83,8 @@ def train_one(recipe: str, change: str, seed: int, processor: str) -> dict[str, 
     trained = train(changed, data)
     images, labels = data.split("validation")
     correct = predict(trained.model, images).argmax(1) == labels
-    columns = results.machine_columns()
     row = {"validation_accuracy": round(float(correct.mean()), 4)}
-    row |= {"seconds": round(trained.seconds, 2)}
-    return row | {"cores": columns["cores"], "versions": columns["versions"]}
+    return row | {"seconds": round(trained.seconds, 2)} | results.machine_columns()
 
 
 def beside(row: results.Row) -> tuple[str, str]:

@@ -82,8 +82,7 @@ def measure_run(run: int, epochs: int, processor: str) -> dict[str, object]:
         row[f"{name}_peak_mb"] = round(training["peak_mb"])
         row[f"{name}_test_accuracy"] = round(training["test_accuracy"], 4)
     row["help_seconds"] = round(results.median_seconds(show_help, 11), 3)
-    columns = results.machine_columns()
-    return row | {"cores": columns["cores"], "versions": columns["versions"]}
+    return row | results.machine_columns()
 
 
 def epoch_seconds(row: results.Row, name: str) -> list[float]:

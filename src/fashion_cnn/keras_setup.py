@@ -3,12 +3,11 @@
 import logging
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from fashion_cnn.console import silence_stderr
-from fashion_cnn.machine import cores
+from fashion_cnn.machine import cores, cpu_facts
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -65,11 +64,7 @@ def bfloat16_is_fast() -> bool:
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
     if limit.upper() in _WITHOUT_BFLOAT16:
         return False
-    try:
-        cpu_info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_bf16" in cpu_info or "amx_bf16" in cpu_info
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpu_facts().get("flags", "").split())
 
 
 __all__ = ["bfloat16_is_fast", "keras"]

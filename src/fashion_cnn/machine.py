@@ -41,12 +41,19 @@ def version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def cpu_facts() -> dict[str, str]:
+    """What Linux says of a processor core, such as `model name`; empty on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
+        return {}
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip(): value.strip() for name, colon, value in pairs if colon}
+
+
+def _processor() -> str:
+    facts = cpu_facts()
+    return facts.get("model name", "unknown") if facts else platform.processor()
 
 
 def _commit() -> str | None:

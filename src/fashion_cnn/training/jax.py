@@ -178,10 +178,10 @@ def compile_epoch(
     epoch = jax.jit(_make_epoch(model, recipe, class_weights))
     programs = {}
     # compiled now, so that the first epochs' seconds do not include it
-    for images_now in {epoch_images(recipe, i, count) for i in range(recipe.epochs)}:
-        order_shape = jax.ShapeDtypeStruct((images_now,), np.int32)
+    for size in {epoch_images(recipe, i, count) for i in range(recipe.epochs)}:
+        order_shape = jax.ShapeDtypeStruct((size,), np.int32)
         lowered = epoch.lower(get_state(model), *on_device, order_shape, noise_shape)
-        programs[images_now] = lowered.compile()
+        programs[size] = lowered.compile()
 
     def train_epoch(order: np.ndarray, noise: np.ndarray) -> tuple[float, int, np.ndarray]:
         arrays = order.astype(np.int32), noise
