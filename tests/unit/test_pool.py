@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from concurrent.futures import BrokenExecutor
+from multiprocessing.connection import Connection
 
 from fashion_cnn.parallel.pool import Task, open_pool, run_tasks
 
@@ -15,3 +17,19 @@ def test_an_idle_process_that_dies_is_replaced():
             os.kill(pids[-1], signal.SIGKILL)
             time.sleep(0.5)  # until its executor has noticed
     assert len(set(pids)) == 2
+
+
+def test_a_process_that_dies_in_the_middle_of_a_result_has_died():
+    with open_pool(None, 1) as pool:
+        broken = pool.submit(_die_while_sending_the_result)
+        assert isinstance(broken.exception(timeout=60), BrokenExecutor)
+        assert pool.submit(os.getpid).result(timeout=60) != os.getpid()
+
+
+def _die_while_sending_the_result() -> bytes:
+    def send_half(connection: Connection, data: bytes) -> None:
+        os.write(connection.fileno(), data[: len(data) // 2])
+        os._exit(1)
+
+    Connection._send = send_half
+    return bytes(1000)

@@ -62,6 +62,9 @@ class LocalPool:
 
     def _submit_to(self, executor: ProcessPoolExecutor, *call: Any) -> Future[Any]:
         self._last_futures[executor] = future = executor.submit(*call)
+        # Only the process may hold the writing end: if it dies in the middle of a result, the
+        # executor must see the end of the file, else it would wait for the rest forever.
+        executor._result_queue._writer.close()  # type: ignore[attr-defined]
         return future
 
 
