@@ -9,8 +9,8 @@ skipped, so that several machines and days can add rows, and no training is star
 end within `--minutes`. The table comes last. With `--runs DIR` each training has a run folder there
 and may take longer: the same command resumes it after its last epoch. `--predictions` writes the
 probabilities for the test and the training images (float16) of each training of `record`, for
-ensembles and teachers. `--profile` prints which operations the time of an epoch is spent in, and
-trains nothing else.
+teachers, and prints the test accuracy of the mean of all in the folder (`record-ensemble`).
+`--profile` prints which operations the time of an epoch is spent in, and trains nothing else.
 On a CPU (`--images 500`) it only shows that it runs.
 Seeds: those of `PLAN`. Machine: one GPU. Duration: at most `--minutes`, 9 by default.
 """
@@ -88,6 +88,8 @@ def main() -> None:
             if not results.is_finished(arguments.rows, **key):
                 results.append_row(arguments.rows, row)
     print(table(results.read_rows(arguments.rows)))
+    if arguments.predictions:
+        print(measure_ensemble(arguments.predictions, data.test_labels))
 
 
 def expected_seconds(name: str, rows: list[results.Row]) -> float:
@@ -105,6 +107,16 @@ def write_predictions(path: Path, model, data) -> None:
     images = {"test": data.test_images, "train": data.train_images}
     arrays = {key: predict(model, x).astype(np.float16) for key, x in images.items()}
     np.savez(path, **arrays)
+
+
+def measure_ensemble(folder: Path, labels: np.ndarray) -> str:
+    """Return the test accuracy of the mean of the probabilities that were written."""
+    files = sorted(folder.glob("record-*.npz"))
+    if not files:
+        return f"record-ensemble: no predictions of record in {folder}"
+    mean = np.mean([np.load(file)["test"].astype(np.float32) for file in files], 0)
+    accuracy = 100 * np.mean(mean.argmax(1) == labels)
+    return f"record-ensemble: {accuracy:.2f} % on the test images, n = {len(files)} networks"
 
 
 def describe_software() -> dict[str, str]:

@@ -16,6 +16,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import QUICK_XLA, fashion_cnn, fashion_cnn_process, write_data_npz
 from drawn import COLORS, garment
@@ -291,6 +292,19 @@ def test_transfer_learning_has_two_seeds(load_benchmark):
 def test_distillation_has_five_seeds_with_and_without(load_benchmark):
     teacher, rows = load_benchmark("teacher")
     assert all(sum(row["recipe"] == name for row in rows) == 10 for name in teacher.RECIPES)
+
+
+def test_gpu_benchmark_averages_the_predictions_of_record(load_benchmark, tmp_path):
+    gpu, _ = load_benchmark("gpu")
+    assert "no predictions of record" in gpu.measure_ensemble(tmp_path, np.array([0]))
+    networks = (
+        [[0.9, 0.1], [0.4, 0.6]],
+        [[0.2, 0.8], [0.1, 0.9]],
+    )  # the second alone is wrong
+    for seed, probabilities in enumerate(networks):
+        np.savez(tmp_path / f"record-{seed}.npz", test=np.array(probabilities, np.float16))
+    text = gpu.measure_ensemble(tmp_path, np.array([0, 1]))
+    assert text == "record-ensemble: 100.00 % on the test images, n = 2 networks"
 
 
 @pytest.mark.parametrize("page", TEXTS)
