@@ -56,6 +56,11 @@ def read_rgba(
         FileNotFoundError: there is no such file.
         ValueError: it is not a readable picture.
     """
+    return np.asarray(_read_upright(picture, min_edge, max_pixels).convert("RGBA"))
+
+
+def _read_upright(picture: Picture, min_edge: int | None, max_pixels: int) -> Any:
+    """What `read_rgba` returns, as a Pillow image, which is RGB if nothing can be transparent."""
     if isinstance(picture, np.ndarray):
         picture = _array_to_pillow(picture)
     with _open(picture, max_pixels) as image:
@@ -76,7 +81,8 @@ def read_rgba(
         converted = _reduce(converted, min_edge)
         if profile := image.info.get("icc_profile"):
             converted = to_srgb(converted, profile)
-        return np.asarray(converted.convert("RGBA"))
+        converted.load()  # before the file is closed
+        return converted
 
 
 def picture_cost(
@@ -117,12 +123,12 @@ def read_picture(picture: Picture, size: tuple[int, int], channels: int = 1) -> 
     if sorted(stored) == sorted(size):
         if hasattr(picture, "seek"):
             picture.seek(start)
-        rgba = read_rgba(picture)
-        stored = rgba.shape[1], rgba.shape[0]
+        upright = _read_upright(picture, None, MAX_JPEG_PIXELS)
+        stored = upright.size
     if stored != size[::-1]:
         got = f"{stored[0]}x{stored[1]} pixels"
         raise ValueError(f"{_display_name(picture)}: {got}; expected {size[1]}x{size[0]}")
-    image = _composite(rgba, "black").convert("L" if channels == 1 else "RGB")
+    image = _composite(upright, "black").convert("L" if channels == 1 else "RGB")
     return np.asarray(image).reshape(shape)
 
 
@@ -130,8 +136,8 @@ def read_on_white(
     picture: Picture, min_edge: int | None = None, max_pixels: int = MAX_JPEG_PIXELS
 ) -> np.ndarray:
     """`read_rgba`, composited onto white: uint8 (height, width, 3)."""
-    rgba = read_rgba(picture, min_edge, max_pixels)
-    return np.asarray(_composite(rgba, "white").convert("RGB"))
+    image = _read_upright(picture, min_edge, max_pixels)
+    return np.asarray(_composite(image, "white").convert("RGB"))
 
 
 def fit_picture(picture: Picture, size: tuple[int, int], channels: int = 3) -> np.ndarray:
@@ -140,8 +146,12 @@ def fit_picture(picture: Picture, size: tuple[int, int], channels: int = 3) -> n
     Nothing is cropped, so the aspect ratio may change. Transparent pixels become white. Raises the
     errors of `read_rgba`.
     """
-    image = Image.fromarray(read_on_white(picture, 2 * max(size)))
-    image = image.convert("L" if channels == 1 else "RGB")
+    return resize(read_on_white(picture, 2 * max(size)), size, channels)
+
+
+def resize(photo: np.ndarray, size: tuple[int, int], channels: int = 3) -> np.ndarray:
+    """Resize a photo, uint8 (height, width, 3), to (height, width): (height, width, channels)."""
+    image = Image.fromarray(photo).convert("L" if channels == 1 else "RGB")
     if image.size != size[::-1]:
         image = image.resize(size[::-1], Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(*size, channels)
@@ -183,9 +193,10 @@ def _reduce(image: Any, min_edge: int | None) -> Any:
     return reduced
 
 
-def _composite(rgba: np.ndarray, background: str) -> Any:
-    """A Pillow image of `rgba` on black or white: the other one if it would vanish."""
-    image = Image.fromarray(rgba)
+def _composite(image: Any, background: str) -> Any:
+    """A Pillow image on black or white: on the other one if it would vanish."""
+    if image.mode != "RGBA":
+        return image
     composite = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     if _is_one_color(composite):
         opposite = "white" if background == "black" else "black"
