@@ -168,7 +168,7 @@ def write_preset(trial: str, folder: Path, runs: Path) -> Path:
     from fashion_cnn.data.class_folders import list_pictures
     from fashion_cnn.evaluation import measure_run
     from fashion_cnn.export import export_in_process
-    from fashion_cnn.inference.classifier import PRESET_FOLDER
+    from fashion_cnn.inference.model_files import PRESET_FOLDER
     from fashion_cnn.recipe import read_recipe
     from fashion_cnn.run import Run
 
@@ -217,7 +217,7 @@ def table(rows: list[results.Row]) -> str:
 
 def preset_tables() -> str:
     """Return what the card of `clothes` says of its verdicts and classes."""
-    from fashion_cnn.inference.classifier import presets
+    from fashion_cnn.inference.model_files import presets
 
     card = presets()["clothes"]
     splits = {"cross-validation by person": card["cross_validation"], "`validation`": card["test"]}

@@ -150,7 +150,7 @@ def load_classifier(name: str, model):
     from fashion_cnn import Classifier
     from fashion_cnn.data.fashion_mnist import CLASS_NAMES
     from fashion_cnn.export.onnx import add_card, write_onnx
-    from fashion_cnn.inference.classifier import PRESETS
+    from fashion_cnn.inference.model_files import PRESETS
 
     if name in PRESETS:
         return Classifier.load(name)

@@ -1,13 +1,14 @@
 """Claim: none; this makes the presets that are trained on Fashion-MNIST. For `clothes`: clothes.py.
 
-    python benchmarks/presets.py --photos DIR [NAME]...
+    python benchmarks/presets.py --photos DIR [--bfloat16] [NAME]...
 
 Each preset is `fashion-cnn train NAME`, seed 0, in runs/presets/NAME, and is resumed there if it
 was interrupted; its ONNX file and its card are written into the package. `photo` is trained on
 Fashion-MNIST only; its temperature and its threshold are fitted on the photos in DIR/train/<class>,
 whose folders are named as in benchmarks/photos.py. Prints their table, whose times are
-those of benchmarks/inference.py.
-Seeds: 0. Machine: 2 CPU cores. Duration: 40 minutes.
+those of benchmarks/inference.py. `--bfloat16` trains nothing: it measures what bfloat16 costs all
+presets again, `clothes` on DIR/validation, and writes that into their files.
+Seeds: 0. Machine: 2 CPU cores, with bfloat16. Duration: 40 minutes.
 """
 
 import argparse
@@ -20,9 +21,11 @@ from typing import Any
 import _results as results
 import inference
 import numpy as np
+from clothes import load_all
 from photos import CLASSES, read_photos, to_labels
 
 from fashion_cnn import Classifier, load_data
+from fashion_cnn.data.dataset import channels_last
 from fashion_cnn.evaluation.calibration import (
     apply_temperature,
     calibration_error,
@@ -31,7 +34,10 @@ from fashion_cnn.evaluation.calibration import (
 )
 from fashion_cnn.evaluation.prediction_sets import fit_prediction_sets
 from fashion_cnn.export import export_in_process
-from fashion_cnn.inference.classifier import PRESET_FOLDER
+from fashion_cnn.export.onnx import add_card
+from fashion_cnn.export.precision import measure_bfloat16
+from fashion_cnn.files import file_sha256, write_json
+from fashion_cnn.inference.model_files import PRESET_FOLDER, presets
 from fashion_cnn.run import Run
 
 ROWS = inference.ROWS
@@ -48,12 +54,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(PURPOSE), help="presets. Default: all")
     parser.add_argument("--photos", type=Path, help="a folder with train/<class>/<photo>")
+    parser.add_argument("--bfloat16", action="store_true", help="measure only, see above")
     arguments = parser.parse_args()
+    if not arguments.photos and (arguments.bfloat16 or "photo" in arguments.names):
+        sys.exit("--photos: expected a folder")
     data = load_data()
+    if arguments.bfloat16:
+        size = presets()["clothes"]["input"]["height"]
+        photos = load_all(arguments.photos / "validation", size)
+        add_bfloat16("clothes", photos.train_images, photos.train_labels)
+        for name in PURPOSE:
+            add_bfloat16(name, channels_last(data.test_images), data.test_labels)
+        return
     PRESET_FOLDER.mkdir(exist_ok=True)
     for name in arguments.names:
-        if name == "photo" and not arguments.photos:
-            sys.exit("photo: got no --photos; expected --photos DIR")
         run = Run(Path("runs/presets") / name)
         resume = ["--resume"] if run.folder.exists() else []
         call = [sys.executable, "-c", "from fashion_cnn.cli import main; main()", "train", name]
@@ -66,6 +80,18 @@ def main() -> None:
         export_in_process(run, data, "onnx", path, card)
         print(f"{path}: {path.stat().st_size:,} bytes, {json.dumps(card['test'])}")
     print(table(results.read_rows(ROWS)))
+
+
+def add_bfloat16(name: str, images: np.ndarray, labels: np.ndarray) -> None:
+    """Measure a preset in bfloat16, and write the figures into its file and its card."""
+    path = PRESET_FOLDER / f"{name}.onnx"
+    card = {key: value for key, value in presets()[name].items() if key != "sha256"}
+    card["bfloat16"] = measure_bfloat16(path, images, labels)
+    if not card["bfloat16"]:
+        sys.exit("needs OpenVINO and a processor with bfloat16")
+    add_card(path, card)
+    write_json(path.with_name(f"{name}.onnx.json"), card | {"sha256": file_sha256(path)})
+    print(f"{name}: {json.dumps(card['bfloat16'])}")
 
 
 def table(rows: list[results.Row]) -> str:

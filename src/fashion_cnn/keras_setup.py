@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from fashion_cnn.console import silence_stderr
-from fashion_cnn.machine import cores, cpu_facts
+from fashion_cnn.machine import cores, processor_has_bfloat16
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -46,10 +46,6 @@ if keras.backend.backend() == "jax" and "tensorflow" not in sys.modules:
     keras.saving.serialize_keras_object(np.float32(0))
     del sys.modules["tensorflow"]
 
-# Limits of oneDNN (its "CPU dispatcher control") under which it has no bfloat16 convolutions
-_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"}
-_WITHOUT_BFLOAT16 |= {"AVX512_CORE", "AVX512_CORE_VNNI"}
-
 
 def bfloat16_is_fast() -> bool:
     """Whether the device multiplies bfloat16 faster than float32."""
@@ -61,10 +57,7 @@ def bfloat16_is_fast() -> bool:
 
     if tf.config.list_physical_devices("GPU"):
         return True
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
-    if limit.upper() in _WITHOUT_BFLOAT16:
-        return False
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpu_facts().get("flags", "").split())
+    return processor_has_bfloat16()
 
 
 __all__ = ["bfloat16_is_fast", "keras"]

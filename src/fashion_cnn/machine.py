@@ -9,6 +9,9 @@ from typing import Any
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 _PACKAGES = ("fashion-cnn", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy")
+# Limits of oneDNN (its "CPU dispatcher control") under which it has no bfloat16 convolutions
+_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"}
+_WITHOUT_BFLOAT16 |= {"AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
 def environment(backend: str) -> dict[str, Any]:
@@ -49,6 +52,14 @@ def cpu_facts() -> dict[str, str]:
         return {}
     pairs = (line.partition(":") for line in lines)
     return {name.strip(): value.strip() for name, colon, value in pairs if colon}
+
+
+def processor_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16, and oneDNN's environment variable allows it."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    if limit.upper() in _WITHOUT_BFLOAT16:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpu_facts().get("flags", "").split())
 
 
 def _processor() -> str:

@@ -15,7 +15,7 @@ from fashion_cnn.data import load_data
 from fashion_cnn.data.augment import FLIPS
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.data.recorded import find_groups, find_source
-from fashion_cnn.inference.classifier import model_name
+from fashion_cnn.inference.model_files import model_name
 from fashion_cnn.recipe import Recipe, fit_to_data, read_recipe, require_resumable, with_settings
 from fashion_cnn.recipes import DEFAULT, find_recipe, is_recipe_file
 from fashion_cnn.run import Run

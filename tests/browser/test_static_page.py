@@ -13,7 +13,8 @@ from fashion_cnn.data.photo import prepare_photo
 from fashion_cnn.export import web
 from fashion_cnn.export.w8 import quantize_weights
 from fashion_cnn.export.web import export_web
-from fashion_cnn.inference.classifier import PRESET_FOLDER, Classifier
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.inference.model_files import PRESET_FOLDER
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from importlib import metadata
 import pytest
 from PIL import Image, ImageDraw
 
-from fashion_cnn.inference.classifier import PRESETS
+from fashion_cnn.inference.model_files import PRESETS
 
 pytestmark = pytest.mark.slow
 

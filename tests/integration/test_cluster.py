@@ -105,7 +105,7 @@ def test_a_cluster_that_loses_a_machine_predicts_each_picture_once(
             if len(finished) == 1:
                 kill()
     assert sorted(finished) == todo
-    assert count_pictures(output, parts) == (4200, 0)
+    assert count_pictures(output, parts)[:2] == (4200, 0)
     assert_each_predicted_once(output, picture_folder)
 
 

@@ -4,6 +4,7 @@ import fnmatch
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -42,6 +43,9 @@ def test_predict_train_and_serve_leave_only_the_projects_files(home, tmp_path, s
     step = ("--data", "data.npz", "--epochs", "1", "--batch-size", "36", "--no-report")
     for words in (("predict", "a.png"), ("train", "textbook", *step)):
         fashion_cnn_process(*words, cwd=tmp_path)
+    if find_spec("openvino"):
+        words = ("predict", "a.png", "--runtime", "openvino", "--debug")
+        assert ": OpenVINO " in fashion_cnn_process(*words, cwd=tmp_path).stderr
     assert (tmp_path / "runs" / "textbook-1" / "model.onnx").exists()  # proved on ONNX Runtime
     with serving("textbook", "--workers", "2"):
         pass

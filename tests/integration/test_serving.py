@@ -33,7 +33,8 @@ from serving_client import (
     wait_for,
 )
 
-from fashion_cnn.inference.classifier import PRESET_FOLDER, Classifier
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.inference.model_files import PRESET_FOLDER
 from fashion_cnn.serving.connections import MAX_HEADER_BYTES
 from fashion_cnn.serving.limits import MAX_BODY_BYTES
 
@@ -68,9 +69,24 @@ def test_metadata_and_health(server, classifier):
         "name": "textbook",
         "versions": [classifier.sha256],
         "platform": "onnx_onnxv1",
+        "runtime": classifier.runtime,
         "inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [-1, 28, 28, 1]}],
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}],
     }
+
+
+@pytest.mark.slow
+def test_openvino_serves_the_same_probabilities(serving, classifier):
+    pytest.importorskip("openvino")
+    tensor = triton.InferInput("pixels", IMAGES.shape, "UINT8")
+    tensor.set_data_from_numpy(IMAGES)
+    with (
+        serving("textbook", "--runtime", "openvino", "--precision", "float32") as (_, port, _),
+        triton.InferenceServerClient(f"127.0.0.1:{port}") as client,
+    ):
+        assert client.get_model_metadata("textbook")["runtime"].startswith("OpenVINO ")
+        actual = client.infer("textbook", [tensor]).as_numpy("probabilities")
+    np.testing.assert_allclose(actual, classifier.probabilities(IMAGES), atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("count", [1, 1000])

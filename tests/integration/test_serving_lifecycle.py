@@ -21,7 +21,8 @@ from command import PROGRAM
 from onnx import TensorProto, helper
 from serving_client import JPEG, infer_body, photo, request_json, send, send_raw, wait_for
 
-from fashion_cnn.inference.classifier import PRESET_FOLDER, Classifier
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.inference.model_files import PRESET_FOLDER
 
 IMAGE = np.zeros((1, 28, 28, 1), np.uint8)
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="processes are read from /proc")

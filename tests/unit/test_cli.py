@@ -15,7 +15,7 @@ import fashion_cnn as package
 from fashion_cnn.cli.evaluate import print_metrics
 from fashion_cnn.cli.options import FormatName
 from fashion_cnn.export import FORMATS
-from fashion_cnn.inference.classifier import PRESET_FOLDER, PRESETS
+from fashion_cnn.inference.model_files import PRESET_FOLDER, PRESETS
 from fashion_cnn.recipes import RECIPES, find_recipe
 from fashion_cnn.run import Run
 

@@ -9,7 +9,7 @@ import pytest
 from drawn import COLORS, GARMENTS, NO_CLOTHES, garment
 
 from fashion_cnn import Classifier
-from fashion_cnn.inference.classifier import PRESET_FOLDER, presets
+from fashion_cnn.inference.model_files import PRESET_FOLDER, presets
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from fashion_cnn.inference.classifier import PRESET_FOLDER, PRESETS, Classifier
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.inference.model_files import PRESET_FOLDER, PRESETS
 from fashion_cnn.inference.onnx_check import MAX_DEPTH, reject_external_data
+from fashion_cnn.inference.session import RUNTIMES
 
 VALUES = np.arange(10, dtype="<f4")
 
@@ -91,8 +93,9 @@ def test_external_data_is_refused_wherever_it_is(exported_run, in_folder, where)
         node = helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)
         model.graph.node.append(node)
     reject_external_data(exported_run.onnx_path.read_bytes(), "good")
-    with pytest.raises(ValueError, match="weights in other files"):
-        Classifier(model.SerializeToString())
+    for runtime in RUNTIMES:
+        with pytest.raises(ValueError, match="weights in other files"):
+            Classifier(model.SerializeToString(), runtime=runtime)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +113,9 @@ def test_external_data_is_refused_however_the_graph_is_spelt(in_folder, tag, sur
     good = model_with(helper.make_tensor("w", TensorProto.FLOAT, [10], VALUES))
     assert Classifier(serialize(good, b"\x3a")).shape == (28, 28, 1)
     content = serialize(model_with(external_tensor("other.bin")), tag, surplus)
-    with pytest.raises(ValueError, match="not a valid model"):
-        Classifier(content)
+    for runtime in RUNTIMES:
+        with pytest.raises(ValueError, match="not a valid model"):
+            Classifier(content, runtime=runtime)
 
 
 @pytest.mark.parametrize("folder", [".", "../" * 40])
@@ -137,8 +141,9 @@ def test_the_runtimes_own_format_is_refused(tmp_path, monkeypatch, checked):
     if not checked:
         name = "fashion_cnn.inference.session.reject_external_data"
         monkeypatch.setattr(name, lambda *_: None)
-    with pytest.raises(ValueError, match="not a valid model"):
-        Classifier(content)
+    for runtime in RUNTIMES:
+        with pytest.raises(ValueError, match="not a valid model"):
+            Classifier(content, runtime=runtime)
 
 
 @pytest.mark.parametrize(

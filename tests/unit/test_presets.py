@@ -9,8 +9,8 @@ import pytest
 from rounding import are_beyond_rounding
 
 from fashion_cnn import RECIPES, Classifier
-from fashion_cnn.inference import classifier
-from fashion_cnn.inference.classifier import PRESET_FOLDER, PRESETS, presets
+from fashion_cnn.inference import model_files
+from fashion_cnn.inference.model_files import PRESET_FOLDER, PRESETS, presets
 from fashion_cnn.recipe import recipe_from_dict
 
 MAX_TOTAL_BYTES = 14_000_000
@@ -63,7 +63,7 @@ def test_presets_are_ordered_by_accuracy(real_data):
 def test_a_damaged_preset_is_refused(tmp_path, monkeypatch):
     folder = tmp_path / "presets"
     shutil.copytree(PRESET_FOLDER, folder)
-    monkeypatch.setattr(classifier, "PRESET_FOLDER", folder)
+    monkeypatch.setattr(model_files, "PRESET_FOLDER", folder)
     Classifier.load("textbook")
     (folder / "textbook.onnx").write_bytes((folder / "standard.onnx").read_bytes())
     with pytest.raises(ValueError, match=r"textbook\.onnx: damaged"):

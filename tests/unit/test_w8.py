@@ -9,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fashion_cnn.export import w8
-from fashion_cnn.inference.classifier import PRESET_FOLDER, Classifier
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.inference.model_files import PRESET_FOLDER
 
 RNG = np.random.default_rng(0)
 POSITIVE = np.abs(RNG.normal(1, 0.3, (20, 128, 8, 8))).astype(np.float32)

@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Train, understand and use a convolutional classifier for clothes.",
-    epilog="Add --debug to any command for the full traceback of a failure.",
+    epilog="Add --debug to any command for details, and the full traceback of a failure.",
 )
 _COMMANDS: list[Callable[..., None]] = [data.data, data.recipes, train.train, evaluate.evaluate]
 _COMMANDS += [data.presets, predict.predict, evaluate.export, predict.serve]
@@ -47,7 +47,7 @@ def _main_options(version: _Version = False) -> None:
 
 
 # module -> the extra that installs it; all others come with `train`
-_EXTRAS = {"cleanlab": "audit", "jax": "jax", "ai_edge_litert": "litert"}
+_EXTRAS = {"cleanlab": "audit", "jax": "jax", "ai_edge_litert": "litert", "openvino": "openvino"}
 _EXTRAS |= dict.fromkeys(("optuna", "pyarrow", "ray"), "scale")
 _EXTRAS |= dict.fromkeys(("fastapi", "h11", "uvicorn"), "serve")
 _FAILURES = (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError, ModuleNotFoundError)
@@ -66,6 +66,10 @@ def main() -> None:
 def run_command(arguments: Sequence[str]) -> int:
     """Run one command; its exit status. An error becomes one line on standard error."""
     words = [_expand_home(word) for word in arguments if word != "--debug"]
+    if "--debug" in arguments:
+        logger = logging.getLogger("fashion_cnn")
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(logging.StreamHandler())
     try:
         return app(words or ["--help"], standalone_mode=False) or 0
     except typer.TyperException as error:  # found by Typer itself

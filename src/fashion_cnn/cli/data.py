@@ -99,7 +99,7 @@ def _promise(figures: dict[str, float] | None) -> tuple[str, str]:
 
 def presets() -> None:
     """List the pretrained models included in the package."""
-    from fashion_cnn.inference.classifier import presets as cards
+    from fashion_cnn.inference.model_files import presets as cards
 
     row = "{:<10}{:>11}{:>26}{:>12}  {}"
     print(row.format("preset", "parameters", "test accuracy, % (95 %)", "made", "for"))

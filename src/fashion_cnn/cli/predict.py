@@ -13,6 +13,7 @@ from fashion_cnn.console import UsageError, print_message, progress_bar
 TOP = 3  # classes that are printed
 MAX_SHOWN = 100  # pictures on the sheet of --show
 MANY = 200  # pictures that take more than two seconds
+FEW_PICTURES_OPTIONS = "--unsure, --show, --explain, --top, --set-coverage and --format"
 DRAWING_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -26,6 +27,8 @@ def predict(
     show: opt.Show = None,
     explain: opt.Explain = None,
     output: opt.BatchFolder = None,
+    runtime: opt.Runtime = "auto",
+    precision: opt.BulkPrecision = "auto",
     cluster: opt.Cluster = None,
 ) -> None:
     """Classify photos of garments, or images like Fashion-MNIST's."""
@@ -34,11 +37,10 @@ def predict(
     words, piped = read_pipes(inputs)
     if output:
         if unsure or show or explain or (top, set_coverage, format_) != (TOP, None, "table"):
-            options = "--unsure, --show, --explain, --top, --set-coverage and --format"
-            raise UsageError(f"--output cannot be combined with {options}")
+            raise UsageError(f"--output cannot be combined with {FEW_PICTURES_OPTIONS}")
         if piped:
             raise UsageError(f"{min(piped)}: no list of names; with --output expected one a line")
-        _predict_many(words, model, output, cluster)
+        _predict_many(words, model, output, (runtime, precision), cluster)
         return
     if cluster:
         raise UsageError("--cluster needs --output DIR")
@@ -49,7 +51,7 @@ def predict(
     from fashion_cnn.data.pictures import find_pictures
     from fashion_cnn.inference.classifier import Classifier
 
-    classifier, paths = Classifier.load(model), find_pictures(words)
+    classifier, paths = Classifier.load(model, 0, runtime, precision), find_pictures(words)
     if not paths:
         raise ValueError(
             f"{' '.join(inputs)[:200]}: no pictures there ({FORMAT_NAMES}); images in IDX or .npz "
@@ -128,11 +130,13 @@ def _draw(classifier: Any, drawn: list[Any], show: Path | None, explain: Path | 
         print_message(f"Drawn: {path}")
 
 
-def _predict_many(words: list[str], model: str, output: Path, cluster: str | None) -> None:
+def _predict_many(
+    words: list[str], model: str, output: Path, runtime: tuple[str, str], cluster: str | None
+) -> None:
     from fashion_cnn.inference.batch import count_pictures, open_batch, predict_parts
     from fashion_cnn.inference.classifier import Classifier
 
-    classifier = Classifier.load(model, threads=1)
+    classifier = Classifier.load(model, 1, *runtime, bulk=True)
     with open_batch(words, classifier, output) as (missing, parts):
         if len(missing) < parts:
             print_message(f"{parts - len(missing)} of {parts} parts exist already")
@@ -140,7 +144,8 @@ def _predict_many(words: list[str], model: str, output: Path, cluster: str | Non
             advance("parts")
             for _ in predict_parts(missing, classifier, output, cluster):
                 advance("parts")
-        pictures, failed = count_pictures(output, parts)
+        pictures, failed, runtimes = count_pictures(output, parts)
+    print_message(f"Computed by {'; '.join(sorted(runtimes))}")
     print(f"{pictures:,} pictures, {failed:,} of which could not be read: {output}")
 
 
@@ -155,6 +160,8 @@ def serve(
     root_path: opt.RootPath = "",
     keep_alive: opt.KeepAlive = 75,
     grace: opt.Grace = 20,
+    runtime: opt.Runtime = "auto",
+    precision: opt.Precision = "auto",
     cluster: opt.Cluster = None,
 ) -> None:
     """Serve predictions over HTTP, and a page to try them."""
@@ -173,6 +180,8 @@ def serve(
         root_path=root_path,
         keep_alive=keep_alive,
         grace=grace,
+        runtime=runtime,
+        precision=precision,
     )
     if host not in LOOPBACK_HOSTS and secret is None:
         warning = f"Warning: anybody who can reach {host} can send requests"

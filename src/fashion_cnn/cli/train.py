@@ -97,7 +97,7 @@ def parse_settings(settings: list[str] | None, teacher: str | None = None) -> di
 
 def _absolute(path: str, *names: str) -> str:
     """A path that is the same in another folder; `names` and those of presets stay as they are."""
-    from fashion_cnn.inference.classifier import PRESETS
+    from fashion_cnn.inference.model_files import PRESETS
 
     return path if path in (*names, *PRESETS) else str(Path(path).absolute())
 

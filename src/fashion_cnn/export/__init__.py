@@ -23,6 +23,7 @@ from fashion_cnn.export.int8 import write_int8
 from fashion_cnn.export.litert import write_litert
 from fashion_cnn.export.onnx import add_card, write_onnx
 from fashion_cnn.export.parity import Predict, compare_accuracy, compare_probabilities
+from fashion_cnn.export.precision import measure_bfloat16
 from fashion_cnn.export.savedmodel import write_savedmodel
 from fashion_cnn.export.similarity import add_similarity
 from fashion_cnn.export.w8 import write_w8
@@ -153,6 +154,7 @@ def export_in_process(
         if has_similarity:
             add_similarity(path, results["cluster_means"], results["cluster_classes"])
         if target.is_onnx:
+            card["bfloat16"] = measure_bfloat16(path, test_images, data.test_labels)
             add_card(path, card)
         text = card_markdown(card)
         if path.is_file():

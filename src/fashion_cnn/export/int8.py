@@ -12,10 +12,15 @@ BATCH = 250
 
 def write_int8(model: Any, path: Path, calibration_images: Any) -> Predict:
     """Save a Keras model as ONNX with weights and activations of 8 bits (static quantization)."""
-    from onnxruntime import quantization
-
     float_path = path.with_name("float.onnx")
     write_onnx(model, float_path)
+    quantize(float_path, path, calibration_images)
+    return load_onnx(path)
+
+
+def quantize(float_path: Path, path: Path, calibration_images: Any) -> None:
+    """Save an ONNX file with weights and activations of 8 bits."""
+    from onnxruntime import quantization
 
     class CalibrationImages(quantization.CalibrationDataReader):
         def __init__(self) -> None:
@@ -30,4 +35,3 @@ def write_int8(model: Any, path: Path, calibration_images: Any) -> Predict:
         quantization.quantize_static(float_path, path, CalibrationImages(), per_channel=True)
     finally:
         logging.disable(logging.NOTSET)
-    return load_onnx(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_cnn.export.parity import Predict
-from fashion_cnn.inference.classifier import MAX_MODEL_BYTES
+from fashion_cnn.inference.model_files import MAX_MODEL_BYTES
 from fashion_cnn.inference.onnx_check import reject_external_data
 
 

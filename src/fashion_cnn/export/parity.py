@@ -17,7 +17,7 @@ def compare_probabilities(
 ) -> dict[str, Any]:
     """Compare the probabilities and classes of the first `COMPARED_IMAGES` test images."""
     images = images[:COMPARED_IMAGES]
-    actual, expected = _predict_in_batches(exported, images), keras_model(images)
+    actual, expected = predict_in_batches(exported, images), keras_model(images)
     difference = float(np.abs(actual - expected).max())
     same_classes = bool((actual.argmax(1) == expected.argmax(1)).all())
     if not difference <= TOLERANCE or not same_classes:
@@ -39,7 +39,7 @@ def compare_accuracy(
 
     A difference of `tolerance`, or of one image if that is more, is accepted.
     """
-    expected, actual = (_predict_in_batches(predict, images) for predict in (keras_model, exported))
+    expected, actual = (predict_in_batches(predict, images) for predict in (keras_model, exported))
     correct, correct_of_keras = (
         int((probabilities.argmax(1) == labels).sum()) for probabilities in (actual, expected)
     )
@@ -57,7 +57,8 @@ def compare_accuracy(
     }
 
 
-def _predict_in_batches(predict: Predict, images: Any) -> Any:
+def predict_in_batches(predict: Predict, images: Any) -> Any:
+    """The predictions for all images, as many at a time as fit into memory."""
     from fashion_cnn.models.forward import inference_batch_size
 
     batch = min(BATCH, inference_batch_size(images.shape[1:]))

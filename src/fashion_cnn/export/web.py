@@ -14,7 +14,8 @@ from pathlib import Path
 
 from fashion_cnn.export import require_new_path
 from fashion_cnn.files import copy_folder_atomically
-from fashion_cnn.inference.classifier import Classifier, model_name
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.inference.model_files import model_name
 
 PAGE, WEB = (Path(__file__).parents[1] / "serving" / name for name in ("page", "web"))
 RUNTIME = "onnxruntime-web@1.30.0"

@@ -1,1 +1,1 @@
-"""Predictions of exported models on ONNX Runtime, without a deep learning framework."""
+"""Predictions of exported models on ONNX Runtime or OpenVINO, without a deep learning framework."""

@@ -45,6 +45,7 @@ def open_batch(
     if len(text) >= MAX_INPUT_CHARACTERS:
         text = "SHA-256 " + hashlib.sha256(text.encode()).hexdigest()
     metadata = {"model": classifier.sha256, "input": text}
+    metadata["runtime and precision"] = ", ".join(classifier.requested)
     if not plan.exists():
         require_unused(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -67,7 +68,8 @@ def predict_parts(
     """Predict and write parts, here or on a Ray cluster; the number of each that is over."""
     failed, reason, plan = 0, "", output / PLAN
     with open_pool(address) as pool:
-        tasks = (Task(n, (part, classifier.content)) for n, part in read_plan(plan, numbers))
+        settings = (classifier.content, *classifier.requested)
+        tasks = (Task(n, (part, *settings)) for n, part in read_plan(plan, numbers))
         for number, future in run_tasks(tasks, predict_part, pool):
             error = future.exception()
             if isinstance(error, BrokenExecutor | OSError):
@@ -87,14 +89,15 @@ def _reason(error: BaseException, plan: Path, number: int) -> str:
     return f"part {number}, which starts with {os.fsdecode(part[0]['name'])}: {died}{error}"
 
 
-def count_pictures(output: Path, parts: int) -> tuple[int, int]:
-    """The number of pictures in all parts, and how many of them could not be read."""
-    pictures = failed = 0
+def count_pictures(output: Path, parts: int) -> tuple[int, int, set[str]]:
+    """The number of pictures in all parts, how many could not be read, and the runtimes."""
+    pictures, failed, runtimes = 0, 0, set()
     for number in range(parts):
         metadata = pq.read_metadata(_part_path(output, number))
         pictures += metadata.num_rows
         failed += int(metadata.metadata[b"errors"])
-    return pictures, failed
+        runtimes.add(metadata.metadata[b"runtime"].decode())
+    return pictures, failed, runtimes
 
 
 def _write_part(output: Path, number: int, content: bytes) -> None:
@@ -105,9 +108,11 @@ def _part_path(output: Path, number: int) -> Path:
     return output / f"part-{number:07d}.parquet"
 
 
-def predict_part(part: list[dict[str, Any]], content: bytes) -> bytes:
+def predict_part(
+    part: list[dict[str, Any]], content: bytes, runtime: str = "auto", precision: str = "auto"
+) -> bytes:
     """The bytes of the Parquet file of a part, by the model with the bytes `content`."""
-    classifier = _load_classifier(content)
+    classifier = _load_classifier(content, runtime, precision)
     class_names = classifier.card["class_names"]
     text, number = pa.string(), pa.float32()
     columns = [("path", text), ("label", text), ("probability", number), ("verdict", text)]
@@ -119,7 +124,7 @@ def predict_part(part: list[dict[str, Any]], content: bytes) -> bytes:
         rows = [_to_row(result, class_names) for result in results]
         tables.append(pa.Table.from_pylist(rows, schema))
         errors += sum(row["error"] is not None for row in rows)
-    metadata = {"model": classifier.sha256, "errors": str(errors)}
+    metadata = {"model": classifier.sha256, "errors": str(errors), "runtime": classifier.runtime}
     metadata["class_names"] = json.dumps(class_names)
     file = io.BytesIO()
     pq.write_table(pa.concat_tables(tables).replace_schema_metadata(metadata), file)
@@ -137,5 +142,6 @@ def _to_row(result: PictureResult, class_names: list[str]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)  # a process predicts many parts
-def _load_classifier(content: bytes) -> Classifier:
-    return Classifier(content, threads=1)  # parts run side by side
+def _load_classifier(content: bytes, runtime: str, precision: str) -> Classifier:
+    # one thread, because parts run side by side
+    return Classifier(content, "model", 1, runtime, precision, bulk=True)

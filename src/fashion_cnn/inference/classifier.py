@@ -1,7 +1,7 @@
 """Predictions without a deep learning framework: a model file and pictures in, labels out."""
 
 import hashlib
-import json
+import logging
 import os
 from collections.abc import Sequence
 from itertools import product
@@ -14,42 +14,22 @@ from fashion_cnn.data.photo import MAX_EDGE, SIDE, PreparedImage, prepare_photo
 from fashion_cnn.data.pictures import (
     MAX_JPEG_PIXELS,
     Picture,
-    fit_picture,
     read_on_white,
     read_picture,
     read_rgba,
+    resize,
 )
+from fashion_cnn.inference.model_files import read_model
 from fashion_cnn.inference.prediction import Prediction
-from fashion_cnn.inference.session import image_shape, open_model
+from fashion_cnn.inference.session import batch_size, image_shape, open_model
 
-PRESETS = ("clothes", "photo", "textbook", "standard", "thorough")
-PRESET_FOLDER = Path(__file__).parents[1] / "presets"
-MAX_MODEL_BYTES = 1 << 30
-BATCH = 128  # images of 28x28 in one call of the runtime; fewer large ones
 FASHION_MNIST_NOTE = (
     "a 28x28 gray picture, like Fashion-MNIST's; --model standard is made for these"
 )
 
 
-def presets() -> dict[str, dict[str, Any]]:
-    """The models that ship with the package: name -> card.
-
-    `benchmarks/clothes.py` and `benchmarks/presets.py` make them.
-    """
-    return {name: _preset_card(name) for name in PRESETS}
-
-
-def model_name(model: Path | str) -> str:
-    """The name of a preset, a run or a model file, for people."""
-    return Path(model).resolve().name.removesuffix(".onnx")
-
-
-def _preset_card(name: str) -> dict[str, Any]:
-    return json.loads((PRESET_FOLDER / f"{name}.onnx.json").read_text(encoding="utf-8"))
-
-
 class Classifier:
-    """An exported model on ONNX Runtime, without a deep learning framework.
+    """An exported model on ONNX Runtime or OpenVINO, without a deep learning framework.
 
     Attributes:
         card (dict[str, Any]): what the export wrote into the file: `class_names`, `input`,
@@ -57,59 +37,73 @@ class Classifier:
         content (bytes): the bytes of the `.onnx` file.
         sha256 (str): the SHA-256 of `content`.
         shape (tuple[int, int, int]): (height, width, channels) of its input images.
+        runtime (str): the name and version of the runtime, and the precision that it computes in.
+        requested (tuple[str, str]): the arguments `runtime` and `precision`.
     """
 
-    def __init__(self, content: bytes, name: str = "model", threads: int = 0) -> None:
-        """Create an ONNX Runtime session.
+    def __init__(
+        self,
+        content: bytes,
+        name: str = "model",
+        threads: int = 0,
+        runtime: str = "auto",
+        precision: str = "auto",
+        bulk: bool = False,
+    ) -> None:
+        """Load the network into a runtime.
 
         Args:
             content: the bytes of an `.onnx` file.
             name: for error messages.
-            threads: that compute one batch. Default: 0, all cores.
+            threads: as of `load`.
+            runtime: as of `load`.
+            precision: as of `load`.
+            bulk: as of `load`.
 
         Raises:
-            ValueError: not a valid model, or not one that `fashion-cnn export` wrote.
+            ModuleNotFoundError, ValueError: as `load` does.
         """
-        self._session, self.card = open_model(content, name, threads)
+        network = open_model(content, name, threads, runtime, precision, bulk)
+        self._run, self.card, self.runtime = network
+        self.requested = (runtime, precision)
+        logging.getLogger(__name__).debug("%s: %s", name, self.runtime)
         self._class_names = tuple(map(str, self.card["class_names"]))
         self.shape = image_shape(self.card)
-        self._input_name = self._session.get_inputs()[0].name
         self.content, self.sha256 = content, hashlib.sha256(content).hexdigest()
 
     @classmethod
-    def load(cls, model: Path | str = "clothes", threads: int = 0) -> "Classifier":
+    def load(
+        cls,
+        model: Path | str = "clothes",
+        threads: int = 0,
+        runtime: str = "auto",
+        precision: str = "auto",
+        bulk: bool = False,
+    ) -> "Classifier":
         """Load a preset, the model of a run folder, or an `.onnx` file.
 
         Args:
             model: the preset's name, or the path of a run folder or a file. Default: `clothes`.
-            threads: that compute one batch. Default: 0, all cores.
+            threads: that compute one batch. Default: 0, all cores; with OpenVINO and `bulk` one,
+                and a batch on each core.
+            runtime: `onnxruntime`, `openvino` or `auto`, which is ONNX Runtime unless OpenVINO
+                is to compute in bfloat16. Default: `auto`.
+            precision: `float32`; `bfloat16`, with OpenVINO on processors that have it; or `auto`,
+                which is bfloat16 only with `bulk`, and only for models that lost at most 0.15
+                points of test accuracy in it when they were exported. Default: `auto`.
+            bulk: whether very many images are to be predicted, so that speed matters more than
+                the seconds that OpenVINO takes to load. Default: False.
 
         Returns:
             A `Classifier`.
 
         Raises:
             FileNotFoundError: there is no such model.
-            ValueError: not a valid model.
+            ModuleNotFoundError: OpenVINO is requested, but not installed.
+            ValueError: not a valid model, or one that cannot be computed as requested.
         """
-        path = Path(os.path.expanduser(model))
-        if model in PRESETS:
-            path = PRESET_FOLDER / f"{model}.onnx"
-        if path.is_dir():
-            from fashion_cnn.run import Run  # only now: a preset or a file needs nothing of it
-
-            path = Run(path).onnx_path
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{model}: no model; expected a run folder with model.onnx, an .onnx file, or one "
-                f"of the presets {', '.join(PRESETS)}"
-            )
-        if path.stat().st_size > MAX_MODEL_BYTES:
-            raise ValueError(f"{path}: not a valid model (more than {MAX_MODEL_BYTES:,} bytes)")
-        content = path.read_bytes()
-        expected = _preset_card(str(model))["sha256"] if model in PRESETS else None
-        if expected and hashlib.sha256(content).hexdigest() != expected:
-            raise ValueError(f"{path}: damaged (its SHA-256 is not its card's); install again")
-        return cls(content, str(path), threads)
+        content, name = read_model(model)
+        return cls(content, name, threads, runtime, precision, bulk)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Class probabilities of images that have the network's shape.
@@ -131,12 +125,11 @@ class Classifier:
         Returns:
             What `probabilities` returns, and float32 (n,), -2..1; NaN if the model measures none.
         """
-        batch = max(4, BATCH * SIDE**2 // max(SIDE**2, self.shape[0] * self.shape[1]))
+        batch = batch_size(self.shape)
         rows = [np.zeros((0, len(self._class_names)), np.float32)]
         similarities = [np.zeros(0, np.float32)]
-        for start in range(0, len(images), batch):
-            inputs = {self._input_name: images[start : start + batch]}
-            probabilities, *others = self._session.run(None, inputs)
+        batches = [images[start : start + batch] for start in range(0, len(images), batch)]
+        for probabilities, *others in self._run(batches):
             rows.append(probabilities)
             similarities += others or [np.full(len(probabilities), np.nan, np.float32)]
         return np.concatenate(rows), np.concatenate(similarities)
@@ -198,7 +191,7 @@ class Classifier:
             photo = read_on_white(picture, 2 * max(height, width), max_pixels)
             is_clothes = self.card.get("preset") == "clothes"
             note = FASHION_MNIST_NOTE if is_clothes and _is_gray_28x28(photo) else ""
-            return PreparedImage(photo, fit_picture(photo, (height, width), channels), note=note)
+            return PreparedImage(photo, resize(photo, (height, width), channels), note=note)
         pixels = read_picture(picture, (height, width), channels)
         return PreparedImage(np.broadcast_to(pixels, (height, width, 3)), pixels)
 

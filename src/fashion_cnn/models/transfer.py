@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fashion_cnn.inference.classifier import PRESETS, Classifier, presets
+from fashion_cnn.inference.classifier import Classifier
+from fashion_cnn.inference.model_files import PRESETS, presets
 from fashion_cnn.models import efficientnet_lite
 
 MAX_WEIGHTS_BYTES = 1 << 30  # of a file of weights

@@ -14,7 +14,7 @@ from PIL import Image
 from fashion_cnn.console import format_seconds
 from fashion_cnn.data.dataset import channels_last
 from fashion_cnn.files import write_text
-from fashion_cnn.inference.classifier import model_name
+from fashion_cnn.inference.model_files import model_name
 from fashion_cnn.recipe import Recipe, read_recipe
 from fashion_cnn.recipes import command_for
 from fashion_cnn.report.charts import Chart

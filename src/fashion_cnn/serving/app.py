@@ -125,6 +125,7 @@ async def model_metadata(name: str, model: RequestedModel) -> schema.Model:
         name=name,
         versions=[model.sha256],
         platform="onnx_onnxv1",
+        runtime=model.runtime,
         inputs=[schema.Tensor(name=protocol.INPUT, datatype="UINT8", shape=[-1, *model.shape])],
         outputs=[schema.Tensor(name=protocol.OUTPUT, datatype="FP32", shape=[-1, classes])],
     )

@@ -45,7 +45,7 @@ def serve_on(address: str, model: str, settings: Settings, replicas: int | None)
     host, port = settings.host, settings.port
     if not port:
         raise ValueError("port: got 0; expected 1 to 65535 on a cluster")
-    content, name = load_model(model).content, served_name(model)
+    content, name = load_model(model, settings).content, served_name(model)
     with cluster(address) as ray:
         from ray import serve
         from ray.exceptions import RayTaskError
@@ -54,7 +54,8 @@ def serve_on(address: str, model: str, settings: Settings, replicas: int | None)
 
         def replica_app() -> Any:
             replica = serve.get_replica_context().replica_id.unique_id
-            classifier, metrics = Classifier(content, name, threads=1), Metrics(replica=replica)
+            classifier = Classifier(content, name, 1, settings.runtime, settings.precision)
+            metrics = Metrics(replica=replica)
             collect_garbage_rarely()
             return make_app(ServerState(name, classifier, metrics), settings)
 

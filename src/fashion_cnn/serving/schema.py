@@ -42,6 +42,7 @@ class Model(BaseModel):
     name: str
     versions: list[str] = Field(description="One: the SHA-256 of the model's file.")
     platform: str
+    runtime: str = Field(description="Name, version and precision of what computes it.")
     inputs: list[Tensor]
     outputs: list[Tensor]
 

@@ -52,7 +52,7 @@ def serve(model: str, settings: Settings) -> None:
         FileNotFoundError, ValueError: no such model, or one that cannot predict.
         OSError: the server cannot listen on the address.
     """
-    load_model(model)  # raises here, and not in the workers
+    load_model(model, settings)  # raises here, and not in the workers
     allow_many_connections()
     host, port, workers = settings.host, settings.port, settings.workers
     try:
@@ -103,17 +103,17 @@ def worker_app(
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     metrics = Metrics(settings.workers)
-    state = ServerState(served_name(model), load_model(model), metrics, settings.workers)
+    state = ServerState(served_name(model), load_model(model, settings), metrics, settings.workers)
     app = make_app(state, settings)
     collect_garbage_rarely()
-    _handle_signals(state, model, settings.grace, listener)
+    _handle_signals(state, model, settings, listener)
     if listener is None:
         _follow_parent(parent)
     return app
 
 
 def _handle_signals(
-    state: ServerState, model: str, grace: float, listener: socket.socket | None
+    state: ServerState, model: str, settings: Settings, listener: socket.socket | None
 ) -> None:
     """SIGTERM: stop being ready, accept what waits, then shut down. SIGHUP: reload the model."""
     loop = asyncio.get_running_loop()
@@ -127,13 +127,13 @@ def _handle_signals(
             )
         stop_after = DRAIN_SECONDS + ACCEPT_SECONDS
         loop.call_soon_threadsafe(loop.call_later, stop_after, shut_down, *arguments)
-        deadline = threading.Timer(stop_after + grace + 1, _exit_at_once)
+        deadline = threading.Timer(stop_after + settings.grace + 1, _exit_at_once)
         deadline.daemon = True
         deadline.start()
 
     def reload() -> None:
         try:
-            state.replace_model(load_model(model))
+            state.replace_model(load_model(model, settings))
             print_message(f"Reloaded {state.name}, SHA-256 {state.classifier.sha256[:16]}…")
         except Exception as error:  # whatever it is, the old model goes on
             print_message(f"fashion-cnn: {error}; keeping the loaded model")

@@ -21,6 +21,8 @@ class Settings:
         root_path: the path under which a proxy shows the server, such as `/clothes`.
         keep_alive: seconds until an idle connection is closed.
         grace: seconds after SIGTERM for running requests to end.
+        runtime: as of `Classifier.load`.
+        precision: as of `Classifier.load`.
 
     Raises:
         ValueError: a token that cannot be sent, or an address that can never match.
@@ -35,6 +37,8 @@ class Settings:
     root_path: str = ""
     keep_alive: int = 75
     grace: int = 20
+    runtime: str = "auto"
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         for origin in self.origins:

@@ -11,6 +11,7 @@ from fashion_cnn import machine
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.serving.metrics import Metrics, expected_shares
 from fashion_cnn.serving.queue import MIN_TIMED_BATCH, InferenceQueue
+from fashion_cnn.serving.settings import Settings
 
 TRIAL_IMAGES = 2  # in one batch, which a model must be able to predict before it is served
 
@@ -20,14 +21,15 @@ def served_name(model: str) -> str:
     return Path(os.path.abspath(os.path.expanduser(model))).name.removesuffix(".onnx")
 
 
-def load_model(model: str) -> Classifier:
-    """Load a model, and predict two images with it.
+def load_model(model: str, settings: Settings) -> Classifier:
+    """Load a model into the runtime of the settings, and predict two images with it.
 
     Raises:
         FileNotFoundError: there is no such model.
+        ModuleNotFoundError: the runtime is not installed.
         ValueError: not a valid model, or its outputs are no probabilities.
     """
-    classifier = Classifier.load(model, threads=1)
+    classifier = Classifier.load(model, 1, settings.runtime, settings.precision)
     images = np.zeros((TRIAL_IMAGES, *classifier.shape), np.uint8)
     images[1:] = np.random.default_rng(0).integers(0, 256, images[1:].shape)
     try:
