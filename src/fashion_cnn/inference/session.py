@@ -113,17 +113,16 @@ def _choose(runtime: str, precision: str, bulk: bool, card: Mapping[str, Any]) -
     """The precision for OpenVINO; None for ONNX Runtime, which is as fast in float32."""
     if runtime == "onnxruntime":
         return None
-    has_openvino = find_spec("openvino") is not None
     if precision == "auto":
         proof = card.get("bfloat16") or {"images": 0}
         is_proved = (
             proof["images"] >= MIN_PROOF_IMAGES and proof["accuracy_loss"] <= MAX_ACCURACY_LOSS
         )
-        is_faster = bulk and has_openvino and is_proved and processor_has_bfloat16()
+        is_faster = bulk and is_proved and processor_has_bfloat16() and find_spec("openvino")
         precision = "bfloat16" if is_faster else "float32"
     if runtime == "auto" and precision == "float32":
         return None
-    if not has_openvino:
+    if find_spec("openvino") is None:
         raise ModuleNotFoundError("openvino", name="openvino")
     return precision
 
