@@ -119,6 +119,7 @@ PROVED, WORSE, TOO_FEW = loss(0.0015), loss(0.0016), loss(0.0, images=99)
         (("auto", "auto"), True, PROVED, False, True, None),
         (("auto", "auto"), True, WORSE, True, True, None),
         (("auto", "auto"), True, TOO_FEW, True, True, None),
+        (("auto", "auto"), True, loss("0.0015", images="100"), True, True, "bfloat16"),
         (("auto", "auto"), True, {"bfloat16": {}}, True, True, None),
         (("auto", "auto"), True, {}, True, True, None),
         (("auto", "auto"), False, PROVED, True, True, None),

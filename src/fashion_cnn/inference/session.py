@@ -114,10 +114,9 @@ def _choose(runtime: str, precision: str, bulk: bool, card: Mapping[str, Any]) -
     if runtime == "onnxruntime":
         return None
     if precision == "auto":
-        proof = card.get("bfloat16") or {"images": 0}
-        is_proved = (
-            proof["images"] >= MIN_PROOF_IMAGES and proof["accuracy_loss"] <= MAX_ACCURACY_LOSS
-        )
+        proof = card.get("bfloat16") or {"images": 0, "accuracy_loss": 0}
+        is_proved = int(proof["images"]) >= MIN_PROOF_IMAGES
+        is_proved &= float(proof["accuracy_loss"]) <= MAX_ACCURACY_LOSS
         is_faster = bulk and is_proved and processor_has_bfloat16() and find_spec("openvino")
         precision = "bfloat16" if is_faster else "float32"
     if runtime == "auto" and precision == "float32":
