@@ -11,7 +11,8 @@ from fashion_cnn.export.parity import predict_in_batches
 from fashion_cnn.inference.session import batch_size
 from fashion_cnn.machine import processor_has_bfloat16
 
-MAX_IMAGES = 10_000  # of the test images
+# of the test images; large ones take a minute for a few thousand
+MAX_IMAGES, MAX_LARGE_IMAGES, LARGE = 10_000, 1000, 64
 
 
 def measure_bfloat16(path: Path, images: Any, labels: Any) -> dict[str, Any]:
@@ -19,7 +20,8 @@ def measure_bfloat16(path: Path, images: Any, labels: Any) -> dict[str, Any]:
 
     Args:
         path: of the ONNX file.
-        images: test images, uint8 (n, height, width, channels); at most `MAX_IMAGES` are used.
+        images: test images, uint8 (n, height, width, channels); at most `MAX_IMAGES` are used, or
+            `MAX_LARGE_IMAGES` if they are higher or wider than `LARGE` pixels.
         labels: int (n,).
 
     Returns:
@@ -30,7 +32,8 @@ def measure_bfloat16(path: Path, images: Any, labels: Any) -> dict[str, Any]:
         return {}
     from fashion_cnn.inference.openvino import describe, start_openvino
 
-    images, labels, batch = images[:MAX_IMAGES], labels[:MAX_IMAGES], batch_size(images.shape[1:])
+    count = MAX_LARGE_IMAGES if max(images.shape[1:3]) > LARGE else MAX_IMAGES
+    images, labels, batch = images[:count], labels[:count], batch_size(images.shape[1:])
     batches = [images[start : start + batch] for start in range(0, len(images), batch)]
     try:
         run = start_openvino(path.read_bytes(), 1, "bfloat16", batch, side_by_side=True)
