@@ -84,6 +84,12 @@ def numbers(rows: Iterable[Row], column: str, scale: float = 1.0) -> list[float]
     return [scale * float(row[column]) for row in rows]
 
 
+def ratios(runs: Iterable[Row], others: Iterable[Row], column: str, by: str) -> list[float]:
+    """Return the values of a column divided by those of the other rows with the same `by`."""
+    values = {row[by]: float(row[column]) for row in others}
+    return [float(row[column]) / values[row[by]] for row in runs if row[by] in values]
+
+
 def mean_sd(rows: Iterable[Row], column: str, scale: float = 1.0, decimals: int = 2) -> str:
     """Format the mean and, of two rows or more, the sample standard deviation of a column."""
     values = numbers(rows, column, scale)

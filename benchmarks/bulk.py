@@ -49,16 +49,18 @@ def main() -> None:
     pythons = {FLOAT32: sys.executable, NOW: sys.executable}
     if arguments.before:
         pythons = {BEFORE: arguments.before, **pythons}
-    machine = results.machine_columns(PACKAGES)
+    processor = results.machine_columns()["processor"]
+    keys: list[dict[str, object]] = [
+        {"processor": processor, "size": size, "version": version, "round": k}
+        for k, size, version in itertools.product(range(arguments.rounds), SIZES, pythons)
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        for k, size in itertools.product(range(arguments.rounds), SIZES):
-            for version, python in pythons.items():
-                key = {"processor": machine["processor"], "size": size, "version": version}
-                if not results.is_finished(ROWS, **key, round=k):
-                    photos = make_photos(arguments.photos, Path(folder), size)
-                    row = key | {"round": k} | measure(python, version, photos)
-                    results.append_row(ROWS, row)
-    print(table(results.read_rows(ROWS)))
+
+        def run(processor: str, size: str, version: str, round: int) -> dict[str, object]:
+            photos = make_photos(arguments.photos, Path(folder), size)
+            return measure(pythons[version], version, photos)
+
+        print(table(results.run_missing(ROWS, keys, run)))
 
 
 def make_photos(source: Path, folder: Path, size: str) -> Path:
@@ -130,8 +132,7 @@ def table(rows: list[results.Row]) -> str:
         processor, size, version = keys
         runs = results.select(rows, processor=processor, size=size, version=version)
         others = results.select(rows, processor=processor, size=size, version=BEFORE)
-        pairs = zip(runs, others, strict=False)
-        rates = [float(x["photos_per_second"]) / float(y["photos_per_second"]) for x, y in pairs]
+        rates = results.ratios(runs, others, "photos_per_second", by="round")
         line = [processor, f"{SIZES[size]:,} of {size}", version, runs[0]["runtime"]]
         line.append(results.median(runs, "photos_per_second", 0))
         line.append(f"{statistics.median(rates):.2f}" if rates else "")

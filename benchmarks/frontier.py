@@ -123,13 +123,6 @@ def best_measured(rows: list[results.Row], recipe: str) -> list[results.Row]:
     return max(groups, key=len, default=[])
 
 
-def relative_times(runs: list[results.Row], others: list[results.Row]) -> list[float]:
-    """Return the seconds of runs divided by those of another recipe with the same seeds."""
-    seconds = {row["seed"]: float(row["seconds"]) for row in others}
-    pairs = [(float(row["seconds"]), seconds.get(row["seed"])) for row in runs]
-    return [ours / other for ours, other in pairs if other]
-
-
 def relative_to_plain(runs: list[results.Row]) -> list[float]:
     """Return the seconds of runs divided by those of plain Keras beside them, where it ran."""
     beside = [row for row in runs if row["plain_keras_seconds"]]
@@ -178,7 +171,8 @@ def _line(rows: list[results.Row], runs: list[results.Row], label: str, name: st
     target = f"{100 * TARGETS[name][0]:.1f}" if label in TARGETS else ""
     cells: list[object] = [label, results.mean_sd(runs, "test_accuracy", 100), target]
     cells.append(results.median(runs, "seconds", 1))
-    earlier = relative_times(runs, results.select(rows, recipe=label + WAS))
+    was = results.select(rows, recipe=label + WAS)
+    earlier = results.ratios(runs, was, "seconds", by="seed")
     for times in (earlier, relative_to_plain(runs) if label != PLAIN else []):
         cells.append(results.median_quartiles(times) if times else "")
     return [*cells, len(runs)]

@@ -6,10 +6,9 @@ Each of `MODELS` predicts one image at a time, and many, by each of `RUNTIMES`, 
 are the 10,000 test images of Fashion-MNIST, or for `clothes` the photos in DIR/validation/<class>,
 already resized; without `--photos`, `clothes` is left out. The limit is the rate of a large matrix
 product by OpenVINO on all cores in the same precision, divided by the operations of an image, those
-with the zeros of the padding included, which a runtime may leave out. A runtime that a model does
-not work on, such as int8 for `clothes`, has no row. Each round
-is rows of `runtimes.csv` under the name of the processor; finished rows are skipped. Prints the
-table of docs/results.md.
+with the zeros of the padding included, which a runtime may leave out. There is no row of `clothes`
+in int8. Each round is rows of `runtimes.csv` under the name of the processor; finished rows are
+skipped. Prints the table of docs/results.md.
 Seeds: none. Machine: 2 CPU cores, with bfloat16 for all of it. Duration: 8 minutes.
 """
 
@@ -49,22 +48,30 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS, metavar="NAME")
     arguments = parser.parse_args()
     machine = results.machine_columns(PACKAGES)
-    for name in arguments.models:
-        if name == "clothes" and not arguments.photos:
-            continue
-        images, labels = load_images(name, arguments.photos)
-        for k in range(arguments.rounds):
-            for runtime in RUNTIMES:
-                key = {"processor": machine["processor"], "model": name, "runtime": runtime}
-                if results.is_finished(ROWS, **key, round=k):
-                    continue
-                functions = load_functions(name, runtime, arguments.photos)
-                if functions:
-                    row = key | {"round": k} | measure(*functions, images, labels)
-                    row["accuracy"] = "" if runtime == KERAS else row["accuracy"]  # is untrained
-                    row["limit"] = f"{matrix_rate(runtime) / mflop(name) / 1e6:.4g}"
-                    results.append_row(ROWS, row | {"versions": machine["versions"]})
-    print(table(results.read_rows(ROWS)))
+    keys: list[dict[str, object]] = [
+        {"processor": machine["processor"], "model": name, "runtime": runtime, "round": k}
+        for name in arguments.models
+        for k in range(arguments.rounds)
+        for runtime in RUNTIMES
+        if is_possible(name, runtime, arguments.photos)
+    ]
+
+    def run(processor: str, model: str, runtime: str, round: int) -> dict[str, object]:
+        row = measure(*load_functions(model, runtime), *load_images(model, arguments.photos))
+        row["accuracy"] = "" if runtime == KERAS else row["accuracy"]  # is untrained
+        row["limit"] = f"{matrix_rate(runtime) / mflop(model) / 1e6:.4g}"
+        return row | {"versions": machine["versions"]}
+
+    print(table(results.run_missing(ROWS, keys, run)))
+
+
+def is_possible(name: str, runtime: str, photos: Path | None) -> bool:
+    """Return whether there are images for a model, and a runtime can compute it here."""
+    from fashion_cnn.machine import processor_has_bfloat16
+
+    if name == "clothes" and ("int8" in runtime or not photos):  # has depthwise convolutions
+        return False
+    return "bfloat16" not in runtime or processor_has_bfloat16()
 
 
 @functools.cache
@@ -84,12 +91,9 @@ def load_images(name: str, photos: Path | None) -> tuple[np.ndarray, np.ndarray]
 
 
 @functools.cache
-def load_functions(
-    name: str, runtime: str, photos: Path | None
-) -> tuple[Callable[[np.ndarray], np.ndarray], ...]:
-    """Return what predicts one image, and what predicts many; nothing if it does not work."""
+def load_functions(name: str, runtime: str) -> tuple[Callable[[np.ndarray], np.ndarray], ...]:
+    """Return what predicts one image, and what predicts many."""
     from fashion_cnn import Classifier
-    from fashion_cnn.machine import processor_has_bfloat16
     from fashion_cnn.models.wrappers import flip_averaged
 
     if runtime == KERAS:
@@ -97,18 +101,10 @@ def load_functions(
         model = flip_averaged(network) if is_averaged else network
         call = functools.partial(model.predict, batch_size=200 if name != "clothes" else 16)
         return (functools.partial(call, verbose=0),) * 2
-    if "bfloat16" in runtime and not processor_has_bfloat16():
-        return ()
     load: Callable[..., Classifier] = functools.partial(Classifier.load, name)
     if "int8" in runtime:
-        if name == "clothes":  # its weights are int8 already, and its depthwise layers lose
-            return ()
         load = functools.partial(Classifier, int8_content(name), name)
-    try:
-        classifiers = [load(**RUNTIMES[runtime], bulk=bulk) for bulk in (False, True)]
-    except ValueError as error:
-        print(f"{name}, {runtime}: {error}")
-        return ()
+    classifiers = [load(**RUNTIMES[runtime], bulk=bulk) for bulk in (False, True)]
     return tuple(classifier.probabilities for classifier in classifiers)
 
 
@@ -210,8 +206,7 @@ def table(rows: list[results.Row]) -> str:
         processor, model, runtime = keys
         runs = results.select(rows, processor=processor, model=model, runtime=runtime)
         others = results.select(rows, processor=processor, model=model, runtime=REFERENCE)
-        pairs = zip(runs, others, strict=False)
-        ratios = [float(x["images_per_second"]) / float(y["images_per_second"]) for x, y in pairs]
+        ratios = results.ratios(runs, others, "images_per_second", by="round")
         shares = [float(x["images_per_second"]) / float(x["limit"]) for x in runs]
         one = f"{results.median(runs, 'one_ms')} ({results.median(runs, 'one_ms_99')})"
         share = "" if "int8" in runtime else f"{100 * statistics.median(shares):.0f}"

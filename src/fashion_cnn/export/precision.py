@@ -8,6 +8,7 @@ import numpy as np
 
 from fashion_cnn.export.onnx import load_onnx
 from fashion_cnn.export.parity import predict_in_batches
+from fashion_cnn.inference.openvino import describe, start_openvino
 from fashion_cnn.inference.session import batch_size
 from fashion_cnn.machine import processor_has_bfloat16
 
@@ -30,8 +31,6 @@ def measure_bfloat16(path: Path, images: Any, labels: Any) -> dict[str, Any]:
     """
     if find_spec("openvino") is None or not processor_has_bfloat16():
         return {}
-    from fashion_cnn.inference.openvino import describe, start_openvino
-
     count = MAX_LARGE_IMAGES if max(images.shape[1:3]) > LARGE else MAX_IMAGES
     images, labels, batch = images[:count], labels[:count], batch_size(images.shape[1:])
     batches = [images[start : start + batch] for start in range(0, len(images), batch)]

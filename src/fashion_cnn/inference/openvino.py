@@ -15,6 +15,8 @@ import numpy as np
 
 from fashion_cnn.machine import cores, version
 
+# batches of uint8 images -> the outputs of the network for each
+Run = Callable[[Sequence[np.ndarray]], list[list[np.ndarray]]]
 # OpenVINO changes the locale of the process while it compiles. Two threads at a time might leave
 # it changed, and Python would read text files as ASCII.
 _compiling = Lock()
@@ -23,7 +25,7 @@ _TYPES = {"float32": "f32", "bfloat16": "bf16"}
 
 def start_openvino(
     content: bytes, threads: int, precision: str, batch: int, side_by_side: bool = False
-) -> Callable[[Sequence[np.ndarray]], list[list[np.ndarray]]]:
+) -> Run:
     """Compile a network for the processor.
 
     Args:

@@ -1,14 +1,16 @@
 """The bytes of an exported model in; a function that computes its outputs, and its card, out."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fashion_cnn.data.photo import SIDE
+from fashion_cnn.inference import openvino
 from fashion_cnn.inference.onnx_check import reject_external_data
+from fashion_cnn.inference.openvino import Run
 from fashion_cnn.machine import processor_has_bfloat16, version
 
 RUNTIMES, PRECISIONS = ("auto", "onnxruntime", "openvino"), ("auto", "float32", "bfloat16")
@@ -17,9 +19,6 @@ BATCH = 128  # images of 28x28 in one call of the runtime; fewer large ones
 MIN_PROOF_IMAGES = 100  # with fewer, the loss says too little
 # how much outputs for noise may differ from ONNX Runtime's; rounded ones differ more
 MAX_DIFFERENCE, MAX_ROUNDED_DIFFERENCE = 1e-3, 0.25
-
-# batches of uint8 images -> the outputs of the network for each
-Run = Callable[[Sequence[np.ndarray]], list[list[np.ndarray]]]
 
 
 class Network(NamedTuple):
@@ -130,8 +129,6 @@ def _open_in_openvino(
     content: bytes, threads: int, precision: str, reference: Network, bulk: bool
 ) -> Network:
     """Compile the network, and compare what it computes for noise with ONNX Runtime."""
-    from fashion_cnn.inference import openvino
-
     shape = image_shape(reference.card)
     batch = batch_size(shape)
     run = openvino.start_openvino(content, threads or int(bulk), precision, batch, bulk)
