@@ -7,7 +7,7 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 GENERATED := README.md $(wildcard docs/*.md) docs/decisions/index.md
 COG = $(BIN)/cog -I benchmarks
 # all but gpu, whose CUDA libraries take gigabytes
-EXTRAS := $(addprefix --extra ,train audit tracking heic openvino serve jax scale litert notebook)
+EXTRAS := $(addprefix --extra ,train audit label tracking heic openvino serve jax scale litert notebook)
 READY := .venv/.ready
 FITTING := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \

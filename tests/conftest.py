@@ -111,12 +111,15 @@ def run_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def serving(tmp_path_factory):
-    """`with serving("textbook", "--workers", "2") as (process, port, log)`: a server of its own."""
+    """`with serving("textbook", "--workers", "2") as (process, port, log)`: a server of its own.
+
+    With `verb="label"` that of `fashion-cnn label`.
+    """
 
     @contextmanager
-    def start(*words):
+    def start(*words, verb="serve"):
         log = tmp_path_factory.mktemp("serving") / "log"
-        call = [PROGRAM, "serve", "--port", "0", *map(str, words)]
+        call = [PROGRAM, verb, "--port", "0", *map(str, words)]
         with log.open("w") as output, subprocess.Popen(call, stderr=output) as process:
             try:
                 for _ in range(600):

@@ -142,7 +142,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     """
     path = folder / LOCK
     with open(path, "a+", encoding="utf-8") as file:
-        if not _acquire(file):
+        if not lock_file(file):
             file.seek(0)
             raise ValueError(
                 f"{folder}: in use by process {file.read() or '?'}; wait for it to end, or give "
@@ -160,8 +160,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
                 path.unlink(missing_ok=True)
 
 
-def _acquire(file: Any) -> bool:
-    """Lock an open file; whether that succeeded and the file is still the one in the folder."""
+def lock_file(file: Any) -> bool:
+    """Lock an open file; whether that succeeded and the file is still the one of its name."""
     try:
         import fcntl
     except ImportError:  # Windows: nothing keeps two trainings apart

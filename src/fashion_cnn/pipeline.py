@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from fashion_cnn.console import UsageError, print_message, progress_bar, usage_errors
-from fashion_cnn.data import load_data
+from fashion_cnn.data import reload_data
 from fashion_cnn.data.augment import FLIPS
 from fashion_cnn.data.dataset import Data
-from fashion_cnn.data.recorded import find_groups, find_source
+from fashion_cnn.data.recorded import find_origin
 from fashion_cnn.inference.model_files import model_name
 from fashion_cnn.recipe import Recipe, fit_to_data, read_recipe, require_resumable, with_settings
 from fashion_cnn.recipes import DEFAULT, find_recipe, is_recipe_file
@@ -34,6 +34,7 @@ def run_pipeline(
     processes: int | None = None,
     cluster: str | None = None,
     groups: str = "",
+    decisions: str = "",
 ) -> tuple[Run, dict[str, Any]] | None:
     """Train a network, evaluate it on the test images, and draw, export and report the results.
 
@@ -49,6 +50,7 @@ def run_pipeline(
         cluster: address of a Ray cluster on which they run. Default: this machine.
         groups: of the data, as `load_data` takes them. Default: those of the run to be resumed,
             else none.
+        decisions: about the data, as `load_data` takes them. Default: as of `groups`.
 
     Returns:
         The run and its metrics; None where the run to be resumed is finished.
@@ -62,14 +64,15 @@ def run_pipeline(
     resume = resume and run is not None and prepare_resume(run, recipe_name)
     name = str(run.recipe_path) if run and resume and not recipe_name else recipe_name or DEFAULT
     recipe = configure(name, settings)
+    options = {k: v for k, v in (("groups", groups), ("decisions", decisions)) if v}
+    origin = {"source": source or "fashion-mnist", **options}
     if run and resume:
         if recipe == read_recipe(run) and _already_finished(run):
             return None
-        source = find_source(run, source)
-        groups = groups or find_groups(run)
+        origin = find_origin(run, source) | options
     with _open_folder(run, recipe.name, resume) as run:
         print_message("1 Load        looking for the images")
-        data = load_data(source or "fashion-mnist", recipe.image_size, groups)
+        data = reload_data(origin, recipe.image_size)
         recipe = fit(name, recipe, settings, data)
         if resume:
             started = read_recipe(run)
@@ -90,12 +93,12 @@ def run_pipeline(
 
 
 def load_and_fit(
-    recipe_name: str | None, settings: Mapping[str, str], source: str, groups: str = ""
+    recipe_name: str | None, settings: Mapping[str, str], origin: Mapping[str, str]
 ) -> tuple[Recipe, Data]:
-    """Load data, print its notes, and fit a recipe; see `run_pipeline` for the arguments."""
+    """Load data as `reload_data` does, print its notes, and fit a recipe; see `run_pipeline`."""
     name = recipe_name or DEFAULT
     recipe = configure(name, settings)
-    data = load_data(source, recipe.image_size, groups)
+    data = reload_data(origin, recipe.image_size)
     _print_notes(data)
     return fit(name, recipe, settings, data), data
 

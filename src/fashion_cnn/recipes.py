@@ -230,7 +230,7 @@ def command_for(recipe: Recipe, environment: Mapping[str, Any]) -> str:
         words += ["--seeds", str(seeds), "--ensemble"]
     if (processes := environment.get("processes", 1)) > 1:
         words += ["--processes", str(processes)]
-    return command_with_data(words, source, environment["data"].get("groups", ""))
+    return command_with_data(words, environment["data"])
 
 
 def _changes(base: Recipe, recipe: Recipe) -> dict[str, Any]:
@@ -243,7 +243,13 @@ def _changes(base: Recipe, recipe: Recipe) -> dict[str, Any]:
     return changes
 
 
-def command_with_data(words: list[str], source: str, groups: str = "") -> str:
-    """A command as text, with `--data` unless the source is Fashion-MNIST, and `--groups`."""
+def command_with_data(words: list[str], origin: Mapping[str, Any]) -> str:
+    """A command as text, with `--data` unless that is Fashion-MNIST, `--groups` and `--decisions`.
+
+    `origin` is `Data.origin`, or what a run records of its data.
+    """
+    source = origin["source"]
     words = words if source == "fashion-mnist" else [*words, "--data", source]
-    return shlex.join([*words, "--groups", groups] if groups else words)
+    for option in ("groups", "decisions"):
+        words = [*words, f"--{option}", origin[option]] if origin.get(option) else words
+    return shlex.join(words)

@@ -119,7 +119,13 @@ def test_a_cluster_that_loses_a_machine_runs_each_trial_once(few_images, machine
             kill()
 
     rows = tune(
-        QUICK, str(few_images), SEARCH_SPACE, 4, tmp_path / "search", address, advance=advance
+        QUICK,
+        {"source": str(few_images)},
+        SEARCH_SPACE,
+        4,
+        tmp_path / "search",
+        address,
+        advance=advance,
     )
     assert sorted(row["trial"] for row in rows) == [0, 1, 2, 3]
     assert len(labels) == 5

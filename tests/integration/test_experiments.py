@@ -69,16 +69,20 @@ def test_a_killed_search_is_resumed_and_runs_each_trial_once(few_images, tmp_pat
 
 def test_a_trial_that_cannot_train_is_a_failed_row(few_images, tmp_path, serial_pool):
     rates = {"learning_rate": [1e30, 0.001]}
-    rows = tune(replace(QUICK, optimizer="sgd"), str(few_images), rates, 3, tmp_path / "rates")
+    rows = tune(
+        replace(QUICK, optimizer="sgd"), {"source": str(few_images)}, rates, 3, tmp_path / "rates"
+    )
     failed = [row for row in rows if row["learning_rate"] == 1e30]
     assert failed
     for row in failed:
         assert (row["state"], row["val_accuracy"]) == ("FAIL", None)
         assert "--learning-rate" in row["error"]
     with pytest.raises(ValueError, match="no trial was completed"):
-        tune(QUICK, str(few_images), {"batch_size": [400_000]}, 1, tmp_path / "none")
+        tune(QUICK, {"source": str(few_images)}, {"batch_size": [400_000]}, 1, tmp_path / "none")
     models = {"model": ["compact", "textbook"], "hidden": [8], "dropout": {"low": 0, "high": 0.5}}
-    rows = tune(replace(QUICK, epochs=1), str(few_images), models, 5, tmp_path / "models")
+    rows = tune(
+        replace(QUICK, epochs=1), {"source": str(few_images)}, models, 5, tmp_path / "models"
+    )
     failed = [row for row in rows if row["model"] == "textbook"]
     assert 0 < len(failed) < 5
     assert all("hidden: unknown" in row["error"] for row in failed)
@@ -90,24 +94,32 @@ def test_a_trial_whose_process_dies_is_a_failed_row(few_images, tmp_path, monkey
         patch.setattr("fashion_cnn.experiments.tune.open_pool", open_pool)
         patch.setattr("fashion_cnn.experiments.tune._run_trial", die)
         with pytest.raises(ValueError, match=r"no trial was completed .its process died 3 ti"):
-            tune(QUICK, str(few_images), SEARCH_SPACE, 1, tmp_path / "dead")
-    rows = tune(QUICK, str(few_images), SEARCH_SPACE, 2, tmp_path / "dead")  # the search goes on
+            tune(QUICK, {"source": str(few_images)}, SEARCH_SPACE, 1, tmp_path / "dead")
+    rows = tune(
+        QUICK, {"source": str(few_images)}, SEARCH_SPACE, 2, tmp_path / "dead"
+    )  # the search goes on
     assert [(row["state"], row["seconds"] > 0) for row in rows] == [
         ("COMPLETE", True),
         ("FAIL", False),
     ]
     open_study(tmp_path / "dead", QUICK).ask()  # as if killed before it had any value
-    rows = tune(QUICK, str(few_images), SEARCH_SPACE, 3, tmp_path / "dead")
+    rows = tune(QUICK, {"source": str(few_images)}, SEARCH_SPACE, 3, tmp_path / "dead")
     assert [row["state"] for row in rows] == ["COMPLETE", "FAIL", "FAIL"]
     open_study(tmp_path / "dead", QUICK).enqueue_trial(
         {"dropout": 0.2}
     )  # as if killed before it started
-    assert len(tune(QUICK, str(few_images), SEARCH_SPACE, 4, tmp_path / "dead")) == 4
+    assert len(tune(QUICK, {"source": str(few_images)}, SEARCH_SPACE, 4, tmp_path / "dead")) == 4
 
 
 def test_an_invalid_space_is_refused(few_images, tmp_path):
     with pytest.raises(ValueError, match="validation: got test"):
-        tune(replace(QUICK, validation="test"), str(few_images), SEARCH_SPACE, 1, tmp_path / "test")
+        tune(
+            replace(QUICK, validation="test"),
+            {"source": str(few_images)},
+            SEARCH_SPACE,
+            1,
+            tmp_path / "test",
+        )
     for text in (
         "{",
         "[]",

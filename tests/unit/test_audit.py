@@ -32,6 +32,20 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+def tiny_truth(data):
+    """The training labels of `flawed_data` without the errors."""
+    labels = data.train_labels.copy()
+    labels[:60:10] = (labels[:60:10] - 1) % 4
+    return labels
+
+
+def probabilities_of(train, test):
+    """What a training without a fold returns, of a network without features."""
+    arrays = {"train": train, "test": test}
+    none = {f"{name}_neighbors": np.full((len(x), 6), -1) for name, x in arrays.items()}
+    return arrays | none
+
+
 def test_wrong_labels_and_a_duplicate_are_found(flawed_data, tmp_path):
     labels = []
     summary = audit(flawed_data, RECIPE, tmp_path / "audit", 3, labels.append)
@@ -45,6 +59,13 @@ def test_wrong_labels_and_a_duplicate_are_found(flawed_data, tmp_path):
     pair = tuple(duplicate[key] for key in ("test_index", "train_index", "distance"))
     assert pair == ("5", "17", "0.0")
     assert summary == json.loads((tmp_path / "audit" / "audit.json").read_text())
+    arrays = dict(np.load(tmp_path / "audit" / "probabilities.npz"))
+    assert arrays["train"].shape == (180, 4) and arrays["test_neighbors"].shape == (60, 6)
+    neighbors = arrays["train_neighbors"]
+    assert neighbors.min() >= 0 and neighbors.max() < 180
+    assert not any(i in row for i, row in enumerate(neighbors))  # of another fold than the image
+    truth = tiny_truth(flawed_data)
+    assert (truth[neighbors] == truth[:, np.newaxis]).mean() > 0.8
     assert summary["suspects"]["train"] == len(train) and summary["duplicates"] == 1
     names = {path.name for path in draw_audit(tmp_path / "audit", flawed_data)}
     assert names - {"test_suspects.png"} == {"suspects.png", "duplicates.png"}
@@ -71,7 +92,7 @@ def test_each_image_is_in_one_fold(flawed_data, tmp_path, monkeypatch):
         assert len(np.unique(data.train_labels[fold])) == 4
         predicted.extend(fold.tolist())
         chance = np.full((len(data.train_labels), 4), 0.25, np.float32)
-        return {"train": chance[: len(fold)], "test": chance[: len(data.test_labels)]}
+        return probabilities_of(chance[: len(fold)], chance[: len(data.test_labels)])
 
     monkeypatch.setattr(audit_module, "_train_without_fold", train_without_fold)
     audit_module.out_of_fold(flawed_data, RECIPE, tmp_path, 4, lambda label: None)
@@ -84,7 +105,7 @@ def test_groups_are_whole_in_each_fold(flawed_data, tmp_path, monkeypatch):
     def train_without_fold(data, fold, recipe, advance):
         folds.append(set(data.train_groups[fold]))
         chance = np.full((len(data.train_labels), 4), 0.25, np.float32)
-        return {"train": chance[: len(fold)], "test": chance[: len(data.test_labels)]}
+        return probabilities_of(chance[: len(fold)], chance[: len(data.test_labels)])
 
     monkeypatch.setattr(audit_module, "_train_without_fold", train_without_fold)
     for groups in (np.arange(180) // 6, np.arange(180) % 90 // 6):

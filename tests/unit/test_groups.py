@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from fashion_cnn.cli import run_command
-from fashion_cnn.data import as_data, load_data
+from fashion_cnn.data import as_data, load_data, reload_data
 from fashion_cnn.data.group_hints import PATTERN, suggest_groups
-from fashion_cnn.data.recorded import find_groups, require_same_data
+from fashion_cnn.data.recorded import find_origin, require_same_data
 from fashion_cnn.run import Run
 
 CLASSES = ("coat", "hat")
@@ -204,12 +204,12 @@ def test_a_run_is_refused_when_its_groups_have_changed(tmp_path):
     run.folder.mkdir()
     source = {"source": data.source, "sha256": data.sha256, "class_names": data.class_names}
     run.write_environment({"data": source})
-    assert find_groups(run) == ""
+    assert find_origin(run, "x")["groups"] == ""
     run.write_environment({"data": source | {"groups": data.groups}})
-    require_same_data(run, load_data(tmp_path, groups=find_groups(run)))
+    require_same_data(run, reload_data(find_origin(run, tmp_path)))
     write_groups(tmp_path / "groups.csv", {file: file[-5] for file in files})
     with pytest.raises(ValueError, match=r"trained on with --groups groups\.csv, or has changed"):
-        require_same_data(run, load_data(tmp_path, groups=find_groups(run)))
+        require_same_data(run, reload_data(find_origin(run, tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -280,4 +280,5 @@ def test_several_trainings_get_the_groups(tmp_path, monkeypatch, function, words
     monkeypatch.setattr(f"fashion_cnn.experiments.{function}", stop)
     fill(tmp_path / "photos", by_person("abcdefgh", 4))
     assert run_command([*words, "--data", "photos", "--groups", PERSON]) == 1
-    assert calls[0][1] == str(tmp_path / "photos") and calls[0][-1] == PERSON
+    origin = calls[0][1]
+    assert (origin["source"], origin["groups"]) == (str(tmp_path / "photos"), PERSON)

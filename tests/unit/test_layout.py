@@ -24,12 +24,13 @@ ORDER = [
     "pipeline",
     "experiments",
     "serving",
+    "labeling",
     "cli",
     "__main__",
 ]
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 300, 50, 8
 # options of networks, which `--set` names, and of the command line are keyword parameters
-MANY_PARAMETERS = {"residual", "train", "run_pipeline", "predict", "serve", "tune"}
+MANY_PARAMETERS = {"residual", "train", "run_pipeline", "predict", "serve", "tune", "label"}
 
 
 def modules():

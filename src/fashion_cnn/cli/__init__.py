@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import fashion_cnn
-from fashion_cnn.cli import data, evaluate, predict, search, train
+from fashion_cnn.cli import data, evaluate, label, predict, search, train
 from fashion_cnn.console import UsageError, exit_on_signals, print_message, shorten_error
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 _COMMANDS: list[Callable[..., None]] = [data.data, data.recipes, train.train, evaluate.evaluate]
 _COMMANDS += [data.presets, predict.predict, evaluate.export, predict.serve]
-_COMMANDS += [evaluate.report, evaluate.compare, search.tune, search.audit]
+_COMMANDS += [evaluate.report, evaluate.compare, search.tune, search.audit, label.label]
 for command in _COMMANDS:
     app.command()(command)
 
@@ -47,7 +47,13 @@ def _main_options(version: _Version = False) -> None:
 
 
 # module -> the extra that installs it; all others come with `train`
-_EXTRAS = {"cleanlab": "audit", "jax": "jax", "ai_edge_litert": "litert", "openvino": "openvino"}
+_EXTRAS = {
+    "cleanlab": "audit",
+    "statsmodels": "label",
+    "jax": "jax",
+    "ai_edge_litert": "litert",
+    "openvino": "openvino",
+}
 _EXTRAS |= dict.fromkeys(("optuna", "pyarrow", "ray"), "scale")
 _EXTRAS |= dict.fromkeys(("fastapi", "h11", "uvicorn"), "serve")
 _FAILURES = (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError, ModuleNotFoundError)

@@ -10,7 +10,10 @@ from fashion_cnn.console import format_seconds, print_message
 
 
 def data(
-    source: opt.Source = "fashion-mnist", groups: opt.Groups = "", output: opt.SamplesPlot = None
+    source: opt.Source = "fashion-mnist",
+    groups: opt.Groups = "",
+    decisions: opt.DecisionsFile = "",
+    output: opt.SamplesPlot = None,
 ) -> None:
     """Check a data set, count its images, and draw samples."""
     from fashion_cnn.data import load_data
@@ -18,11 +21,12 @@ def data(
     from fashion_cnn.data.group_hints import suggest_groups
     from fashion_cnn.report import draw_samples
 
-    data = load_data(source, groups=groups)
+    data = load_data(source, groups=groups, decisions=decisions)
     print(f"Source      {data.location}")
     if data.source == "fashion-mnist":
         for name, digest in data.sha256.items():
-            print(f"Verified    {name}  SHA-256 {digest[:16]}…")
+            if name != "decisions":
+                print(f"Verified    {name}  SHA-256 {digest[:16]}…")
     else:
         _print_images(data)
     _print_counts(data)

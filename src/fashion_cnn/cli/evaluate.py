@@ -12,17 +12,20 @@ def evaluate(
     run: opt.RunFolder,
     split: opt.Split = "test",
     source: opt.MovedData = None,
+    decisions: opt.DecisionsFile = "",
     as_json: opt.AsJson = False,
 ) -> None:
     """Evaluate a run's model again."""
     from fashion_cnn.evaluation import evaluate_run
     from fashion_cnn.run import Run
 
-    metrics = evaluate_run(Run(run), split, source)
+    metrics = evaluate_run(Run(run), split, source, decisions)
     if as_json:
         print(json.dumps(metrics, indent=2))
     else:
         print_metrics(metrics, split)
+        if decisions:
+            print(f"The same with the labels of {decisions}: {accuracy_text(metrics, 'decided')}")
 
 
 def print_metrics(metrics: dict[str, Any], split: str) -> None:
@@ -106,8 +109,12 @@ def _print_comparison(comparison: dict[str, Any]) -> None:
         print(f"{100 * row['test_ece']:>8.2f}{row['parameters']:>12,}{row['train_seconds']:>9.0f}")
     print("\nTest images that only one of two classifies correctly; McNemar's test. It compares")
     print("these two networks, not their recipes: that takes several seeds")
+    is_corrected = any(pair["labels"] == "as corrected" for pair in comparison["pairs"])
     for pair in comparison["pairs"]:
         (a, b), p = pair["runs"], pair["p_value"]
         # Bonferroni: of many pairs some differ by chance
         verdict = "significant" if p < 0.05 / len(comparison["pairs"]) else "may be chance"
         print(f"{a} {pair['only_first']} : {pair['only_second']} {b}   p = {p:.2g}   {verdict}")
+        if is_corrected:
+            accuracies = " and ".join(f"{accuracy:.2%}" for accuracy in pair["accuracies"])
+            print(f"    labels {pair['labels']}, {pair['images']:,} images: {accuracies}")

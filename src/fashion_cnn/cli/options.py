@@ -17,6 +17,10 @@ _GROUPS = (
     "What belongs together and goes to the same split: a CSV file with the columns file and group, "
     "or a regular expression whose first parenthesis in the path of a picture is its group."
 )
+_DECISIONS = (
+    "The decisions of `label`: corrected labels, pictures to leave out and to add. The data itself "
+    "is not changed."
+)
 _SETTINGS = "Recipe field or model option: batch_norm=true, augment=flip,shift. Can be repeated."
 _JOBS = "Trainings at a time. Default: one per core; per GPU on a cluster with GPUs."
 _RECIPE = "Default: standard. A named recipe is adapted where images are few, a file never."
@@ -53,6 +57,17 @@ _PRECISION = "bfloat16 is faster on processors that have it, with OpenVINO. auto
 _BULK_PRECISION = (
     f"{_PRECISION}, but with --output bfloat16, if the model loses at most 0.15 points by it."
 )
+_LABELED = (
+    "The folder of an audit; or pictures without labels: a folder, the CSV of predict --unsure, or "
+    "the folder of predict --output."
+)
+_LABELED_DATA = "What --export copies; of an audit, where its data is now."
+_NEW_DECISIONS = "Where decisions are written, or continued. Default: beside the SOURCE."
+_MERGED = (
+    "Decisions of one person, given once for each: write those of the majority to --decisions, and "
+    "print their agreement (Fleiss' kappa)."
+)
+_CORRECTED = "Write a copy of --data, corrected by --decisions, to a new folder."
 _SPACE = (
     'JSON of what may change, such as {"dropout": [0.0, 0.3], "learning_rate": {"low": 0.05, '
     '"high": 0.5, "log": true}}, with the keys of train --set.'
@@ -64,6 +79,9 @@ _AUDITED_RUNS = "Runs to evaluate also without the test images that are probably
 Source = Annotated[str, Option("--data", metavar="SOURCE", help=_SOURCE)]
 MovedData = Annotated[Text, Option("--data", metavar="SOURCE", help=_MOVED_DATA)]
 Groups = Annotated[str, Option(metavar="CSV|PATTERN", help=_GROUPS, show_default=False)]
+DecisionsFile = Annotated[
+    str, Option("--decisions", metavar="CSV", help=_DECISIONS, show_default=False)
+]
 Cluster = Annotated[Text, Option(metavar="HOST:PORT|auto", help="Use a Ray cluster.")]
 Jobs = Annotated[Number, Option(min=1, metavar="N", help=_JOBS)]
 AsJson = Annotated[bool, Option("--json", help="Print everything as JSON.")]
@@ -131,6 +149,16 @@ Hosts = Annotated[list[str] | None, Option("--allow-host", metavar="NAME", help=
 RootPath = Annotated[str, Option("--root-path", metavar="PATH", help=_ROOT_PATH)]
 KeepAlive = Annotated[int, Option(min=1, metavar="SECONDS", help=_KEEP_ALIVE)]
 Grace = Annotated[int, Option(min=0, metavar="SECONDS", help=_GRACE)]
+
+# label
+Labeled = Annotated[File, Argument(metavar="SOURCE", help=_LABELED, show_default=False)]
+NewDecisions = Annotated[File, Option("--decisions", metavar="CSV", help=_NEW_DECISIONS)]
+LabeledData = Annotated[Text, Option("--data", metavar="SOURCE", help=_LABELED_DATA)]
+LabeledSplit = Annotated[Literal["train", "test", "all"], Option(help="Of an audit.")]
+OnlyDoubtful = Annotated[bool, Option("--doubtful", help="Leave out what nothing speaks against.")]
+Blind = Annotated[bool, Option("--blind", help="Hide the labels and what the model predicts.")]
+Merged = Annotated[list[Path] | None, Option(metavar="CSV", help=_MERGED)]
+CorrectedCopy = Annotated[File, Option(metavar="DIR", help=_CORRECTED)]
 
 # tune, audit
 SearchRecipe = Annotated[str, Argument(metavar="RECIPE | recipe.json", help="The starting point.")]

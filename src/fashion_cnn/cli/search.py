@@ -16,6 +16,7 @@ def tune(
     trials: opt.Trials = 30,
     source: opt.Source = "fashion-mnist",
     groups: opt.Groups = "",
+    decisions: opt.DecisionsFile = "",
     settings: opt.Settings = None,
     output: opt.TuneFolder = None,
     jobs: opt.Jobs = None,
@@ -29,20 +30,19 @@ def tune(
     from fashion_cnn.recipes import command_with_data
     from fashion_cnn.report import draw_trials
 
-    start, data = load_and_fit(recipe, parse_settings(settings), source, groups)
+    origin = {"source": source, "groups": groups, "decisions": decisions}
+    start, data = load_and_fit(recipe, parse_settings(settings), origin)
     with usage_errors():
         ranges = default_space(start) if space == "default" else read_space(Path(space), start)
     folder = output or Path(f"tune-{start.name}")
     print_message(f"{trials} trials of {', '.join(ranges)}; finished ones stay in {folder}")
     with progress_bar(trials) as advance:
-        rows = search(
-            start, data.source, ranges, trials, folder, cluster, jobs, advance, data.groups
-        )
+        rows = search(start, data.origin, ranges, trials, folder, cluster, jobs, advance)
     _print_trials(rows[:BEST], list(ranges))
     print(f"All trials: {folder / 'trials.csv'}")
     print(f"Plot: {draw_trials(folder, *importances(folder))}")
     words = ["fashion-cnn", "train", str(folder / "best.json")]
-    print("Best:", command_with_data(words, source, data.groups))
+    print("Best:", command_with_data(words, {**data.origin, "source": source}))
 
 
 def _print_trials(rows: list[dict[str, Any]], keys: list[str]) -> None:
@@ -63,6 +63,7 @@ def audit(
     runs: opt.AuditedRuns = None,
     source: opt.Source = "fashion-mnist",
     groups: opt.Groups = "",
+    decisions: opt.DecisionsFile = "",
     recipe: opt.FastRecipe = "quick",
     folds: opt.Folds = 5,
     output: opt.AuditFolder = Path("audit"),
@@ -76,7 +77,8 @@ def audit(
     from fashion_cnn.run import Run
 
     audited = [Run(run) for run in runs or []]
-    chosen, data = load_and_fit(recipe, {}, source, groups)
+    origin = {"source": source, "groups": groups, "decisions": decisions}
+    chosen, data = load_and_fit(recipe, {}, origin)
     for run in audited:
         require_same_data(run, data)
     print_message(f"{folds} trainings by {chosen.name}; finished ones stay in {output}")

@@ -13,6 +13,7 @@ def train(
     recipe: opt.RecipeName = None,
     source: opt.AnySource = None,
     groups: opt.Groups = "",
+    decisions: opt.DecisionsFile = "",
     weights: opt.Weights = None,
     teacher: opt.Teacher = None,
     epochs: opt.Epochs = None,
@@ -43,7 +44,8 @@ def train(
     if seeds:
         from fashion_cnn.pipeline import load_and_fit
 
-        fitted, data = load_and_fit(recipe, pairs, source or "fashion-mnist", groups)
+        origin = {"source": source or "fashion-mnist", "groups": groups, "decisions": decisions}
+        fitted, data = load_and_fit(recipe, pairs, origin)
         _train_seeds(fitted, data, run, seeds, ensemble, jobs, cluster)
         return
     if processes:
@@ -54,7 +56,8 @@ def train(
     from fashion_cnn.pipeline import run_pipeline
 
     where: Any = {"resume": resume, "report": report, "processes": processes, "cluster": cluster}
-    if result := run_pipeline(recipe, pairs, source, run, groups=groups, **where):
+    where |= {"groups": groups, "decisions": decisions}
+    if result := run_pipeline(recipe, pairs, source, run, **where):
         finished, metrics = result
         print_metrics(metrics, "test")
         _print_notes(metrics)
@@ -119,7 +122,7 @@ def _train_seeds(
     folder = run or Run.create(f"{recipe.name}-seeds").folder
     print_message(f"Training with {seeds} seeds; to continue: the same with --run {folder}")
     with progress_bar(seeds) as advance:
-        rows = train_seeds(recipe, data.source, seeds, folder, cluster, jobs, advance, data.groups)
+        rows = train_seeds(recipe, data.origin, seeds, folder, cluster, jobs, advance)
     print("seed  validation accuracy  test accuracy  seconds")
     for row in rows:
         validation = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else ""

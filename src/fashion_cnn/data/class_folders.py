@@ -19,6 +19,7 @@ import numpy as np
 
 from fashion_cnn.console import printable, progress_bar
 from fashion_cnn.data.cache import make_cache_folder
+from fashion_cnn.data.decisions import Decisions
 from fashion_cnn.data.groups import Groups, read_groups
 from fashion_cnn.data.picture_files import SUFFIXES, is_picture, walk
 from fashion_cnn.data.pictures import measure_picture
@@ -42,6 +43,13 @@ class PictureFile:
     is_picture: bool = True
     error: str | None = None  # why it cannot be read
     group: str = ""  # what belongs together; empty without groups
+    decided: str | None = None  # the class that people gave it; empty: leave it out
+    is_added: bool = False  # by decisions; `path` is then absolute
+
+    @property
+    def label(self) -> str:
+        """The class that it has after decisions."""
+        return self.decided or self.class_name
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,10 @@ class Listing:
     without_pictures: tuple[str, ...]  # names of class folders without a readable picture
     missing_splits: tuple[str, ...]  # splits without a folder, which were taken from `train`
     groups: Groups
+    decisions: Decisions | None = None  # that were applied
 
     def readable(self) -> list[PictureFile]:
+        """The pictures that can be read, those that decisions leave out included."""
         return [picture for picture in self.pictures if picture.error is None]
 
     def unreadable(self) -> list[tuple[str, str]]:
@@ -70,8 +80,9 @@ class Listing:
     def copies(self) -> list[tuple[str, str]]:
         """The paths of each picture that is the same file as one of another class, and of that."""
         first: dict[str, PictureFile] = {}  # SHA-256 -> first picture with it
-        pairs = [(p, first.setdefault(p.sha256, p)) for p in self.readable()]
-        return [(p.path, q.path) for p, q in pairs if p.class_name != q.class_name]
+        kept = [picture for picture in self.readable() if picture.decided != ""]
+        pairs = [(p, first.setdefault(p.sha256, p)) for p in kept]
+        return [(p.path, q.path) for p, q in pairs if p.label != q.label]
 
 
 def list_pictures(folder: Path, groups: str = "") -> Listing:

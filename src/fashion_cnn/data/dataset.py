@@ -36,6 +36,10 @@ class Data:
         train_groups: (n,), what belongs together, such as the number of the person on each
             training image; validation and `audit` take whole groups. Default: None.
         groups: how `load_data` finds these groups.
+        decisions: the path of the decisions that were applied; empty without.
+        kept_train, kept_test: (n,) and (m,), where each image is among those before decisions left
+            some out. Default: None, all are there.
+        recorded_test_labels: (m,), the labels before decisions. Default: None, the same.
 
     Raises:
         ValueError: images are not uint8, shapes or counts do not fit, labels are out of range, or
@@ -56,6 +60,10 @@ class Data:
     notes: tuple[str, ...] = ()
     train_groups: np.ndarray | None = None
     groups: str = ""
+    decisions: str = ""
+    kept_train: np.ndarray | None = None
+    kept_test: np.ndarray | None = None
+    recorded_test_labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         classes = len(self.class_names)
@@ -79,6 +87,12 @@ class Data:
         """(height, width, channels) of one image."""
         height, width, *channels = self.train_images.shape[1:]
         return height, width, channels[0] if channels else 1
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What `reload_data` loads the same data from."""
+        origin = {"source": self.source, "groups": self.groups, "decisions": self.decisions}
+        return origin | {"decisions_sha256": self.sha256.get("decisions", "")}
 
     @cached_property
     def validation_index(self) -> np.ndarray:

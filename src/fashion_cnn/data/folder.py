@@ -1,10 +1,12 @@
 """Load a folder of class folders as `Data`: pictures of any size, decoded once into the cache."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from fashion_cnn.data.class_folders import (
     record_errors,
 )
 from fashion_cnn.data.dataset import MIN_TRAIN_IMAGES, Data
+from fashion_cnn.data.decided_pictures import decide_listing
+from fashion_cnn.data.decisions import Decisions, describe
 from fashion_cnn.data.pictures import fit_picture
 
 DEFAULT_SIZE = 64  # pixels
@@ -31,34 +35,38 @@ class _UndecodablePictures(Exception):
     """Pictures whose header is readable, but whose pixels are not: file -> reason."""
 
 
-def load_folder(folder: Path, size: int = 0, groups: str = "") -> Data:
+def load_folder(
+    folder: Path, size: int = 0, groups: str = "", decisions: Decisions | None = None
+) -> Data:
     """Load class folders, directly in `folder` or in its `train`, `validation` and `test`."""
     while True:
+        listing = list_pictures(folder, groups)
         try:
-            return _load_listing(list_pictures(folder, groups), size)
+            return _load_listing(decide_listing(listing, decisions) if decisions else listing, size)
         except _UndecodablePictures as error:
+            for path, reason in error.args[0].items():
+                if os.path.isabs(path):
+                    raise ValueError(
+                        f"{path}: {reason}; it was given a label: repair it, or undo that"
+                    ) from None
             record_errors(folder, error.args[0])
 
 
 def _load_listing(listing: Listing, size: int) -> Data:
     """`Data` from the readable files; raises `_UndecodablePictures` if some turn out not to be."""
-    pictures = sorted(listing.readable(), key=lambda picture: picture.split == "test")  # test last
+    recorded = sorted(listing.readable(), key=lambda picture: picture.split == "test")  # test last
+    pictures = [picture for picture in recorded if picture.decided != ""]
     splits = np.array([picture.split for picture in pictures], dtype="U10")
     _check_counts(splits, listing)
-    labels = np.array([listing.class_names.index(picture.class_name) for picture in pictures])
+    labels = np.array([listing.class_names.index(picture.label) for picture in pictures])
     files = tuple(picture.path for picture in pictures)
     test = int((splits != "test").sum())  # index of the first test image
     image_size = _image_size({picture.size for picture in pictures}, size)
     shape = (*image_size, 1 if all(picture.gray for picture in pictures) else 3)
-    rows = [f"{picture.path} {picture.sha256} {picture.split}" for picture in pictures]
-    name = "pictures-" + _sha256([CACHE_VERSION, str(shape), *rows])[:32]
+    name = "pictures-" + _sha256([CACHE_VERSION, str(shape), *map(_row, pictures)])[:32]
     decode_all = partial(_decode_all, listing.folder, files)
     images = cached_array(name, (len(files), *shape), "uint8", decode_all)
     location = str(listing.folder.resolve())
-    sha256 = {
-        "train pictures": _sha256([*listing.class_names, *rows[:test]]),
-        "test pictures": _sha256([*listing.class_names, *rows[test:]]),
-    }
     return Data(
         images[:test],
         labels[:test],
@@ -67,14 +75,42 @@ def _load_listing(listing: Listing, size: int) -> Data:
         listing.class_names,
         source=location,
         location=location,
-        sha256=sha256,
+        sha256=_checksums(listing, recorded),
         held_out=np.flatnonzero(splits[:test] == "validation"),
         train_files=files[:test],
         test_files=files[test:],
         train_groups=join_copies(pictures[:test]) if listing.groups.option else None,
         groups=listing.groups.option,
         notes=tuple(_notes(listing, labels[splits == "train"])),
+        **_before_decisions(listing, recorded),
     )
+
+
+def _row(picture: PictureFile) -> str:
+    return f"{picture.path} {picture.sha256} {picture.split}"
+
+
+def _checksums(listing: Listing, recorded: Sequence[PictureFile]) -> dict[str, str]:
+    """Checksums of the pictures as the folder has them, and of the decisions."""
+    sha256 = {}
+    for name, splits in (("train", ("train", "validation")), ("test", ("test",))):
+        rows = [_row(p) for p in recorded if p.split in splits and not p.is_added]
+        sha256[f"{name} pictures"] = _sha256([*listing.class_names, *rows])
+    return sha256 | ({"decisions": listing.decisions.sha256} if listing.decisions else {})
+
+
+def _before_decisions(listing: Listing, recorded: Sequence[PictureFile]) -> dict[str, Any]:
+    """The fields of `Data` about decisions; none without them."""
+    if not listing.decisions:
+        return {}
+    tests = [picture for picture in recorded if picture.split == "test"]
+    index = [i for i, picture in enumerate(tests) if picture.decided != ""]
+    labels = [listing.class_names.index(tests[i].class_name) for i in index]
+    return {
+        "decisions": listing.decisions.path,
+        "kept_test": np.array(index, int),
+        "recorded_test_labels": np.array(labels, int),
+    }
 
 
 def _sha256(lines: Sequence[str]) -> str:
@@ -164,6 +200,7 @@ def _notes(listing: Listing, train_labels: np.ndarray) -> list[str]:
     if copies := test_hashes & {p.sha256 for p in pictures if p.split != "test"}:
         notes.append(f"{len(copies)} test pictures are also training or validation pictures")
     notes += [*listing.groups.notes, *_shared_groups(pictures)]
+    notes += [describe(listing.decisions)] if listing.decisions else []
     names = listing.class_names
     counts = np.bincount(train_labels, minlength=len(names))
     notes += [f"no training picture of {names[k]}" for k in np.flatnonzero(counts == 0)]

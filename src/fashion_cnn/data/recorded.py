@@ -32,9 +32,12 @@ def find_source(run: Run, source: str | None = None) -> str:
     return recorded
 
 
-def find_groups(run: Run) -> str:
-    """What tells the groups of a run's data, as `load_data` takes it; empty without groups."""
-    return run.data_source().get("groups", "")
+def find_origin(run: Run, source: str | None = None) -> dict[str, str]:
+    """What `reload_data` loads a run's data from; the arguments and errors are `find_source`'s."""
+    recorded = run.data_source()
+    origin = {key: recorded.get(key, "") for key in ("groups", "decisions")}
+    origin["decisions_sha256"] = recorded["sha256"].get("decisions", "")
+    return {"source": find_source(run, source), **origin}
 
 
 def require_same_data(run: Run, data: Data) -> None:
@@ -45,9 +48,10 @@ def require_same_data(run: Run, data: Data) -> None:
     different = [name for name in names if recorded.get(name) != data.sha256.get(name)]
     different += ["class names"] * (list(source["class_names"]) != list(data.class_names))
     if different:
-        groups = f" with --groups {source['groups']}" if source.get("groups") else ""
+        given = [name for name in ("groups", "decisions") if source.get(name)]
+        options = "".join(f" with --{name} {source[name]}" for name in given)
         raise ValueError(
-            f"{run}: {data.location} is not what this run was trained on{groups}, or has changed "
+            f"{run}: {data.location} is not what this run was trained on{options}, or has changed "
             f"since ({', '.join(different)} differ); restore it, give --data the right place, or "
             "train again"
         )

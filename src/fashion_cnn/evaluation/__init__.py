@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.data import load_data
+from fashion_cnn.data import reload_data
 from fashion_cnn.data.dataset import Data, channels_last
-from fashion_cnn.data.recorded import find_groups, find_source, require_same_data
+from fashion_cnn.data.recorded import find_origin, require_same_data
 from fashion_cnn.data.split import stratified
 from fashion_cnn.evaluation.calibration import SURE
 from fashion_cnn.evaluation.metrics import classification_metrics
@@ -43,8 +43,7 @@ def load_run_data(run: Run, source: str | None = None) -> Data:
         FileNotFoundError: there is no run, or its data is no longer there.
         ValueError: it is other data, or has changed since, or the run was trained on arrays.
     """
-    source = find_source(run, source)
-    data = load_data(source, read_recipe(run).image_size, find_groups(run))
+    data = reload_data(find_origin(run, source), read_recipe(run).image_size)
     require_same_data(run, data)
     return data
 
@@ -130,6 +129,9 @@ def measure_run(
     for split in splits:
         images, labels = data.split(split)
         arrays |= {f"{split}_probabilities": predict(model, images), f"{split}_labels": labels}
+    if data.kept_test is not None and data.recorded_test_labels is not None:
+        arrays |= {"test_index": data.kept_test}
+        arrays |= {"recorded_test_labels": data.recorded_test_labels}
     predicted = {split: arrays[f"{split}_probabilities"].argmax(1) for split in splits}
     arrays |= measure_similarity(model, data, index, predicted)
     if held_out:
@@ -155,13 +157,17 @@ def measure_run(
     return metrics
 
 
-def evaluate_run(run: Run, split: str = "test", source: str | None = None) -> dict[str, Any]:
+def evaluate_run(
+    run: Run, split: str = "test", source: str | None = None, decisions: str = ""
+) -> dict[str, Any]:
     """Evaluate the model of a run again on a split of its data, as in `metrics.json`.
 
     Args:
         run: a run whose training is finished.
         split: `test` or `validation`.
         source: where the data is now. Default: where it was during the training.
+        decisions: also measure the accuracy on the labels that people decided in this file,
+            `decided_accuracy` with its interval, as of `load_data`. Default: none.
 
     Raises:
         FileNotFoundError: no finished run, or its data is missing.
@@ -175,7 +181,14 @@ def evaluate_run(run: Run, split: str = "test", source: str | None = None) -> di
     temperature = run.metrics().get("temperature") if run.is_measured else None
     probabilities = predict(load_model(run), images)
     metrics = classification_metrics(probabilities, labels, data.class_names, temperature)
-    return _with_prefix(split, metrics)
+    result = _with_prefix(split, metrics)
+    if decisions:
+        origin = {**find_origin(run, source), "decisions": decisions, "decisions_sha256": ""}
+        decided = reload_data(origin, recipe.image_size)
+        probabilities = predict(load_model(run), decided.split(split)[0])
+        corrected = classification_metrics(probabilities, decided.split(split)[1])
+        result |= {f"decided_{key}": corrected[key] for key in ("accuracy", "accuracy_interval")}
+    return result
 
 
 def explain_run(run: Run, data: Data, advance: Callable[[str], Any] = lambda step: None) -> None:

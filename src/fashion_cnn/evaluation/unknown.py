@@ -56,7 +56,7 @@ def measure_similarity(
     chosen = index[stratified(data.train_labels[index], min(MAX_IMAGES, len(index)))]
     digests = [sha256(data.train_images[i].tobytes()).digest() for i in chosen]
     chosen = chosen[np.sort(np.unique(digests, return_index=True)[1])]  # each picture once
-    train_features = _image_features(network, data.train_images.__getitem__, chosen)
+    train_features = image_features(network, data.train_images.__getitem__, chosen)
     means, classes = cluster_means(train_features, data.train_labels[chosen])
     if not len(classes):
         return {}
@@ -64,7 +64,7 @@ def measure_similarity(
     arrays = {"cluster_means": means, "cluster_classes": classes}
     for split, labels in predicted.items():
         images = data.split(split)[0]
-        features = _image_features(network, images.__getitem__, np.arange(len(labels)))
+        features = image_features(network, images.__getitem__, np.arange(len(labels)))
         similarity = similarities(features, labels, means, classes)
         arrays[f"{split}_similarity"] = similarity
         if split == "test":
@@ -90,7 +90,7 @@ def cluster_means(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
             none has one where `MAX_MEANS_BYTES` do not suffice for a mean of each class, or where
             features are not finite, as those of a diverged network.
     """
-    vectors = _normalized(features)
+    vectors = normalized(features)
     classes, counts = np.unique(labels, return_counts=True)
     classes = classes[(counts >= MIN_CLUSTER) & np.isfinite(vectors).all()]
     per_class = MAX_MEANS_BYTES // (2 * features.shape[1] * max(1, len(classes)))
@@ -109,7 +109,7 @@ def outlier_features(network: Any) -> np.ndarray:
     def draw(seeds: np.ndarray) -> np.ndarray:
         return np.stack([draw_outlier(int(seed), shape) for seed in seeds])
 
-    return _image_features(network, draw, np.arange(OUTLIERS))
+    return image_features(network, draw, np.arange(OUTLIERS))
 
 
 def with_outliers(
@@ -122,7 +122,7 @@ def with_outliers(
     if not np.isfinite(features).all():
         return means, classes
     most = min(OUTLIER_MEANS, MAX_MEANS_BYTES // (2 * features.shape[1]))
-    outliers = _class_means(_normalized(features), most).astype(np.float16)
+    outliers = _class_means(normalized(features), most).astype(np.float16)
     classes = np.concatenate([classes, np.full(len(outliers), OUTLIER)])
     return np.concatenate([means, outliers]), classes
 
@@ -144,7 +144,7 @@ def similarities(
     Returns:
         float32 (n,); at most `NO_CLUSTER` where the predicted class has no cluster.
     """
-    cosines = (_normalized(features) @ means.astype(np.float32).T).clip(-1, 1)
+    cosines = (normalized(features) @ means.astype(np.float32).T).clip(-1, 1)
     is_of_class = classes == predicted[:, np.newaxis]
     of_class = np.where(is_of_class, cosines, np.float32(NO_CLUSTER)).max(1)
     return of_class - np.where(classes == OUTLIER, cosines, np.float32(0)).max(1)
@@ -165,7 +165,7 @@ def nearest_images(
         Their positions, int64 (n, `NEAREST`), most similar first, -1 where the class has fewer, and
             their cosine similarities, float32 of the same shape.
     """
-    cosines = (_normalized(features) @ _normalized(train_features).T).clip(-1, 1)
+    cosines = (normalized(features) @ normalized(train_features).T).clip(-1, 1)
     is_of_class = labels == predicted[:, np.newaxis]
     order = np.argsort(np.where(is_of_class, -cosines, 2), axis=1, kind="stable")[:, :NEAREST]
     is_of_class = np.take_along_axis(is_of_class, order, 1)
@@ -213,11 +213,11 @@ def _class_means(vectors: np.ndarray, most: int) -> np.ndarray:
         counts = np.bincount(nearest, minlength=len(centers))
         if counts.min() >= MIN_CLUSTER:
             means = [vectors[nearest == i].mean(0) for i in range(len(centers))]
-            return _normalized(np.stack(means))
+            return normalized(np.stack(means))
         centers = np.delete(centers, counts.argmin(), axis=0)
 
 
-def _image_features(
+def image_features(
     network: Any, read: Callable[[np.ndarray], np.ndarray], index: np.ndarray
 ) -> np.ndarray:
     """The outputs of a `features_model` for the images at `index`: float32 (n, units).
@@ -234,6 +234,6 @@ def _image_features(
     return np.concatenate(rows)
 
 
-def _normalized(vectors: np.ndarray) -> np.ndarray:
+def normalized(vectors: np.ndarray) -> np.ndarray:
     """Vectors (n, units) of length 1; a zero vector stays zero."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)

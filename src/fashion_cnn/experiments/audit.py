@@ -22,6 +22,10 @@ from fashion_cnn.recipe import Recipe
 from fashion_cnn.run import Run
 
 SUSPECT_COLUMNS = ("split", "index", "label", "suggested", "probability", "label_probability")
+PROBABILITIES = "probabilities.npz"
+NEIGHBORS = 6  # training images that are shown beside an image
+MAX_POOL = 10_000  # training images among which they are looked for
+BLOCK = 1000  # images compared at a time
 DUPLICATE_COLUMNS = ("test_index", "train_index", "distance", "test_label", "train_label")
 
 
@@ -34,8 +38,9 @@ def audit(
 ) -> dict[str, Any]:
     """Find probable label errors, and images that are both in train and test.
 
-    Writes `suspects.csv`, `duplicates.csv`, `audit.json` and a `fold-<k>-of-<folds>.npz` a fold,
-    which a second audit with the same settings reads instead of training again.
+    Writes `suspects.csv`, `duplicates.csv`, `audit.json`, what `fashion-cnn label` shows
+    (`probabilities.npz`), and a `fold-<k>-of-<folds>.npz` a fold, which a second audit with the
+    same settings reads instead of training again.
 
     Args:
         data: the images and labels.
@@ -46,7 +51,8 @@ def audit(
             once more before the comparison.
 
     Returns:
-        What `audit.json` holds: `recipe`, `seed`, `folds`, `accuracy` (of the networks on images
+        What `audit.json` holds: the `data` (as `Data.origin`, with its checksums, and the
+            `image_size`), `recipe`, `seed`, `folds`, `accuracy` (of the networks on images
         that they were not trained on: `train`, `test`), `suspects` (counts, `train` and `test`) and
         `duplicates` (a count).
 
@@ -65,6 +71,7 @@ def audit(
     # without a teacher, which may have been trained on the images of the fold
     recipe = dataclasses.replace(recipe, validation="none", teacher="")
     probabilities = out_of_fold(data, recipe, folder, folds, advance)
+    write_npz(folder / PROBABILITIES, probabilities)
     advance("comparing")
     suspects, accuracy = [], {}
     for split, labels in (("train", data.train_labels), ("test", data.test_labels)):
@@ -76,7 +83,9 @@ def audit(
     write_csv(folder / "suspects.csv", columns, suspects)
     columns = (*DUPLICATE_COLUMNS, *["test_file", "train_file"] * has_files)
     write_csv(folder / "duplicates.csv", columns, duplicates)
+    origin: dict[str, Any] = {**data.origin, "image_size": recipe.image_size}
     summary = {
+        "data": origin | {"sha256": data.sha256, "class_names": list(data.class_names)},
         "recipe": recipe.name,
         "seed": recipe.seed,
         "folds": folds,
@@ -95,12 +104,16 @@ def out_of_fold(
 
     Returns:
         `train`: float32 (n, classes), each row by the network of its fold; `test`: float32
-        (m, classes), the mean of all networks.
+        (m, classes), the mean of all networks; `train_neighbors` and `test_neighbors`: int32
+        (n, NEIGHBORS) and (m, NEIGHBORS), the training images with the most similar features,
+        -1 where the network has none.
     """
     classes = len(data.class_names)
     train = np.empty((len(data.train_labels), classes), np.float32)
     test = np.zeros((len(data.test_labels), classes), np.float32)
-    digest = hashlib.sha256(recipe.to_json().encode())
+    neighbors = np.full((len(train), NEIGHBORS), -1, np.int32)
+    test_neighbors = np.full((len(test), NEIGHBORS), -1, np.int32)
+    digest = hashlib.sha256(f"{recipe.to_json()} {NEIGHBORS}".encode())
     for array in (data.train_images, data.train_labels, data.test_images):
         digest.update(array.tobytes())
     if data.train_groups is not None:
@@ -119,7 +132,14 @@ def out_of_fold(
             write_npz(path, {"key": np.array(key), **arrays})
         train[fold] = arrays["train"]
         test += arrays["test"] / folds
-    return {"train": train, "test": test}
+        neighbors[fold] = arrays["train_neighbors"]
+        test_neighbors = arrays["test_neighbors"]
+    return {
+        "train": train,
+        "test": test,
+        "train_neighbors": neighbors,
+        "test_neighbors": test_neighbors,
+    }
 
 
 def fold_index(data: Data, folds: int) -> np.ndarray:
@@ -158,7 +178,7 @@ def _read_fold(path: Path, key: str) -> dict[str, np.ndarray]:
 def _train_without_fold(
     data: Data, fold: np.ndarray, recipe: Recipe, advance: Callable[[], Any]
 ) -> dict[str, np.ndarray]:
-    """Train on the other folds; probabilities of the fold (`train`) and of the test images."""
+    """Train on the other folds; what `out_of_fold` returns, of the fold and the test images."""
     from fashion_cnn.evaluation import predict
     from fashion_cnn.keras_setup import keras
     from fashion_cnn.training.loop import train
@@ -174,28 +194,65 @@ def _train_without_fold(
     )
     callback = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: advance())
     model = train(recipe, other_folds, callbacks=[callback]).model
-    return {
-        "train": predict(model, channels_last(data.train_images[fold])),
-        "test": predict(model, channels_last(data.test_images)),
-    }
+    images = {"train": data.train_images[fold], "test": data.test_images}
+    arrays = {split: predict(model, channels_last(x)) for split, x in images.items()}
+    return arrays | _neighbors(model, other_folds.train_images, rest, images)
+
+
+def _neighbors(
+    model: Any, pool: np.ndarray, index: np.ndarray, images: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """For each image the most similar of at most `MAX_POOL` images that the network has learned.
+
+    `index` tells where the images of `pool` are among all training images.
+    """
+    from fashion_cnn.evaluation.unknown import image_features, normalized
+    from fashion_cnn.models.features import features_model
+
+    network = features_model(model)
+    if network is None or len(pool) < NEIGHBORS:
+        none = {f"{split}_neighbors": (len(x), NEIGHBORS) for split, x in images.items()}
+        return {name: np.full(shape, -1, np.int32) for name, shape in none.items()}
+    chosen = np.linspace(0, len(pool) - 1, min(MAX_POOL, len(pool))).astype(int)
+    pool_features = normalized(image_features(network, pool.__getitem__, chosen))
+    arrays = {}
+    for split, x in images.items():
+        rows = []
+        features = image_features(network, x.__getitem__, np.arange(len(x)))
+        for start in range(0, len(x), BLOCK):
+            cosines = normalized(features[start : start + BLOCK]) @ pool_features.T
+            nearest = np.argpartition(-cosines, NEIGHBORS - 1, 1)[:, :NEIGHBORS]
+            order = np.argsort(-np.take_along_axis(cosines, nearest, 1), 1, kind="stable")
+            rows.append(index[chosen[np.take_along_axis(nearest, order, 1)]])
+        arrays[f"{split}_neighbors"] = np.concatenate(rows).astype(np.int32)
+    return arrays
+
+
+def find_suspects(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Indices of the images that are probably labeled wrong, the most probable first.
+
+    `labels` are integers (n,); `probabilities`, float (n, classes), of networks that were not
+    trained on the image.
+    """
+    from cleanlab.filter import find_label_issues
+
+    if len(set(labels)) < 2:  # there is no other label
+        return np.zeros(0, int)
+    # one process: the work takes a second, and a fork of a process with TensorFlow hangs
+    ranked = find_label_issues(
+        labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
+    )
+    return np.asarray(ranked, int)
 
 
 def _suspects(
     data: Data, split: str, labels: np.ndarray, probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
     """A row for each image that is probably labeled wrong, the most probable first."""
-    from cleanlab.filter import find_label_issues
-
     names, labels = data.class_names, labels.astype(int)
     files = data.train_files if split == "train" else data.test_files
-    if len(set(labels)) < 2:  # there is no other label
-        return []
-    # one process: the work takes a second, and a fork of a process with TensorFlow hangs
-    indices = find_label_issues(
-        labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
-    )
     rows = []
-    for i in indices:
+    for i in find_suspects(labels, probabilities):
         row: dict[str, Any] = {"split": split, "index": int(i), "label": names[labels[i]]}
         row["suggested"] = names[probabilities[i].argmax()]
         row["probability"] = round(float(probabilities[i].max()), 4)

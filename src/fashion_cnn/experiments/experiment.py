@@ -59,17 +59,17 @@ def train_or_resume(
 
     Args:
         recipe: of the run.
-        settings: of the experiment: `source` and `groups` of the data, as `load_data` takes them.
+        settings: of the experiment, with what `reload_data` loads its data from.
         run: its folder.
         callbacks: as `train` takes them; with some, a trained run goes through `train` again.
 
     Returns:
         The data.
     """
-    from fashion_cnn.data import load_data
+    from fashion_cnn.data import reload_data
     from fashion_cnn.training.loop import train
 
-    data = load_data(settings["source"], recipe.image_size, settings["groups"])
+    data = reload_data(settings, recipe.image_size)
     if not run.is_trained or callbacks:
         run.folder.mkdir(exist_ok=True)
         train(recipe, data, run, callbacks=callbacks, resume=run.is_started)

@@ -1,6 +1,6 @@
 """A recipe, trained with several seeds side by side: its mean and spread, and an ensemble."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,26 +19,24 @@ ENSEMBLE = "ensemble"
 
 def train_seeds(
     recipe: Recipe,
-    source: str,
+    origin: Mapping[str, str],
     seeds: int,
     folder: Path,
     address: str | None = None,
     jobs: int | None = None,
     advance: Callable[[str], Any] = lambda name: None,
-    groups: str = "",
 ) -> list[dict[str, Any]]:
     """Train with the recipe's seed and those that follow it; finished runs are kept.
 
     Args:
         recipe: what the runs have in common.
-        source: of the data.
+        origin: `Data.origin` of the data.
         seeds: how many.
         folder: for `seed-<n>`, a run folder each, and `seeds.csv`.
         address: of a Ray cluster, whose machines see the folder by the same name. Default: this
             machine.
         jobs: trainings at a time. Default: one per core, or per GPU of a cluster that has GPUs.
         advance: called with a label at the beginning, and after each training.
-        groups: of the data, as `load_data` takes them. Default: none.
 
     Returns:
         A dictionary a seed, with the keys `COLUMNS`; `val_accuracy` is None without validation
@@ -50,7 +48,7 @@ def train_seeds(
     """
     recipe_from_dict({**asdict(recipe), "seed": recipe.seed + seeds - 1})  # refuses it early
     folder = folder.absolute()  # other machines have other working directories
-    open_experiment(folder, recipe, {"source": source, "groups": groups, "seeds": seeds})
+    open_experiment(folder, recipe, {**origin, "seeds": seeds})
     rows = []
     with lock_folder(folder), open_pool(address, jobs, training=True) as pool:
         tasks = [Task(recipe.seed + i, (folder, recipe.seed + i)) for i in range(seeds)]

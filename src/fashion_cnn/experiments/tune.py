@@ -4,7 +4,7 @@ Optuna proposes trials and stops bad ones early. Its journal is a file of the se
 any machine that sees the folder can report to it, and an interrupted search can be resumed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
 from pathlib import Path
@@ -32,20 +32,19 @@ RANDOM_TRIALS = 8  # before the sampler uses the results
 
 def tune(
     recipe: Recipe,
-    source: str,
+    origin: Mapping[str, str],
     space: SearchSpace,
     trials: int,
     folder: Path,
     address: str | None = None,
     jobs: int | None = None,
     advance: Callable[[str], Any] = lambda name: None,
-    groups: str = "",
 ) -> list[dict[str, Any]]:
     """Search for a better recipe.
 
     Args:
         recipe: the first trial has its values, as far as the space includes them.
-        source: of the data.
+        origin: `Data.origin` of the data.
         space: as `read_space` returns it.
         trials: how many in all, those of an earlier call included.
         folder: for `trial-<n>`, a run folder each, `trials.csv` and `best.json`. A search that it
@@ -54,7 +53,6 @@ def tune(
             machine.
         jobs: trials at a time. Default: one a core, or a GPU of a cluster that has some.
         advance: called with a label at the beginning, and after each trial.
-        groups: of the data, as `load_data` takes them. Default: none.
 
     Returns:
         A dictionary a trial, best first: `trial`, `state`, `val_accuracy`, `epochs_run`, `seconds`,
@@ -70,7 +68,7 @@ def tune(
             "--validation validation"
         )
     folder = folder.absolute()  # other machines have other working directories
-    open_experiment(folder, recipe, {"source": source, "groups": groups, "space": space})
+    open_experiment(folder, recipe, {**origin, "space": space})
     with lock_folder(folder), open_pool(address, jobs, training=True) as pool:
         _drop_half_line(folder / JOURNAL)
         study = open_study(folder, recipe)

@@ -62,7 +62,7 @@ def open_model(
     _check_choice(runtime, precision)
     reject_external_data(content, name)
     try:
-        session = _start_session(content, threads)
+        session = start_session(content, threads)
         card = json.loads(session.get_modelmeta().custom_metadata_map["fashion_cnn"])
         _check_card(card, session)
     except KeyError as error:
@@ -149,7 +149,8 @@ def image_shape(card: dict[str, Any]) -> tuple[int, int, int]:
     return int(size["height"]), int(size["width"]), int(size["channels"])
 
 
-def _start_session(content: bytes, threads: int) -> Any:
+def start_session(content: bytes, threads: int) -> Any:
+    """ONNX Runtime's session of a model; see `open_model` for the arguments."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import time
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -10,9 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fashion_cnn.serving.queue import Overloaded
 from fashion_cnn.serving.settings import Settings
-from fashion_cnn.serving.state import ServerState
 
 MAX_BODY_BYTES = 16 << 20  # of one request
 MAX_TOTAL_BODY_BYTES = 256 << 20  # of all requests that are being received or processed
@@ -40,6 +39,18 @@ TOO_LARGE = f"the body has more than {MAX_BODY_BYTES:,} bytes"
 TOO_MANY = f"the bodies of all requests have more than {MAX_TOTAL_BODY_BYTES:,} bytes; try again"
 
 
+class LimitedState(Protocol):
+    """What the limits need to know of a server, and tell it."""
+
+    draining: bool  # whether it shuts down
+
+    def overload(self) -> HTTPException | None:
+        """Why a request that takes time is refused now; None if it is not."""
+
+    def count_response(self, route: str, status: int, seconds: float) -> None:
+        """Called after each response."""
+
+
 class RequestLimits:
     """ASGI middleware around the whole application.
 
@@ -47,7 +58,7 @@ class RequestLimits:
     the response, and a proxy would report an error of its own.
     """
 
-    def __init__(self, app: ASGIApp, state: ServerState, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, state: LimitedState, settings: Settings) -> None:
         self.app, self.state, self.settings = app, state, settings
         self.body_bytes = 0  # of all bodies in memory
 
@@ -87,7 +98,7 @@ class RequestLimits:
         finally:
             self.body_bytes -= sum(map(len, chunks))
             route = getattr(scope.get("route"), "path", "other") if status != 404 else "other"
-            self.state.metrics.count_response(route, status, time.perf_counter() - started)
+            self.state.count_response(route, status, time.perf_counter() - started)
 
     def _refusal(self, method: str, path: str, headers: Headers) -> HTTPException | None:
         """The reason to refuse a request before its body is read, if there is one."""
@@ -98,8 +109,8 @@ class RequestLimits:
             return HTTPException(401, reason, {"www-authenticate": "Bearer"})
         if method != "POST":
             return None
-        if self.state.queue.is_full:
-            return Overloaded(self.state.queue.pending_seconds)
+        if overload := self.state.overload():
+            return overload
         if "content-encoding" in headers:
             return HTTPException(415, "Content-Encoding is not supported; send the body unencoded")
         length = headers.get("content-length", "0")

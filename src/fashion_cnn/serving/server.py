@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -54,14 +55,48 @@ def serve(model: str, settings: Settings) -> None:
     """
     load_model(model, settings)  # raises here, and not in the workers
     allow_many_connections()
-    host, port, workers = settings.host, settings.port, settings.workers
+    workers = settings.workers
+    listener = open_listener(settings)
+    own = listener if workers == 1 else None
+    config = make_config(partial(worker_app, model, settings, own, os.getpid()), settings)
+    signal.set_wakeup_fd(-1)  # from here on uvicorn's event loop handles signals
+    url = address_of(listener, settings)
+    print_message(f"Serving {served_name(model)} at {url} (press Ctrl-C to stop)")
+    if workers == 1:
+        run_alone(config, listener)
+        return
+    with tempfile.TemporaryDirectory(prefix="fashion-cnn-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        Workers(config, [listener]).run()
+
+
+def open_listener(settings: Settings) -> socket.socket:
+    """The listening socket; OSError if the address cannot be used."""
+    host, port = settings.host, settings.port
     try:
-        listener = listen(host, port)
+        return listen(host, port)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise OSError(f"{host}:{port}: {reason}; give another --port or --host") from None
-    config = uvicorn.Config(
-        partial(worker_app, model, settings, listener if workers == 1 else None, os.getpid()),
+
+
+def address_of(listener: socket.socket, settings: Settings) -> str:
+    """The address of the page, as a browser takes it."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{listener.getsockname()[1]}"
+
+
+def run_alone(config: uvicorn.Config, listener: socket.socket) -> None:
+    """Serve in this process until SIGTERM or Ctrl-C."""
+    # before uvicorn's own handler is there, and at the end, when uvicorn raises it again
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    uvicorn.Server(config).run([listener])
+
+
+def make_config(factory: Callable[[], ASGIApp], settings: Settings) -> uvicorn.Config:
+    """Uvicorn's configuration, for an application that `factory` makes in its event loop."""
+    return uvicorn.Config(
+        factory,
         factory=True,
         http=LimitedConnection,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
@@ -72,22 +107,10 @@ def serve(model: str, settings: Settings) -> None:
         proxy_headers=False,
         root_path=settings.root_path,
         backlog=BACKLOG,
-        workers=workers,
+        workers=settings.workers,
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.grace,
     )
-    signal.set_wakeup_fd(-1)  # from here on uvicorn's event loop handles signals
-    address = f"[{host}]" if ":" in host else host
-    url = f"http://{address}:{listener.getsockname()[1]}"
-    print_message(f"Serving {served_name(model)} at {url} (press Ctrl-C to stop)")
-    if workers == 1:
-        # before uvicorn's own handler is there, and at the end, when uvicorn raises it again
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        uvicorn.Server(config).run([listener])
-        return
-    with tempfile.TemporaryDirectory(prefix="fashion-cnn-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        Workers(config, [listener]).run()
 
 
 def worker_app(

@@ -10,7 +10,7 @@ import numpy as np
 from fashion_cnn import machine
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.serving.metrics import Metrics, expected_shares
-from fashion_cnn.serving.queue import MIN_TIMED_BATCH, InferenceQueue
+from fashion_cnn.serving.queue import MIN_TIMED_BATCH, InferenceQueue, Overloaded
 from fashion_cnn.serving.settings import Settings
 
 TRIAL_IMAGES = 2  # in one batch, which a model must be able to predict before it is served
@@ -54,6 +54,13 @@ class ServerState:
         self.queue = InferenceQueue(_seconds_per_image(classifier), machine.cores() / workers)
         self.draining = False  # while it shuts down, it still responds, but is not ready
         self.replace_model(classifier)
+
+    def overload(self) -> Overloaded | None:
+        """Why new work is refused now; None if it is not."""
+        return Overloaded(self.queue.pending_seconds) if self.queue.is_full else None
+
+    def count_response(self, route: str, status: int, seconds: float) -> None:
+        self.metrics.count_response(route, status, seconds)
 
     def replace_model(self, classifier: Classifier) -> None:
         self.metrics.expected_shares = expected_shares(classifier.card)

@@ -28,14 +28,10 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Job:
-    """What the processes train; `source` is the data, or where each of them loads it from.
-
-    `groups` are those of the data, as `load_data` takes them.
-    """
+    """What the processes train; `data` is the data, or what each of them reloads it from."""
 
     recipe: Recipe
-    source: Data | str
-    groups: str
+    data: Data | dict[str, str]
     run: Run
     resume: bool
 
@@ -80,8 +76,8 @@ def train_distributed(
         if slots < processes:
             raise ValueError(f"cluster {address}: {slots} free; {processes} processes need as many")
         # processes of this machine load data from its source, which is faster than to send it
-        source = data if address or data.source == "arrays" else data.source
-        job = Job(recipe, source, data.groups, Run(run.folder.absolute()), resume)
+        shared = data if address or data.source == "arrays" else data.origin
+        job = Job(recipe, shared, Run(run.folder.absolute()), resume)
         deaths, last_epochs = 0, -1
         while True:
             try:
@@ -177,12 +173,12 @@ def train_rank(rank: int, address: str, processes: int, job: Job, events: Path) 
     keras.distribution.initialize(address, processes, rank)
     data_parallel = keras.distribution.DataParallel(auto_shard_dataset=False)
     keras.distribution.set_distribution(data_parallel)
-    from fashion_cnn.data import load_data
+    from fashion_cnn.data import reload_data
     from fashion_cnn.training.loop import train  # only now, because it starts JAX
 
-    data = job.source
+    data = job.data
     if not isinstance(data, Data):
-        data = load_data(data, job.recipe.image_size, job.groups)
+        data = reload_data(data, job.recipe.image_size)
     if rank:
         train(job.recipe, data)
     else:

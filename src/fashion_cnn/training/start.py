@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from fashion_cnn.data.dataset import Data
-from fashion_cnn.data.recorded import find_groups, require_same_data
+from fashion_cnn.data.recorded import require_same_data
 from fashion_cnn.files import CHECKSUMS
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.machine import environment
@@ -52,6 +52,7 @@ def _write_start(run: Run, recipe: Recipe, data: Data, network: Any, facts: dict
     run.require_space(10_000_000 + (KEEP + 2) * model_bytes)
     source: dict[str, Any] = {"source": data.source, "location": data.location}
     source |= {"sha256": data.sha256, "class_names": data.class_names, "groups": data.groups}
+    source |= {"decisions": data.decisions} if data.decisions else {}
     run.write_environment(
         {
             **environment(keras.backend.backend()),
@@ -66,7 +67,7 @@ def _write_start(run: Run, recipe: Recipe, data: Data, network: Any, facts: dict
 
 def _require_same_start(run: Run, recipe: Recipe, data: Data, facts: dict[str, Any]) -> None:
     require_same_data(run, data)
-    if data.groups != (groups := find_groups(run)):
+    if data.groups != (groups := run.data_source().get("groups", "")):
         raise ValueError(
             f"{run}: was started with --groups {groups or 'none'}; got {data.groups or 'none'}; "
             "resume it with those, or start a new run"

@@ -1,0 +1,183 @@
+"""The page on which people decide, and what it asks the server for."""
+
+import io
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import numpy as np
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from PIL import Image
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from fashion_cnn.data.pictures import read_on_white
+from fashion_cnn.labeling.session import AlreadyDecided, LabelSession
+from fashion_cnn.serving.limits import RequestLimits
+from fashion_cnn.serving.protocol import validation_message
+from fashion_cnn.serving.settings import Settings
+
+PAGE = Path(__file__).parent / "page"
+SHARED = Path(__file__).parents[1] / "serving" / "page"  # the style of both pages
+MAX_EDGE, SMALL_EDGE = 1024, 160  # pixels of a picture on the page; of a neighbor
+MAX_NAME = 4096  # characters
+Text = Annotated[str, Field(max_length=MAX_NAME)]
+router = APIRouter()
+
+
+class LabelState:
+    """The session, and what `RequestLimits` needs to know."""
+
+    def __init__(self, session: LabelSession, blind: bool) -> None:
+        self.session, self.blind = session, blind
+        self.draining = False
+
+    def overload(self) -> None:
+        """Deciding takes no time."""
+
+    def count_response(self, route: str, status: int, seconds: float) -> None:
+        """There are no metrics."""
+
+
+class Person(BaseModel):
+    """Who asks: an identifier that the page makes up once for each browser."""
+
+    by: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
+
+
+class Choice(Person):
+    """A decision about a picture."""
+
+    name: Text
+    decision: Literal["label", "none", "skip"]
+    label: Text = ""
+
+
+async def _same_site(request: Request) -> None:
+    """Refuse what a page of another site could make a browser send."""
+    origin = request.headers.get("origin")
+    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+        raise HTTPException(403, "requests of other sites are refused")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise HTTPException(415, "expected the Content-Type application/json")
+
+
+async def _session(request: Request) -> LabelSession:
+    return request.app.state.label.session
+
+
+Session = Annotated[LabelSession, Depends(_session)]
+_OWN_PAGE = [Depends(_same_site)]
+
+
+def make_label_app(session: LabelSession, settings: Settings, blind: bool = False) -> ASGIApp:
+    """The ASGI application.
+
+    Args:
+        session: the task and its decisions.
+        settings: those of a server; its limits hold here, too.
+        blind: whether labels and the model's predictions are hidden. Default: False.
+    """
+    app = FastAPI(
+        title="fashion-cnn label",
+        version=version("fashion-cnn"),
+        openapi_url=None,
+        redirect_slashes=False,
+        routes=router.routes,
+    )
+    app.state.label = state = LabelState(session, blind)
+    app.mount("/static/shared", StaticFiles(directory=SHARED), name="shared")
+    app.mount("/static", StaticFiles(directory=PAGE), name="page")
+    for kind in (HTTPException, RequestValidationError, ValueError, OSError, Exception):
+        app.add_exception_handler(kind, _error_response)
+    return RequestLimits(app, state, settings)
+
+
+async def _error_response(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    if isinstance(error, RequestValidationError):
+        return JSONResponse({"error": validation_message(error.errors())}, 400)
+    if isinstance(error, AlreadyDecided):
+        return JSONResponse({"error": str(error)}, 409)
+    if isinstance(error, ValueError):
+        return JSONResponse({"error": str(error)}, 400)
+    if isinstance(error, OSError):  # such as a full disk
+        return JSONResponse({"error": str(error)}, 507)
+    return JSONResponse({"error": "internal error; the server's log has the details"}, 500)
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def page() -> Response:
+    """The page."""
+    return FileResponse(PAGE / "index.html")
+
+
+@router.get("/task.json")
+async def task(request: Request, session: Session) -> dict[str, Any]:
+    """What does not change: the classes and the instructions."""
+    examples = {k: list(names) for k, names in session.task.examples.items()}
+    return {
+        "title": session.task.title,
+        "class_names": session.task.class_names,
+        "instructions": dict(session.task.instructions),
+        "examples": examples,
+        "decisions": session.log.path.name,
+        "blind": request.app.state.label.blind,
+    }
+
+
+@router.post("/next", dependencies=_OWN_PAGE)
+async def next_item(person: Person, session: Session) -> dict[str, Any]:
+    """The picture to decide about, and the progress."""
+    return await run_in_threadpool(session.next_item, person.by)
+
+
+@router.post("/decide", dependencies=_OWN_PAGE)
+async def decide(choice: Choice, session: Session) -> dict[str, Any]:
+    """Write a decision to the disk; the next picture."""
+    words = choice.by, choice.name, choice.decision, choice.label
+    return await run_in_threadpool(session.decide, *words)
+
+
+@router.post("/undo", dependencies=_OWN_PAGE)
+async def undo(person: Person, session: Session) -> dict[str, Any]:
+    """Take back the last decision of this person; shows its picture."""
+    return await run_in_threadpool(session.undo, person.by)
+
+
+@router.get("/picture")
+async def picture(
+    session: Session,
+    name: Annotated[str, Query(max_length=MAX_NAME)],
+    small: bool = False,
+) -> Response:
+    """A picture of the task, or a neighbor, as PNG or JPEG."""
+    content = await run_in_threadpool(_encode, session, name, SMALL_EDGE if small else MAX_EDGE)
+    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
+    return Response(content, media_type=f"image/{kind}", headers={"cache-control": "no-store"})
+
+
+def _encode(session: LabelSession, name: str, edge: int) -> bytes:
+    """A picture for a browser, whatever the file contains besides pixels."""
+    try:
+        found = session.task.read(name) if session.is_shown(name) else None
+    except KeyError:
+        found = None
+    if found is None:
+        raise HTTPException(404, "no such picture in this task")
+    image = Image.fromarray(read_on_white(found, edge))
+    image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    if isinstance(found, np.ndarray):
+        image.save(file, "PNG")
+    else:
+        image.save(file, "JPEG", quality=90)
+    return file.getvalue()
