@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from fashion_cnn.data import load_data
-from fashion_cnn.experiments.audit import DUPLICATE_COLUMNS, NEIGHBORS, SUSPECT_COLUMNS
+from fashion_cnn.experiments.audit import DUPLICATE_COLUMNS, SUSPECT_COLUMNS
+from fashion_cnn.experiments.out_of_fold import NEIGHBORS
 from fashion_cnn.files import write_csv, write_json, write_npz
 
 NAMES = ("coat", "<b>hat", "брюки", "靴 & 'shoes\"")  # of classes

@@ -26,15 +26,13 @@ INDENT = " " * 14  # below the names of the steps
 def run_pipeline(
     recipe_name: str | None = None,
     settings: Mapping[str, str] | None = None,
-    source: str | None = None,
+    origin: Mapping[str, str | None] | None = None,
     folder: Path | None = None,
     *,
     resume: bool = False,
     report: bool = True,
     processes: int | None = None,
     cluster: str | None = None,
-    groups: str = "",
-    decisions: str = "",
 ) -> tuple[Run, dict[str, Any]] | None:
     """Train a network, evaluate it on the test images, and draw, export and report the results.
 
@@ -42,15 +40,13 @@ def run_pipeline(
         recipe_name: of a recipe, or the path of a `recipe.json`. Default: that of the run to be
             resumed, else `standard`.
         settings: fields of the recipe or options of its model, as text.
-        source: of the data. Default: that of the run to be resumed, else Fashion-MNIST.
+        origin: `source`, `groups` and `decisions`, as `load_data` takes them. Default, also of
+            each: that of the run to be resumed, else Fashion-MNIST without groups and decisions.
         folder: of the run. Default: `runs/<recipe>-<n>`.
         resume: continue the run in `folder`.
         report: also write `report.html`.
         processes: how many train the network together. Default: this one.
         cluster: address of a Ray cluster on which they run. Default: this machine.
-        groups: of the data, as `load_data` takes them. Default: those of the run to be resumed,
-            else none.
-        decisions: about the data, as `load_data` takes them. Default: as of `groups`.
 
     Returns:
         The run and its metrics; None where the run to be resumed is finished.
@@ -64,15 +60,15 @@ def run_pipeline(
     resume = resume and run is not None and prepare_resume(run, recipe_name)
     name = str(run.recipe_path) if run and resume and not recipe_name else recipe_name or DEFAULT
     recipe = configure(name, settings)
-    options = {k: v for k, v in (("groups", groups), ("decisions", decisions)) if v}
-    origin = {"source": source or "fashion-mnist", **options}
+    given = {key: value for key, value in (origin or {}).items() if value}
+    found = {"source": "fashion-mnist"}
     if run and resume:
         if recipe == read_recipe(run) and _already_finished(run):
             return None
-        origin = find_origin(run, source) | options
+        found = find_origin(run, given.get("source"))
     with _open_folder(run, recipe.name, resume) as run:
         print_message("1 Load        looking for the images")
-        data = reload_data(origin, recipe.image_size)
+        data = reload_data(found | given, recipe.image_size)
         recipe = fit(name, recipe, settings, data)
         if resume:
             started = read_recipe(run)
@@ -93,12 +89,13 @@ def run_pipeline(
 
 
 def load_and_fit(
-    recipe_name: str | None, settings: Mapping[str, str], origin: Mapping[str, str]
+    recipe_name: str | None, settings: Mapping[str, str], origin: Mapping[str, str | None]
 ) -> tuple[Recipe, Data]:
-    """Load data as `reload_data` does, print its notes, and fit a recipe; see `run_pipeline`."""
+    """Load data, print its notes, and fit a recipe; see `run_pipeline` for the arguments."""
     name = recipe_name or DEFAULT
     recipe = configure(name, settings)
-    data = reload_data(origin, recipe.image_size)
+    given = {key: value for key, value in origin.items() if value}
+    data = reload_data({"source": "fashion-mnist", **given}, recipe.image_size)
     _print_notes(data)
     return fit(name, recipe, settings, data), data
 

@@ -17,6 +17,7 @@ _RECIPE, _ENVIRONMENT, _HISTORY = "recipe.json", "environment.json", "history.cs
 _KERAS, _METRICS, _PREDICTIONS = "model.keras", "metrics.json", "predictions.npz"
 _ROBUSTNESS, _EXPLANATIONS = EXPLAINED = ("robustness.json", "explanations.npz")
 STARTED = (_RECIPE, _ENVIRONMENT)  # files of a run that has not finished an epoch
+_DECISIONS = "decisions.csv"
 _SEARCH = ("task.json", "trials.csv")  # files of a hyperparameter search, which holds runs
 TRAINED = (*STARTED, _HISTORY, _KERAS, "checkpoints/*.npz")
 _ONNX = ("model.onnx", "model.onnx.json", "model.onnx.md")
@@ -63,7 +64,7 @@ class Run(os.PathLike[str]):
     @property
     def is_unused(self) -> bool:
         """Whether the folder is empty, or holds only leftovers of a run killed at its start."""
-        return files.is_unused(self.folder, (_ENVIRONMENT,))
+        return files.is_unused(self.folder, (_ENVIRONMENT, _DECISIONS))
 
     @property
     def is_started(self) -> bool:
@@ -113,6 +114,11 @@ class Run(os.PathLike[str]):
     def recipe_path(self) -> Path:
         """`recipe.json`, which `train` takes to train in the same way again."""
         return self.folder / _RECIPE
+
+    @property
+    def decisions_path(self) -> Path:
+        """The decisions about labels that it was trained with, if there were any."""
+        return self.folder / _DECISIONS
 
     @property
     def keras_path(self) -> Path:

@@ -55,9 +55,15 @@ def opened(chromium):
     assert not problems
 
 
+def ready(page):
+    """Wait until the picture is on the screen; no key decides before."""
+    expect(page.locator("#progress")).to_contain_text("Picture ")
+    expect(page.locator("body")).to_have_attribute("aria-busy", "false")
+
+
 def press(page, key, position):
     """Press a key, and wait for the picture at a position, from 1."""
-    expect(page.locator("#progress")).to_contain_text("Picture ")
+    ready(page)
     page.keyboard.press(key)
     expect(page.locator("#progress")).to_contain_text(f"Picture {position} of ")
 
@@ -88,6 +94,7 @@ def test_twenty_decisions_undo_reload_kill_and_resume(opened, serving, audited):
         assert len(read_decisions(audited / "decisions.csv").latest) == 20
         process.send_signal(signal.SIGKILL)
         process.wait()
+        ready(page)
         page.keyboard.press("Enter")
         expect(page.locator("#status")).to_contain_text("The server does not respond")
         opened.problems.clear()  # Chromium logs that
@@ -123,8 +130,10 @@ def test_a_phone_without_keys(opened, serving, audited, scheme):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         last = page.locator("#classes button").last
         assert last.bounding_box()["y"] < 800  # to decide, nobody has to scroll
+        ready(page)
         last.tap()
         expect(page.locator("#progress")).to_contain_text("Picture 2 of")
+        ready(page)
         page.locator("#keep").tap()
         expect(page.locator("#progress")).to_contain_text("Picture 3 of")
         page.locator("#undo").tap()
@@ -144,6 +153,7 @@ def test_names_are_shown_as_they_are(opened, serving, audited):
         for name in NAMES:
             expect(page.locator("#descriptions").get_by_text(name, exact=True)).to_be_visible()
         expect(page.locator("#descriptions img")).to_have_count(16)
+        ready(page)
         page.keyboard.press("1")  # no decision while the instructions are open
         page.keyboard.press("Escape")
         expect(page.locator("#progress")).to_contain_text(
@@ -157,17 +167,20 @@ def test_many_classes_are_found_by_typing(opened, serving, tmp_path):
     with serving(audited, verb="label") as (_, port, _):
         page = opened(port)
         expect(page.locator("#classes button")).to_have_count(15)
+        ready(page)
         page.keyboard.type("s n13")
         expect(page.locator("#classes button")).to_have_count(1)
         page.keyboard.press("Enter")
         expect(page.locator("#progress")).to_contain_text("Picture 2 of")
+        ready(page)
         page.keyboard.type("hx")
         expect(page.locator("#classes button")).to_have_count(0)
         page.keyboard.press("Enter")  # nothing to choose
         page.keyboard.press("Escape")
         expect(page.locator("#classes button")).to_have_count(15)
         page.keyboard.type("HA")
-        press(page, "Enter", 3)
+        page.keyboard.press("Enter")
+        expect(page.locator("#progress")).to_contain_text("Picture 3 of")
         press(page, "Enter", 4)  # keeps the label
         press(page, "x", 5)
         press(page, " ", 6)
@@ -181,9 +194,42 @@ def test_blind_decisions(opened, serving, audited):
         expect(page.locator("#progress")).to_contain_text("Picture 1 of 25")
         for name in ("#reason", "#bars", "#keep", "#similar", ".present"):
             expect(page.locator(name)).to_be_hidden()
+        ready(page)
         page.keyboard.press("Enter")  # there is nothing to keep
         press(page, "2", 2)
-    assert [x.decision for x in rows(audited)] == ["label"]
+        expect(page.locator("#progress")).to_have_text("Picture 2 of 25 · 1 decided")
+    (row,) = rows(audited)
+    assert row.label == load_data(audited.parent / "photos").class_names[1]
+
+
+def test_a_key_that_is_held_decides_once(opened, serving, audited):
+    with serving(audited, verb="label") as (_, port, _):
+        page = opened(port)
+        ready(page)
+        page.keyboard.down("Enter")
+        for _ in range(5):
+            page.keyboard.down("Enter")  # as the system repeats it
+            page.wait_for_timeout(60)
+        page.keyboard.up("Enter")
+        press(page, "Enter", 3)
+    assert len(rows(audited)) == 2
+
+
+def test_nobody_decides_about_a_picture_that_is_not_shown(opened, serving, audited):
+    with serving(audited, verb="label") as (_, port, _):
+        page = opened(port)
+        press(page, "1", 2)
+        page.route("**/picture?*", lambda route: route.abort())
+        press(page, "1", 3)
+        expect(page.locator("#status")).to_contain_text("does not respond")
+        assert page.locator("#large").get_attribute("src") is None
+        for key in ("1", "Enter", "x"):
+            page.keyboard.press(key)
+        page.unroute("**/picture?*")
+        page.keyboard.press(" ")
+        expect(page.locator("#progress")).to_contain_text("Picture 4 of")
+        opened.problems.clear()  # Chromium logs what was not loaded
+    assert [x.decision for x in rows(audited)] == ["label", "label", "skip"]
 
 
 def test_the_end_and_back(opened, serving, tmp_path):
@@ -191,6 +237,7 @@ def test_the_end_and_back(opened, serving, tmp_path):
     with serving(audited, "--doubtful", verb="label") as (_, port, _):
         page = opened(port)
         press(page, "Enter", 2)
+        ready(page)
         page.keyboard.press("Enter")
         expect(page.get_by_text("All pictures are decided.")).to_be_visible()
         expect(page.locator("#next-step")).to_contain_text("--decisions decisions.csv")

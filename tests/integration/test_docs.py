@@ -23,6 +23,8 @@ from drawn import COLORS, garment
 from PIL import Image
 
 from fashion_cnn import RECIPES
+from fashion_cnn.data.decisions import Decision, to_csv
+from fashion_cnn.files import file_sha256
 from fashion_cnn.recipes import measured
 
 ROOT = Path(__file__).parents[2]
@@ -72,8 +74,9 @@ def python_blocks(page):
 
 
 def needs_server(words):
-    """Whether a command serves, or uses a cluster: test_serving.py and test_cluster.py do that."""
-    return words[1] == "serve" or "--cluster" in words
+    """Whether a command serves, or uses a cluster: other files test that."""
+    shows_page = words[1] == "label" and not {"--merge", "--export"} & set(words)
+    return words[1] == "serve" or shows_page or "--cluster" in words
 
 
 def short_options(words):
@@ -145,6 +148,13 @@ def working_folder(tmp_path_factory, first_images):
     shutil.copytree(folder / "runs/textbook-1", folder / "runs/standard-1")
     options = ("--data", "photos", *SHORT_OPTIONS["photos"], "--run", "runs/mobilenet-1")
     fashion_cnn("train", "textbook", *options, cwd=folder)
+    shutil.copytree(folder / "runs/mobilenet-1", folder / "runs/mobilenet-2")
+    photo = "coat/0.jpg"
+    sha256 = file_sha256(folder / "photos" / photo)
+    decisions = to_csv([Decision(photo, sha256, "label", "hat", "coat")])
+    (folder / "audit").mkdir()
+    for path in ("audit/decisions.csv", "anna.csv", "ben.csv", "cleo.csv"):
+        (folder / path).write_text(decisions)
     return folder
 
 
@@ -183,7 +193,7 @@ SERVED = [c for c in COMMANDS if c[1][0] == "fashion-cnn" and needs_server(c[1])
 
 @pytest.mark.parametrize(("variables", "words"), SERVED, ids=[" ".join(w) for _, w in SERVED])
 def test_commands_that_serve_are_understood(variables, words):
-    # test_serving.py and test_cluster.py run them; a wrong option would be reported before --help
+    # test_serving.py, test_label.py and test_cluster.py run them
     known = fashion_cnn(words[1], "--help").stdout
     for word in words[2:]:
         assert not word.startswith("-") or word in known

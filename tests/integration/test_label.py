@@ -1,4 +1,4 @@
-"""`fashion-cnn label`: its requests, its sources, and the loop from doubtful labels to a new run."""
+"""`fashion-cnn label`: its requests, its sources, and the loop from a doubtful label to a run."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from fashion_cnn.data import load_data
 from fashion_cnn.data.decisions import Decision, read_decisions, to_csv
 from fashion_cnn.files import file_sha256, read_csv, write_json
 from fashion_cnn.labeling.audit_task import audit_task
-from fashion_cnn.labeling.task import make_task
+from fashion_cnn.labeling.task import default_decisions, make_task
 from fashion_cnn.labeling.unlabeled_task import unlabeled_task
 
 pytestmark = pytest.mark.slow
@@ -98,14 +98,18 @@ def query(**values):
 
 def test_usage(audited, tmp_path):
     for words, message in (
-        ((), "got none; expected a SOURCE"),
-        ((audited, "--export", tmp_path), "got several"),
+        ((), "got 0 of SOURCE, --merge and --export; expected one: a SOURCE"),
+        ((audited, "--export", tmp_path), "got 2 of SOURCE, --merge and --export"),
         (("--export", tmp_path / "copy"), "need --decisions CSV"),
         ((audited, "--host", "0.0.0.0"), "give --token-file PATH as well"),  # noqa: S104
     ):
         assert message in fashion_cnn("label", *words, status=2).stderr
     done = fashion_cnn("label", tmp_path / "nothing", status=1)
     assert "no such file; expected the folder of an audit or of pictures" in done.stderr
+    assert not list(tmp_path.iterdir())
+    merges = ("--merge", tmp_path / "a.csv", "--merge", tmp_path / "b.csv")
+    done = fashion_cnn("label", *merges, "--decisions", tmp_path / "c.csv", status=1)
+    assert "a.csv: no such file; expected the decisions.csv" in done.stderr
 
 
 # Sources
@@ -156,9 +160,31 @@ def test_unfit_audits_are_refused(audited, tmp_path):
     next((tmp_path / "copy" / "photos" / "coat").iterdir()).unlink()
     with pytest.raises(ValueError, match="has changed since the audit"):
         audit_task(copy, str(tmp_path / "copy" / "photos"))
+    summary = json.loads((copy / "audit.json").read_text())
+    summary["data"]["source"] = str(tmp_path / "moved")
+    write_json(copy / "audit.json", summary)
+    with pytest.raises(FileNotFoundError, match="moved; give --data the place where it is now"):
+        audit_task(copy)
+    (copy / "audit.json").unlink()  # interrupted
+    (copy / "fold-1-of-5.npz").touch()
+    with pytest.raises(ValueError, match="no complete audit"):
+        make_task(copy, "clothes")
     write_json(copy / "audit.json", {"recipe": "quick"})  # of an earlier version
     with pytest.raises(ValueError, match=r"no complete audit \('data'\); run"):
         audit_task(copy)
+
+
+def test_pictures_that_were_added_can_be_decided_again(tmp_path):
+    make_audit(tmp_path, suspects=3)
+    photos, extra = tmp_path / "photos", tmp_path / "extra.png"
+    extra.write_bytes((photos / "coat" / "<i>00 ü.png").read_bytes() + b" ")
+    row = Decision("extra.png", file_sha256(extra), "label", NAMES[1], source=str(tmp_path))
+    (tmp_path / "d.csv").write_text(to_csv([row]))
+    data = load_data(photos, decisions=tmp_path / "d.csv")
+    task = audit_task(write_audit(tmp_path / "again", data, 3))
+    assert str(extra) in task.names and task.place(str(extra)) == (str(tmp_path), "extra.png")
+    item = task.describe(str(extra))
+    assert item.label == "" and item.reason.endswith(f"it was decided to be {NAMES[1]}")
 
 
 def test_pictures_with_several_labels_are_refused(tmp_path):
@@ -185,13 +211,13 @@ def rest(tmp_path_factory):
 
 
 def test_a_folder_without_labels(rest, capsys):
-    task, decisions = make_task(rest, "clothes")
-    assert decisions == rest.with_name("rest-decisions.csv")
+    assert default_decisions(rest) == rest.with_name("rest-decisions.csv")
+    task = make_task(rest, "clothes")
     assert sorted(task.names) == [str(rest / f"{i}.png") for i in range(6)]
     errors = capsys.readouterr().err
     assert "broken.png" in errors and "its name has control characters" in errors
     item = task.describe(str(rest / "2.png"))
-    assert (item.source, item.file, item.label) == (str(rest), "2.png", "")
+    assert task.place(item.name) == (str(rest), "2.png") and item.label == ""
     assert len(item.neighbors) == 5 and item.name not in dict(item.neighbors)
     doubtful = unlabeled_task(rest, "clothes", doubtful=True)
     assert doubtful.names == task.names[: task.doubtful]
@@ -202,10 +228,10 @@ def test_what_predict_writes(rest, tmp_path, monkeypatch):
     fashion_cnn("predict", rest, "--unsure", "unsure.csv", status=None)
     unsure = {row["path"] for row in read_csv(tmp_path / "unsure.csv") if not row["error"]}
     unsure.remove(str(rest / "one\nline.png"))
-    task, decisions = make_task(tmp_path / "unsure.csv", "clothes")
-    assert set(task.names) == unsure and decisions == tmp_path / "unsure-decisions.csv"
+    assert set(make_task(tmp_path / "unsure.csv", "clothes").names) == unsure
+    assert default_decisions(tmp_path / "unsure.csv") == tmp_path / "unsure-decisions.csv"
     fashion_cnn("predict", rest, "--output", "many")
-    assert set(make_task(tmp_path / "many", "clothes")[0].names) == unsure
+    assert set(make_task(tmp_path / "many", "clothes").names) == unsure
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="got the columns a, b; expected what predict --unsure"):
         make_task(tmp_path / "other.csv", "clothes")
@@ -246,6 +272,7 @@ def test_from_doubtful_labels_to_a_better_run(tmp_path, monkeypatch):
     environment = json.loads((tmp_path / "after" / "environment.json").read_text())
     assert environment["data"]["decisions"] == str(tmp_path / "decisions.csv")
     recorded = environment["data"]["sha256"]["decisions"]
+    assert recorded == file_sha256(tmp_path / "after" / "decisions.csv")  # a copy
     assert recorded == file_sha256(tmp_path / "decisions.csv")
     done = fashion_cnn("compare", "before", "after")
     assert f"labels as recorded, {len(before.test_files) - 1} images" in done.stdout
@@ -254,7 +281,9 @@ def test_from_doubtful_labels_to_a_better_run(tmp_path, monkeypatch):
     assert "The same with the labels of decisions.csv: " in fashion_cnn(*evaluate).stdout
     with open(tmp_path / "decisions.csv", "a") as file:  # more is decided, and the run still works
         file.write(to_csv([Decision(wrong[0], rows[0].sha256, "none")], header=False))
+    (tmp_path / "decisions.csv").rename(tmp_path / "moved.csv")
     first = json.loads(fashion_cnn("evaluate", "after", "--json").stdout)
+    (tmp_path / "moved.csv").rename(tmp_path / "decisions.csv")
     metrics = json.loads((tmp_path / "after" / "metrics.json").read_text())
     assert first["test_accuracy"] == metrics["test_accuracy"]
     done = fashion_cnn("train", "--run", "after", "--resume")

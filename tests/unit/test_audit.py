@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fashion_cnn.experiments import audit as audit_module
+from fashion_cnn.experiments import out_of_fold as folds_module
 from fashion_cnn.experiments.audit import accuracy_without_suspects, audit
 from fashion_cnn.recipe import Recipe
 from fashion_cnn.report import draw_audit
@@ -75,7 +75,7 @@ def test_finished_folds_are_not_trained_again(flawed_data, tmp_path, monkeypatch
     flawed_data = dataclasses.replace(flawed_data, train_groups=np.arange(180) // 6)
     first = audit(flawed_data, RECIPE, tmp_path, 2)
     monkeypatch.setattr(
-        audit_module, "_train_without_fold", lambda *words: pytest.fail("trained again")
+        folds_module, "_train_without_fold", lambda *words: pytest.fail("trained again")
     )
     assert audit(flawed_data, RECIPE, tmp_path, 2) == first
     distilled = dataclasses.replace(RECIPE, teacher="thorough")  # which may know the labels
@@ -94,8 +94,8 @@ def test_each_image_is_in_one_fold(flawed_data, tmp_path, monkeypatch):
         chance = np.full((len(data.train_labels), 4), 0.25, np.float32)
         return probabilities_of(chance[: len(fold)], chance[: len(data.test_labels)])
 
-    monkeypatch.setattr(audit_module, "_train_without_fold", train_without_fold)
-    audit_module.out_of_fold(flawed_data, RECIPE, tmp_path, 4, lambda label: None)
+    monkeypatch.setattr(folds_module, "_train_without_fold", train_without_fold)
+    folds_module.out_of_fold(flawed_data, RECIPE, tmp_path, 4, lambda label: None)
     assert sorted(predicted) == list(range(180))
 
 
@@ -107,12 +107,12 @@ def test_groups_are_whole_in_each_fold(flawed_data, tmp_path, monkeypatch):
         chance = np.full((len(data.train_labels), 4), 0.25, np.float32)
         return probabilities_of(chance[: len(fold)], chance[: len(data.test_labels)])
 
-    monkeypatch.setattr(audit_module, "_train_without_fold", train_without_fold)
+    monkeypatch.setattr(folds_module, "_train_without_fold", train_without_fold)
     for groups in (np.arange(180) // 6, np.arange(180) % 90 // 6):
         data = dataclasses.replace(flawed_data, train_groups=groups)
-        audit_module.out_of_fold(data, RECIPE, tmp_path, 4, lambda label: None)
+        folds_module.out_of_fold(data, RECIPE, tmp_path, 4, lambda label: None)
         assert sum(map(len, folds)) == len(set.union(*folds)) == len(set(groups))
-        audit_module.out_of_fold(data, RECIPE, tmp_path, 4, lambda label: None)
+        folds_module.out_of_fold(data, RECIPE, tmp_path, 4, lambda label: None)
         assert len(folds) == 4  # not again, but again with other groups
         folds.clear()
 

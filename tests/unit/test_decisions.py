@@ -1,6 +1,7 @@
 """Decisions of people: the file, and data with decisions applied."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from fashion_cnn.data.dataset import Data
 from fashion_cnn.data.decisions import (
     Decision,
     decide_arrays,
+    describe,
     pixels_sha256,
     read_decisions,
     to_csv,
@@ -75,7 +77,8 @@ def test_the_last_decision_counts_unless_it_is_skipped_or_undone(tmp_path):
     latest = {file: (x.decision, x.label) for (file, _), x in decisions.latest.items()}
     expected = {"a": ("label", "hat"), "b": ("label", "coat"), "d": ("none", "")}
     assert latest == expected | {"e": ("label", "hat")}
-    assert decisions.count() == {"kept": 1, "relabeled": 1, "labeled": 1, "left out": 1}
+    note = describe(decisions, decisions.latest.values())
+    assert note.endswith("d.csv: 1 kept, 1 relabeled, 1 labeled, 1 left out")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +97,7 @@ def test_corrections_differ_from_the_label_or_else_the_prediction(decision, expe
 
 
 def test_any_text_survives_the_file(tmp_path):
-    row = Decision('<b>, "x"\u2028/ü.jpg', "1", "label", "<script>", "Жар,", by="a b", source="'")
+    row = Decision('<b>, "x"\u2028\r/ü.jpg', "1", "label", "<script>", "Жар,", by="a b", source="'")
     assert read_decisions(write(tmp_path / "d.csv", row)).rows == (row,)
 
 
@@ -122,13 +125,15 @@ def test_only_the_first_rows_are_read_on_request(tmp_path):
         (to_csv([Decision("a", "1", "delete")]), "row 2: got 'delete'"),
         (to_csv([]) + "a,1,none\n", "row 2: got 'none'"),
         (b"\xff\xfe\n", "expected the decisions"),
+        (to_csv([])[:-1], "begins with 'nothing'; expected the decisions"),
+        ("secret", "begins with 'nothing'; expected the decisions"),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, message):
     (tmp_path / "d.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message):
         read_decisions(tmp_path / "d.csv")
-    with pytest.raises(FileNotFoundError, match="--decisions: no file"):
+    with pytest.raises(FileNotFoundError, match=r"none\.csv: no such file; expected the decisions"):
         read_decisions(tmp_path / "none.csv")
 
 
@@ -212,7 +217,36 @@ def test_decisions_change_class_folders(photos, tmp_path):
     unchanged = {name: data.sha256[name] for name in before.sha256}
     assert unchanged == before.sha256  # what the folder has, and beside it the decisions
     assert data.sha256["decisions"] == file_sha256(tmp_path / "d.csv")
-    assert any("2 relabeled, 1 labeled, 2 left out" in note for note in data.notes)
+    assert any("2 relabeled, 1 labeled, 1 left out" in note for note in data.notes)
+
+
+def test_decisions_about_other_folders_are_refused(photos, tmp_path):
+    row = about_file(photos, "coat/00.png", "none")
+    path = write(tmp_path / "d.csv", dataclasses.replace(row, file="train/coat/00.png"))
+    with pytest.raises(ValueError, match=r"none of its pictures, such as train/coat/00\.png, is"):
+        load_data(photos, decisions=path)
+    gone = dataclasses.replace(row, file="coat/gone.png")
+    data = load_data(photos, decisions=write(path, row, gone))  # deleted since: nothing to do
+    assert any("1 left out; pictures that are not there: 1" in note for note in data.notes)
+
+
+def test_pictures_from_elsewhere_do_not_change_the_images(photos, tmp_path):
+    Image.new("RGB", (200, 100), "red").save(tmp_path / "large.png")
+    row = Decision("large.png", file_sha256(tmp_path / "large.png"), "label", "hat")
+    row = dataclasses.replace(row, source=str(tmp_path))
+    data = load_data(photos, decisions=write(tmp_path / "d.csv", row))
+    assert data.image_shape == load_data(photos).image_shape == (9, 9, 3)
+    # replaced, and decided again: only the newer decision counts
+    Image.new("RGB", (50, 50), "blue").save(tmp_path / "large.png")
+    with pytest.raises(ValueError, match=r"large\.png is missing, or has changed"):
+        load_data(photos, decisions=tmp_path / "d.csv")
+    newer = dataclasses.replace(row, sha256=file_sha256(tmp_path / "large.png"))
+    data = load_data(photos, decisions=write(tmp_path / "d.csv", row, newer))
+    assert len(data.train_files) == 55 and data.train_images[-1].mean() == 85
+    # moved into its folder by hand: it is there once
+    (tmp_path / "large.png").rename(photos / "hat" / "large.png")
+    data = load_data(photos, decisions=tmp_path / "d.csv")
+    assert sum("large.png" in file for file in data.train_files + data.test_files) == 1
 
 
 def test_changed_and_missing_pictures_are_refused(photos, tmp_path):
@@ -242,6 +276,7 @@ def test_a_run_keeps_the_decisions_that_it_was_trained_with(photos, tmp_path):
     run.folder.mkdir()
     recorded = {"source": data.source, "sha256": data.sha256, "class_names": data.class_names}
     run.write_environment({"data": {**recorded, "decisions": data.decisions}})
+    shutil.copy(path, run.decisions_path)
     write(path, row, about_file(photos, "coat/01.png", "label", "hat"))  # more is decided
     assert load_data(photos, decisions=path).sha256 != data.sha256
     again = reload_data(find_origin(run))

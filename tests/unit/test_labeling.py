@@ -25,7 +25,7 @@ NAMES = [f"p{i}" for i in range(6)]
 
 def describe(name):
     top = (("hat", 0.6), ("coat", 0.4))
-    return Item(name, "/data", name, "coat", "doubtful", top, (("p5", "hat"),))
+    return Item(name, "coat", "doubtful", top, (("p5", "hat"),))
 
 
 def read(name):
@@ -35,7 +35,7 @@ def read(name):
 @pytest.fixture
 def session(tmp_path):
     log = DecisionLog(tmp_path / "decisions.csv")
-    yield LabelSession(Task("six", CLASSES, NAMES, 2, describe, read), log)
+    yield LabelSession(Task("six", "/data", CLASSES, NAMES, 2, describe, read), log)
     log.close()
 
 
@@ -138,6 +138,34 @@ def test_other_files_are_not_continued(tmp_path):
     assert path.read_text() == "mine,yours\n1,2\n"
 
 
+@pytest.mark.parametrize("content", ['{"important": 1}', "token", "index,label\n", "file,sha256\n"])
+def test_what_is_no_file_of_decisions_stays_as_it_is(tmp_path, content):
+    (tmp_path / "mine").write_text(content)
+    with pytest.raises(ValueError, match=r"begins with .*; expected the decisions\.csv"):
+        DecisionLog(tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == content
+
+
+def test_a_log_without_decisions_leaves_no_file(tmp_path):
+    (tmp_path / "cut.csv").write_text("file,sh")  # killed while it was made
+    for name in ("new.csv", "cut.csv"):
+        DecisionLog(tmp_path / name).close()
+        assert not (tmp_path / name).exists()
+    with pytest.raises(OSError, match="give --decisions another file"):
+        DecisionLog(tmp_path / "no" / "d.csv")
+
+
+def test_a_file_that_was_replaced_meanwhile_is_an_error(tmp_path):
+    log = DecisionLog(tmp_path / "d.csv")
+    log.append(Decision("a", "1", "none"))
+    (tmp_path / "other").write_text(to_csv([]))
+    os.replace(tmp_path / "other", tmp_path / "d.csv")
+    with pytest.raises(OSError, match="deleted or replaced by another program"):
+        log.append(Decision("b", "2", "none"))
+    assert [x.file for x in log.decided] == ["a"]
+    log._file.close()
+
+
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     log = DecisionLog(tmp_path / "d.csv")
     log.append(Decision("a", "1", "none"))
@@ -238,6 +266,41 @@ def test_a_second_start_goes_on_and_shows_skipped_pictures_again(session):
     again.log.close()
 
 
+def test_the_same_decision_sent_twice_is_one(session):
+    for _ in range(2):
+        session.decide("me", "p0", "label", "hat")
+    assert len(session.log.made) == 1
+    assert session.undo("me")["item"]["name"] == "p0" and not session.log.made
+
+
+def test_a_picture_that_is_gone_is_passed_over(session, monkeypatch):
+    def read_some(name):
+        if name == "p1":
+            raise FileNotFoundError(name)
+        return read(name)
+
+    object.__setattr__(session.task, "read", read_some)
+    assert shown(session.decide("me", "p0", "none")) == "p2"
+
+
+def test_how_many_are_left_to_others(session):
+    session.next_item("you")  # looks at p0
+    session.decide("me", "p1", "skip")
+    for name in NAMES[2:]:
+        result = session.decide("me", name, "none")
+    assert result["item"] is None and result["left"] == 2
+    assert session.decide("you", "p0", "none")["item"]["name"] == "p1"
+
+
+def test_blind_sessions_tell_nothing(session):
+    blind = LabelSession(session.task, session.log, blind=True)
+    result = blind.decide("me", "p0", "label", "hat")
+    assert result["progress"]["corrected"] is None and result["progress"]["advice"] == ""
+    item = result["item"]
+    assert (item["label"], item["reason"], item["top"], item["neighbors"]) == ("", "", [], [])
+    assert session.log.made[0].was == "coat"  # which the file has
+
+
 def test_others_reach_the_page_only_with_a_token():
     assert "localhost" in label_settings("127.0.0.1", 0, None).hosts
     assert label_settings("0.0.0.0", 0, "secret").token == "secret"  # noqa: S104, S105
@@ -303,7 +366,8 @@ def test_a_corrected_copy_of_class_folders(tmp_path):
     file = before.train_files[0]
     name = os.path.basename(file)
     log = DecisionLog(tmp_path / "d.csv")
-    task = Task("", CLASSES[:2], [file], 1, describe, lambda name: tmp_path / "photos" / name)
+    photos = tmp_path / "photos"
+    task = Task("", "", CLASSES[:2], [file], 1, describe, lambda name: photos / name)
     log.append(Decision(file, task.sha256(file), "label", "hat", "coat"))
     log.close()
     data = load_data(tmp_path / "photos", decisions=log.path)

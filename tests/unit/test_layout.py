@@ -30,7 +30,16 @@ ORDER = [
 ]
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 300, 50, 8
 # options of networks, which `--set` names, and of the command line are keyword parameters
-MANY_PARAMETERS = {"residual", "train", "run_pipeline", "predict", "serve", "tune", "label"}
+MANY_PARAMETERS = {
+    "residual",
+    "train",
+    "run_pipeline",
+    "predict",
+    "serve",
+    "tune",
+    "audit",
+    "label",
+}
 
 
 def modules():

@@ -7,7 +7,7 @@ from typing import Any
 from fashion_cnn.cli import options as opt
 from fashion_cnn.console import UsageError, print_message
 
-_MODES = "expected a SOURCE to decide about, or --merge twice, or --export DIR"
+_MODES = "expected one: a SOURCE to decide about, or several --merge, or --export DIR"
 
 
 def label(
@@ -26,8 +26,8 @@ def label(
     export: opt.CorrectedCopy = None,
 ) -> None:
     """Decide about doubtful labels on a page in the browser."""
-    if sum(map(bool, (source, merge, export))) != 1:
-        raise UsageError(f"label: got {'none' if not source else 'several'}; {_MODES}")
+    if (modes := sum(map(bool, (source, merge, export)))) != 1:
+        raise UsageError(f"label: got {modes} of SOURCE, --merge and --export; {_MODES}")
     if merge or export:
         if decisions is None:
             raise UsageError("--merge and --export need --decisions CSV")
@@ -38,17 +38,23 @@ def label(
         return
     from fashion_cnn.labeling.log import DecisionLog
     from fashion_cnn.labeling.server import label_settings, serve_labels
-    from fashion_cnn.labeling.task import make_task
+    from fashion_cnn.labeling.session import LabelSession
+    from fashion_cnn.labeling.task import default_decisions, make_task
+    from fashion_cnn.serving.server import open_listener
     from fashion_cnn.serving.settings import read_token
 
     settings = label_settings(host, port, read_token(token) if token else None)
     folder = Path(str(source))
-    task, default = make_task(folder, model, data or "", split, doubtful)
-    log = DecisionLog(decisions or default)
+    log = DecisionLog(decisions or default_decisions(folder))
     try:
-        serve_labels(task, log, settings, blind)
+        listener = open_listener(settings)
+        task = make_task(folder, model, data or "", split, doubtful)
+        session = LabelSession(task, log, blind)
+        try:
+            serve_labels(session, settings, listener)
+        finally:
+            _print_progress(log)
     finally:
-        _print_progress(log)
         log.close()
 
 

@@ -1,5 +1,6 @@
 """`tune` and `audit`: what trains many networks."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def audit(
     groups: opt.Groups = "",
     decisions: opt.DecisionsFile = "",
     recipe: opt.FastRecipe = "quick",
+    epochs: opt.Epochs = None,
     folds: opt.Folds = 5,
     output: opt.AuditFolder = Path("audit"),
 ) -> None:
@@ -78,7 +80,7 @@ def audit(
 
     audited = [Run(run) for run in runs or []]
     origin = {"source": source, "groups": groups, "decisions": decisions}
-    chosen, data = load_and_fit(recipe, {}, origin)
+    chosen, data = load_and_fit(recipe, {"epochs": epochs} if epochs else {}, origin)
     for run in audited:
         require_same_data(run, data)
     print_message(f"{folds} trainings by {chosen.name}; finished ones stay in {output}")
@@ -94,4 +96,4 @@ def audit(
         print(f"{run}: test accuracy {accuracies}")
     print("\nLists: suspects.csv, duplicates.csv")
     print("Sheets:", ", ".join(path.name for path in draw_audit(output, data)))
-    print(f"In: {output}")
+    print(f"In: {output}\nTo decide about them: fashion-cnn label {shlex.quote(str(output))}")

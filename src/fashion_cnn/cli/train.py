@@ -32,19 +32,17 @@ def train(
     cluster: opt.Cluster = None,
 ) -> None:
     """Train a network, evaluate it, and draw the results."""
-    _check_usage(processes, seeds, cluster, ensemble or jobs is not None, resume)
-    if resume and run is None:
-        raise UsageError("--resume needs --run DIR, the run to continue")
+    _check_usage(processes, seeds, cluster, ensemble or jobs is not None, resume, run)
     flags = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     flags |= {"seed": seed, "validation": validation}
     if weights:
         flags["weights"] = _absolute(weights, "imagenet", "none")
     pairs = parse_settings(settings, teacher)
     pairs |= {key: str(value) for key, value in flags.items() if value is not None}
+    origin = {"source": source, "groups": groups, "decisions": decisions}
     if seeds:
         from fashion_cnn.pipeline import load_and_fit
 
-        origin = {"source": source or "fashion-mnist", "groups": groups, "decisions": decisions}
         fitted, data = load_and_fit(recipe, pairs, origin)
         _train_seeds(fitted, data, run, seeds, ensemble, jobs, cluster)
         return
@@ -56,8 +54,7 @@ def train(
     from fashion_cnn.pipeline import run_pipeline
 
     where: Any = {"resume": resume, "report": report, "processes": processes, "cluster": cluster}
-    where |= {"groups": groups, "decisions": decisions}
-    if result := run_pipeline(recipe, pairs, source, run, **where):
+    if result := run_pipeline(recipe, pairs, origin, run, **where):
         finished, metrics = result
         print_metrics(metrics, "test")
         _print_notes(metrics)
@@ -73,8 +70,15 @@ def _print_notes(metrics: dict[str, Any]) -> None:
 
 
 def _check_usage(
-    processes: int | None, seeds: int | None, cluster: str | None, needs_seeds: bool, resume: bool
+    processes: int | None,
+    seeds: int | None,
+    cluster: str | None,
+    needs_seeds: bool,
+    resume: bool,
+    run: Path | None,
 ) -> None:
+    if resume and run is None:
+        raise UsageError("--resume needs --run DIR, the run to continue")
     if processes and seeds:
         raise UsageError("--processes and --seeds cannot be combined")
     if cluster and not (processes or seeds):

@@ -64,6 +64,7 @@ class Listing:
     missing_splits: tuple[str, ...]  # splits without a folder, which were taken from `train`
     groups: Groups
     decisions: Decisions | None = None  # that were applied
+    decisions_note: str = ""  # what they did, for people
 
     def readable(self) -> list[PictureFile]:
         """The pictures that can be read, those that decisions leave out included."""

@@ -91,8 +91,11 @@ class Data:
     @property
     def origin(self) -> dict[str, str]:
         """What `reload_data` loads the same data from."""
-        origin = {"source": self.source, "groups": self.groups, "decisions": self.decisions}
-        return origin | {"decisions_sha256": self.sha256.get("decisions", "")}
+        origin = {"source": self.source, "groups": self.groups}
+        if self.decisions:
+            sha256 = self.sha256["decisions"]
+            origin |= {"decisions": self.decisions, "decisions_sha256": sha256}
+        return origin
 
     @cached_property
     def validation_index(self) -> np.ndarray:

@@ -9,7 +9,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,6 @@ import numpy as np
 
 from fashion_cnn.console import printable
 from fashion_cnn.data.dataset import Data
-from fashion_cnn.files import file_sha256
 
 LABEL, NONE, SKIP, UNDO = KINDS = ("label", "none", "skip", "undo")
 _EXPECTED = "expected the decisions.csv of `fashion-cnn label`"
@@ -57,7 +56,10 @@ class Decision:
         return self.decision == NONE or (self.decision == LABEL and self.label != before)
 
 
-COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Decision))
+COLUMNS: tuple[str, ...] = tuple(column.name for column in fields(Decision))
+
+
+HEADER = ",".join(COLUMNS) + "\n"
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,13 @@ class Decisions:
         path: of the file.
         sha256: of the rows that were read.
         rows: in the order in which they were made.
+        content: the bytes of these rows.
     """
 
     path: str
     sha256: str
     rows: tuple[Decision, ...]
+    content: bytes = field(repr=False)
 
     @cached_property
     def latest(self) -> dict[tuple[str, str], Decision]:
@@ -86,16 +90,6 @@ class Decisions:
                 made.append(row)
         kept = {key: [x for x in made if x.decision != SKIP] for key, made in history.items()}
         return {key: made[-1] for key, made in kept.items() if made}
-
-    @cached_property
-    def files(self) -> frozenset[str]:
-        """The names of the pictures that are decided."""
-        return frozenset(file for file, _ in self.latest)
-
-    def count(self) -> dict[str, int]:
-        """How many pictures were `kept`, `relabeled`, given a label (`labeled`), `left out`."""
-        counts = Counter(_outcome(decision) for decision in self.latest.values())
-        return {name: counts[name] for name in ("kept", "relabeled", "labeled", "left out")}
 
 
 def read_decisions(path: str | Path, sha256: str = "") -> Decisions:
@@ -114,8 +108,11 @@ def read_decisions(path: str | Path, sha256: str = "") -> Decisions:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"--decisions: no file {str(path)!r}; {_EXPECTED}") from None
+        raise FileNotFoundError(f"{path}: no such file; {_EXPECTED}") from None
     content = content[: content.rfind(b"\n") + 1]
+    if not content.startswith(HEADER.encode()):
+        got = content[:60] or "nothing"
+        raise ValueError(f"{path}: begins with {got!r}; {_EXPECTED}")
     digest, end = hashlib.sha256(), 0
     for line in content.splitlines(keepends=True):
         digest.update(line)
@@ -128,24 +125,23 @@ def read_decisions(path: str | Path, sha256: str = "") -> Decisions:
             "or train again"
         )
     try:
-        rows = list(csv.DictReader(io.StringIO(content[:end].decode())))
+        rows = list(csv.DictReader(io.StringIO(content[:end].decode(), newline="")))
         decisions = [Decision(**{key: row[key] for key in COLUMNS}) for row in rows]
     except (UnicodeDecodeError, KeyError, csv.Error) as error:
         raise ValueError(f"{path}: got {error}; {_EXPECTED}") from None
     for number, decision in enumerate(decisions, 2):
         if decision.decision not in KINDS or None in astuple(decision):
             raise ValueError(f"{path}, row {number}: got {decision.decision!r}; {_EXPECTED}")
-    return Decisions(str(path), digest.hexdigest(), tuple(decisions))
+    return Decisions(str(path), digest.hexdigest(), tuple(decisions), content[:end])
 
 
 def to_csv(decisions: Iterable[Decision], header: bool = True) -> str:
     """Decisions as the text of a file, or as rows that are appended to one."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if header:
-        writer.writerow(COLUMNS)
+    # all are quoted: Python 3.11 would not quote a name with a carriage return
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writerows(map(astuple, decisions))
-    return text.getvalue()
+    return HEADER * header + text.getvalue()
 
 
 def image_name(split: str, index: int) -> str:
@@ -182,7 +178,8 @@ def decide_arrays(data: Data, decisions: Decisions) -> Data:
         if decision.decision == NONE:
             keep[split][index] = False
         else:
-            labels[split][index] = _class_index(data.class_names, decision, decisions.path)
+            require_class(data.class_names, decision, decisions.path)
+            labels[split][index] = data.class_names.index(decision.label)
     held_out = np.zeros(len(keep["train"]), bool)
     held_out[data.validation_index] = True
     groups, kept = data.train_groups, keep["train"]
@@ -199,60 +196,28 @@ def decide_arrays(data: Data, decisions: Decisions) -> Data:
         recorded_test_labels=before[keep["test"]],
         decisions=decisions.path,
         sha256={**data.sha256, "decisions": decisions.sha256},
-        notes=(*data.notes, describe(decisions)),
+        notes=(*data.notes, describe(decisions, decisions.latest.values())),
     )
 
 
-def find_added(
-    decisions: Decisions, known: Iterable[str], class_names: Sequence[str]
-) -> list[tuple[str, Decision]]:
-    """The pictures outside of a data set that were given one of its labels, with their paths.
-
-    Args:
-        decisions: some may be about pictures of the data set.
-        known: the paths of the pictures of the data set.
-        class_names: of the data set.
-
-    Raises:
-        ValueError: one is not there, has changed, or has a label of another data set.
-    """
-    known, added = set(known), []
-    for decision in decisions.latest.values():
-        if decision.file in known or decision.decision != LABEL:
-            continue
-        _class_index(class_names, decision, decisions.path)
-        path = os.path.join(decision.source, decision.file)
-        if not os.path.isfile(path) or file_sha256(Path(path)) != decision.sha256:
-            raise ValueError(
-                f"{decisions.path}: {printable(path)} is missing, or has changed since it was "
-                "decided; restore it, or decide again"
-            )
-        added.append((path, decision))
-    return added
+def describe(decisions: Decisions, applied: Iterable[Decision]) -> str:
+    """What was decided, as a note for people: `applied` are those that concern the data."""
+    counts = Counter(_outcome(decision) for decision in applied)
+    texts = [
+        f"{counts[name]:,} {name}"
+        for name in ("kept", "relabeled", "labeled", "left out")
+        if counts[name]
+    ]
+    return f"decisions of {printable(decisions.path)}: {', '.join(texts) or 'none'}"
 
 
-def require_unchanged(decisions: Decisions, file: str, sha256: str) -> None:
-    """Raise ValueError if there are decisions about a file of this name with another content."""
-    if file in decisions.files and (file, sha256) not in decisions.latest:
-        raise ValueError(
-            f"{decisions.path}: {printable(file)} has changed since it was decided; restore it, or "
-            "decide again"
-        )
-
-
-def describe(decisions: Decisions) -> str:
-    """What was decided, as a note for people."""
-    counts = [f"{count:,} {name}" for name, count in decisions.count().items() if count]
-    return f"decisions of {printable(decisions.path)}: {', '.join(counts) or 'none'}"
-
-
-def _class_index(class_names: Sequence[str], decision: Decision, path: str) -> int:
+def require_class(class_names: Sequence[str], decision: Decision, path: str) -> None:
+    """Raise ValueError unless the label of a decision in the file at `path` is a class."""
     if decision.label not in class_names:
         raise ValueError(
             f"{path}: {printable(decision.file)} is decided to be {decision.label!r}; expected one "
             f"of the classes {', '.join(class_names)[:300]}"
         )
-    return list(class_names).index(decision.label)
 
 
 def _outcome(decision: Decision) -> str:

@@ -22,7 +22,7 @@ from fashion_cnn.data.class_folders import (
 )
 from fashion_cnn.data.dataset import MIN_TRAIN_IMAGES, Data
 from fashion_cnn.data.decided_pictures import decide_listing
-from fashion_cnn.data.decisions import Decisions, describe
+from fashion_cnn.data.decisions import Decisions
 from fashion_cnn.data.pictures import fit_picture
 
 DEFAULT_SIZE = 64  # pixels
@@ -61,8 +61,9 @@ def _load_listing(listing: Listing, size: int) -> Data:
     labels = np.array([listing.class_names.index(picture.label) for picture in pictures])
     files = tuple(picture.path for picture in pictures)
     test = int((splits != "test").sum())  # index of the first test image
-    image_size = _image_size({picture.size for picture in pictures}, size)
-    shape = (*image_size, 1 if all(picture.gray for picture in pictures) else 3)
+    own = [picture for picture in recorded if not picture.is_added]  # whatever was decided
+    image_size = _image_size({picture.size for picture in own}, size)
+    shape = (*image_size, 1 if all(picture.gray for picture in own) else 3)
     name = "pictures-" + _sha256([CACHE_VERSION, str(shape), *map(_row, pictures)])[:32]
     decode_all = partial(_decode_all, listing.folder, files)
     images = cached_array(name, (len(files), *shape), "uint8", decode_all)
@@ -200,7 +201,7 @@ def _notes(listing: Listing, train_labels: np.ndarray) -> list[str]:
     if copies := test_hashes & {p.sha256 for p in pictures if p.split != "test"}:
         notes.append(f"{len(copies)} test pictures are also training or validation pictures")
     notes += [*listing.groups.notes, *_shared_groups(pictures)]
-    notes += [describe(listing.decisions)] if listing.decisions else []
+    notes += [listing.decisions_note] if listing.decisions else []
     names = listing.class_names
     counts = np.bincount(train_labels, minlength=len(names))
     notes += [f"no training picture of {names[k]}" for k in np.flatnonzero(counts == 0)]

@@ -35,9 +35,10 @@ def find_source(run: Run, source: str | None = None) -> str:
 def find_origin(run: Run, source: str | None = None) -> dict[str, str]:
     """What `reload_data` loads a run's data from; the arguments and errors are `find_source`'s."""
     recorded = run.data_source()
-    origin = {key: recorded.get(key, "") for key in ("groups", "decisions")}
-    origin["decisions_sha256"] = recorded["sha256"].get("decisions", "")
-    return {"source": find_source(run, source), **origin}
+    origin = {"source": find_source(run, source), "groups": recorded.get("groups", "")}
+    if sha256 := recorded["sha256"].get("decisions"):
+        origin |= {"decisions": str(run.decisions_path), "decisions_sha256": sha256}
+    return origin
 
 
 def require_same_data(run: Run, data: Data) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fashion_cnn.data import reload_data
+from fashion_cnn.data import load_data, reload_data
 from fashion_cnn.data.dataset import Data, channels_last
+from fashion_cnn.data.decisions import read_decisions
 from fashion_cnn.data.recorded import find_origin, require_same_data
 from fashion_cnn.data.split import stratified
 from fashion_cnn.evaluation.calibration import SURE
@@ -173,7 +174,7 @@ def evaluate_run(
         FileNotFoundError: no finished run, or its data is missing.
         ValueError: the run was trained on the requested split, or its data has changed.
     """
-    recipe = read_recipe(run)
+    recipe, decided = read_recipe(run), read_decisions(decisions) if decisions else None
     if split == "validation" and recipe.validation != "validation":
         raise ValueError(f"{run}: trained on the validation images too; only --split test is left")
     data = load_run_data(run, source)
@@ -182,11 +183,11 @@ def evaluate_run(
     probabilities = predict(load_model(run), images)
     metrics = classification_metrics(probabilities, labels, data.class_names, temperature)
     result = _with_prefix(split, metrics)
-    if decisions:
-        origin = {**find_origin(run, source), "decisions": decisions, "decisions_sha256": ""}
-        decided = reload_data(origin, recipe.image_size)
-        probabilities = predict(load_model(run), decided.split(split)[0])
-        corrected = classification_metrics(probabilities, decided.split(split)[1])
+    if decided:
+        origin = find_origin(run, source)
+        data = load_data(origin["source"], recipe.image_size, origin["groups"], decided)
+        images, labels = data.split(split)
+        corrected = classification_metrics(predict(load_model(run), images), labels)
         result |= {f"decided_{key}": corrected[key] for key in ("accuracy", "accuracy_interval")}
     return result
 

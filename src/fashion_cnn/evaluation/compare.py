@@ -33,12 +33,6 @@ class _Tested:
     recorded: np.ndarray  # labels before decisions
     corrected: np.ndarray  # labels
 
-    @property
-    def changes(self) -> int:
-        """How many test images have another label by decisions, or are left out."""
-        left_out = int(self.index[-1]) + 1 - len(self.index) if len(self.index) else 0
-        return int((self.recorded != self.corrected).sum()) + left_out
-
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     """Compare at least two runs that were evaluated on the same test images.
@@ -57,10 +51,11 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
         ValueError: the test images differ, or a file is damaged.
     """
     table: dict[str, Any] = {}
-    tested = [_read_tested(run) for run in runs]
-    for run, result in zip(runs, tested, strict=True):
+    for run in runs:
         metrics = run.metrics()
         table[str(run)] = {key: metrics.get(key) for key in COLUMNS}
+    tested = [_read_tested(run) for run in runs]
+    for run, result in zip(runs, tested, strict=True):
         if not _same_images(result, tested[0]):
             raise ValueError(f"{runs[0]} and {run}: tested on different images; nothing to compare")
     pairs = []
@@ -96,8 +91,8 @@ def _compare_pair(first: _Tested, second: _Tested) -> list[dict[str, Any]]:
     common, a, b = np.intersect1d(first.index, second.index, return_indices=True)
     views = {RECORDED: first.recorded[a]}
     if first.decisions != second.decisions:
-        more = first.changes > second.changes
-        views[CORRECTED] = first.corrected[a] if more else second.corrected[b]
+        corrected = (first.corrected[a], second.corrected[b])
+        views[CORRECTED] = max(corrected, key=lambda labels: (labels != views[RECORDED]).sum())
     elif first.decisions:
         views = {CORRECTED: first.corrected[a]}
     rows = []

@@ -6,26 +6,21 @@ cleanlab).
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fashion_cnn.data.dataset import Data, channels_last
+from fashion_cnn.data.dataset import Data
 from fashion_cnn.data.duplicates import near_duplicates
-from fashion_cnn.data.split import group_folds, stratified
-from fashion_cnn.files import read_csv, read_npz, write_csv, write_json, write_npz
+from fashion_cnn.experiments.out_of_fold import fold_index, out_of_fold
+from fashion_cnn.files import read_csv, write_csv, write_json, write_npz
 from fashion_cnn.recipe import Recipe
 from fashion_cnn.run import Run
 
 SUSPECT_COLUMNS = ("split", "index", "label", "suggested", "probability", "label_probability")
 PROBABILITIES = "probabilities.npz"
-NEIGHBORS = 6  # training images that are shown beside an image
-MAX_POOL = 10_000  # training images among which they are looked for
-BLOCK = 1000  # images compared at a time
 DUPLICATE_COLUMNS = ("test_index", "train_index", "distance", "test_label", "train_label")
 
 
@@ -95,137 +90,6 @@ def audit(
     }
     write_json(folder / "audit.json", summary)
     return summary
-
-
-def out_of_fold(
-    data: Data, recipe: Recipe, folder: Path, folds: int, advance: Callable[[str], Any]
-) -> dict[str, np.ndarray]:
-    """Class probabilities of all images, by networks that were not trained on them.
-
-    Returns:
-        `train`: float32 (n, classes), each row by the network of its fold; `test`: float32
-        (m, classes), the mean of all networks; `train_neighbors` and `test_neighbors`: int32
-        (n, NEIGHBORS) and (m, NEIGHBORS), the training images with the most similar features,
-        -1 where the network has none.
-    """
-    classes = len(data.class_names)
-    train = np.empty((len(data.train_labels), classes), np.float32)
-    test = np.zeros((len(data.test_labels), classes), np.float32)
-    neighbors = np.full((len(train), NEIGHBORS), -1, np.int32)
-    test_neighbors = np.full((len(test), NEIGHBORS), -1, np.int32)
-    digest = hashlib.sha256(f"{recipe.to_json()} {NEIGHBORS}".encode())
-    for array in (data.train_images, data.train_labels, data.test_images):
-        digest.update(array.tobytes())
-    if data.train_groups is not None:
-        digest.update(np.unique(data.train_groups, return_inverse=True)[1].tobytes())
-    key = digest.hexdigest()
-    fold_of = fold_index(data, folds)
-    for k in range(folds):
-        fold = np.flatnonzero(fold_of == k)
-        path, label = folder / f"fold-{k + 1}-of-{folds}.npz", f"fold {k + 1} of {folds}"
-        arrays = _read_fold(path, key)
-        if arrays:
-            for _ in range(recipe.epochs):
-                advance(label)
-        else:
-            arrays = _train_without_fold(data, fold, recipe, partial(advance, label))
-            write_npz(path, {"key": np.array(key), **arrays})
-        train[fold] = arrays["train"]
-        test += arrays["test"] / folds
-        neighbors[fold] = arrays["train_neighbors"]
-        test_neighbors = arrays["test_neighbors"]
-    return {
-        "train": train,
-        "test": test,
-        "train_neighbors": neighbors,
-        "test_neighbors": test_neighbors,
-    }
-
-
-def fold_index(data: Data, folds: int) -> np.ndarray:
-    """The fold of each training image, 0..folds-1, int64 (n,); each of `train_groups` is in one.
-
-    Raises:
-        ValueError: there are fewer groups than folds, or all images of a class are in one fold.
-    """
-    labels = data.train_labels
-    if data.train_groups is None:
-        fold_of, remaining = np.zeros(len(labels), int), np.arange(len(labels))
-        for k in range(folds):
-            chosen = stratified(labels[remaining], round(len(remaining) / (folds - k)))
-            fold_of[remaining[chosen]] = k
-            remaining = np.delete(remaining, chosen)
-        return fold_of
-    groups = len(np.unique(data.train_groups))
-    if folds > groups:
-        raise ValueError(f"folds: got {folds}; expected 2..{groups}, the number of groups")
-    fold_of = group_folds(labels, data.train_groups, folds)
-    for label, name in enumerate(data.class_names):
-        if len(set(fold_of[labels == label])) == 1:
-            raise ValueError(f"groups: all of {name} is in one fold; expected more groups with it")
-    return fold_of
-
-
-def _read_fold(path: Path, key: str) -> dict[str, np.ndarray]:
-    """The probabilities of a fold that was trained with the same settings; else nothing."""
-    try:
-        arrays = read_npz(path)
-    except (FileNotFoundError, ValueError):  # not there, or damaged
-        return {}
-    return arrays if str(arrays["key"]) == key else {}
-
-
-def _train_without_fold(
-    data: Data, fold: np.ndarray, recipe: Recipe, advance: Callable[[], Any]
-) -> dict[str, np.ndarray]:
-    """Train on the other folds; what `out_of_fold` returns, of the fold and the test images."""
-    from fashion_cnn.evaluation import predict
-    from fashion_cnn.keras_setup import keras
-    from fashion_cnn.training.loop import train
-
-    rest = np.delete(np.arange(len(data.train_labels)), fold)
-    other_folds = dataclasses.replace(
-        data,
-        train_images=data.train_images[rest],
-        train_labels=data.train_labels[rest],
-        held_out=None,
-        train_files=(),
-        train_groups=None,
-    )
-    callback = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: advance())
-    model = train(recipe, other_folds, callbacks=[callback]).model
-    images = {"train": data.train_images[fold], "test": data.test_images}
-    arrays = {split: predict(model, channels_last(x)) for split, x in images.items()}
-    return arrays | _neighbors(model, other_folds.train_images, rest, images)
-
-
-def _neighbors(
-    model: Any, pool: np.ndarray, index: np.ndarray, images: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """For each image the most similar of at most `MAX_POOL` images that the network has learned.
-
-    `index` tells where the images of `pool` are among all training images.
-    """
-    from fashion_cnn.evaluation.unknown import image_features, normalized
-    from fashion_cnn.models.features import features_model
-
-    network = features_model(model)
-    if network is None or len(pool) < NEIGHBORS:
-        none = {f"{split}_neighbors": (len(x), NEIGHBORS) for split, x in images.items()}
-        return {name: np.full(shape, -1, np.int32) for name, shape in none.items()}
-    chosen = np.linspace(0, len(pool) - 1, min(MAX_POOL, len(pool))).astype(int)
-    pool_features = normalized(image_features(network, pool.__getitem__, chosen))
-    arrays = {}
-    for split, x in images.items():
-        rows = []
-        features = image_features(network, x.__getitem__, np.arange(len(x)))
-        for start in range(0, len(x), BLOCK):
-            cosines = normalized(features[start : start + BLOCK]) @ pool_features.T
-            nearest = np.argpartition(-cosines, NEIGHBORS - 1, 1)[:, :NEIGHBORS]
-            order = np.argsort(-np.take_along_axis(cosines, nearest, 1), 1, kind="stable")
-            rows.append(index[chosen[np.take_along_axis(nearest, order, 1)]])
-        arrays[f"{split}_neighbors"] = np.concatenate(rows).astype(np.int32)
-    return arrays
 
 
 def find_suspects(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -34,8 +34,8 @@ router = APIRouter()
 class LabelState:
     """The session, and what `RequestLimits` needs to know."""
 
-    def __init__(self, session: LabelSession, blind: bool) -> None:
-        self.session, self.blind = session, blind
+    def __init__(self, session: LabelSession) -> None:
+        self.session = session
         self.draining = False
 
     def overload(self) -> None:
@@ -77,13 +77,12 @@ Session = Annotated[LabelSession, Depends(_session)]
 _OWN_PAGE = [Depends(_same_site)]
 
 
-def make_label_app(session: LabelSession, settings: Settings, blind: bool = False) -> ASGIApp:
+def make_label_app(session: LabelSession, settings: Settings) -> ASGIApp:
     """The ASGI application.
 
     Args:
         session: the task and its decisions.
         settings: those of a server; its limits hold here, too.
-        blind: whether labels and the model's predictions are hidden. Default: False.
     """
     app = FastAPI(
         title="fashion-cnn label",
@@ -92,7 +91,7 @@ def make_label_app(session: LabelSession, settings: Settings, blind: bool = Fals
         redirect_slashes=False,
         routes=router.routes,
     )
-    app.state.label = state = LabelState(session, blind)
+    app.state.label = state = LabelState(session)
     app.mount("/static/shared", StaticFiles(directory=SHARED), name="shared")
     app.mount("/static", StaticFiles(directory=PAGE), name="page")
     for kind in (HTTPException, RequestValidationError, ValueError, OSError, Exception):
@@ -121,7 +120,7 @@ async def page() -> Response:
 
 
 @router.get("/task.json")
-async def task(request: Request, session: Session) -> dict[str, Any]:
+async def task(session: Session) -> dict[str, Any]:
     """What does not change: the classes and the instructions."""
     examples = {k: list(names) for k, names in session.task.examples.items()}
     return {
@@ -130,7 +129,7 @@ async def task(request: Request, session: Session) -> dict[str, Any]:
         "instructions": dict(session.task.instructions),
         "examples": examples,
         "decisions": session.log.path.name,
-        "blind": request.app.state.label.blind,
+        "blind": session.blind,
     }
 
 

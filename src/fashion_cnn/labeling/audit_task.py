@@ -1,5 +1,6 @@
 """An audit in; the `Task` of deciding about the labels of its images out."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def audit_task(folder: Path, source: str = "", split: str = "all", doubtful: boo
     title = "Fashion-MNIST" if is_fashion_mnist else Path(audit.data.source).name
     return Task(
         title=f"{title}: labels that an audit doubts",
+        source=audit.data.source,
         class_names=audit.data.class_names,
         names=names,
         doubtful=len(first),
@@ -83,14 +85,18 @@ def audit_task(folder: Path, source: str = "", split: str = "all", doubtful: boo
 
 
 def _read_audit(folder: Path, source: str) -> _Audit:
-    summary = read_json(folder / "audit.json")
     try:
-        recorded = summary["data"]
-        origin = {**recorded, **({"source": source} if source else {})}
-        data = reload_data(origin, recorded["image_size"])
+        recorded = read_json(folder / "audit.json")["data"]
         arrays = read_npz(folder / PROBABILITIES)
     except (KeyError, TypeError, FileNotFoundError) as error:
         raise ValueError(f"{folder}: no complete audit ({error}); {_AGAIN}") from None
+    origin = {**recorded, **({"source": source} if source else {})}
+    if not (origin["source"] == "fashion-mnist" or Path(origin["source"]).exists()):
+        raise FileNotFoundError(
+            f"{folder}: its data is no longer at {origin['source']}; give --data the place where "
+            "it is now"
+        )
+    data = reload_data(origin, recorded["image_size"])
     if data.sha256 != recorded["sha256"] or list(data.class_names) != recorded["class_names"]:
         raise ValueError(f"{folder}: {data.location} has changed since the audit; {_AGAIN}")
     _refuse_several_labels(data)
@@ -145,12 +151,14 @@ def _describe(audit: _Audit, name: str) -> Item:
     data, (split, index) = audit.data, audit.places[name]
     neighbors: Any = audit.arrays[f"{split}_neighbors"][index]
     train = audit.labels("train")
+    label = data.class_names[audit.labels(split)[index]]
+    reason = audit.reasons.get((split, index), "Nothing speaks against the label")
+    if is_added := os.path.isabs(name):  # by an earlier decision, without which it has no label
+        reason = f"{reason}; it was decided to be {label}"
     return Item(
         name=name,
-        source=data.source,
-        file=name,
-        label=data.class_names[audit.labels(split)[index]],
-        reason=audit.reasons.get((split, index), "Nothing speaks against the label"),
+        label="" if is_added else label,
+        reason=reason,
         top=most_probable(data.class_names, audit.arrays[split][index]),
         neighbors=tuple(
             (audit.names["train"][i], data.class_names[train[i]]) for i in neighbors if i >= 0

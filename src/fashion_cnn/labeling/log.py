@@ -6,7 +6,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fashion_cnn.data.decisions import LABEL, NONE, SKIP, UNDO, Decision, read_decisions, to_csv
+from fashion_cnn.data.decisions import (
+    HEADER,
+    LABEL,
+    NONE,
+    SKIP,
+    UNDO,
+    Decision,
+    read_decisions,
+    to_csv,
+)
 from fashion_cnn.files import lock_file
 
 RECENT = 50  # decisions, of which the yield is shown
@@ -29,7 +38,12 @@ class DecisionLog:
             OSError: it cannot be written.
         """
         self.path = path.absolute()
-        self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 (until `close`)
+        try:
+            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 (until `close`)
+        except OSError as error:
+            raise OSError(
+                f"{path}: cannot be written ({error.strerror}); give --decisions another file"
+            ) from None
         if not lock_file(self._file):
             self._file.close()
             raise ValueError(
@@ -39,20 +53,24 @@ class DecisionLog:
         self.made: list[Decision] = []
         self._by_picture: dict[tuple[str, str], list[Decision]] = defaultdict(list)
         try:
-            if self._file.tell():
+            content = self.path.read_bytes()
+            if HEADER.encode().startswith(content):  # new, or its process was killed at once
+                self._file.truncate(0)
+                self._write(HEADER)
+                self._sync_folder()
+            else:
                 for row in read_decisions(self.path).rows:
                     self._remember(row)
-                complete = self.path.read_bytes().rfind(b"\n") + 1
-                self._file.truncate(complete)  # a row that a killed process has not finished
-            if not self._file.tell():
-                self._write(to_csv([]))
-                self._sync_folder()
+                # a row that a killed process has not finished
+                self._file.truncate(content.rfind(b"\n") + 1)
         except BaseException:
-            self.close()
+            self._file.close()
             raise
 
     def close(self) -> None:
-        """Close the file, which another process may open then."""
+        """Close the file, which another process may open then; one without rows is removed."""
+        if not self._file.closed and self.path.read_bytes() == HEADER.encode():
+            self.path.unlink()
         self._file.close()
 
     def append(self, decision: Decision) -> None:
@@ -109,6 +127,13 @@ class DecisionLog:
     def _write(self, text: str) -> None:
         end = os.fstat(self._file.fileno()).st_size
         content = text.encode()
+        if not self.path.exists() or not os.path.samestat(
+            os.fstat(self._file.fileno()), os.stat(self.path)
+        ):
+            raise OSError(
+                f"{self.path}: was deleted or replaced by another program; stop, and start "
+                "`fashion-cnn label` again"
+            )
         try:
             if self._file.write(content) != len(content):
                 raise OSError("the disk is full")

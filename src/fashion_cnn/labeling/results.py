@@ -109,7 +109,9 @@ def export_corrected(data: Data, folder: Path) -> int:
 
 
 def _write_arrays(data: Data, folder: Path) -> int:
-    names = np.array(data.class_names)
+    names: np.ndarray = np.array(data.class_names)
+    if all(name.isdecimal() for name in data.class_names):  # else 10 would come before 2
+        names = names.astype(int)
     arrays = {"x_train": data.train_images, "y_train": names[data.train_labels]}
     arrays |= {"x_test": data.test_images, "y_test": names[data.test_labels]}
     np.savez_compressed(folder / "data.npz", **arrays)

@@ -1,36 +1,29 @@
 """Serve the page on which people decide about labels."""
 
 import signal
+import socket
 from functools import partial
 
 from fashion_cnn.console import UsageError, print_message
 from fashion_cnn.labeling.app import make_label_app
-from fashion_cnn.labeling.log import DecisionLog
 from fashion_cnn.labeling.session import LabelSession
-from fashion_cnn.labeling.task import Task
 from fashion_cnn.machine import LOOPBACK_HOSTS
-from fashion_cnn.serving.server import address_of, make_config, open_listener, run_alone
+from fashion_cnn.serving.server import address_of, make_config, run_alone
 from fashion_cnn.serving.settings import Settings
 
 
-def serve_labels(task: Task, log: DecisionLog, settings: Settings, blind: bool = False) -> None:
-    """Serve a task until SIGTERM or Ctrl-C.
+def serve_labels(session: LabelSession, settings: Settings, listener: socket.socket) -> None:
+    """Serve the page until SIGTERM or Ctrl-C.
 
     Args:
-        task: the pictures.
-        log: where decisions go.
+        session: the task and its decisions.
         settings: of the server; `host`, `port` and `token` count.
-        blind: whether labels and the model's predictions are hidden. Default: False.
-
-    Raises:
-        OSError: the server cannot listen on the address.
+        listener: what `open_listener` returned.
     """
-    listener = open_listener(settings)
-    session = LabelSession(task, log)
     signal.set_wakeup_fd(-1)  # from here on uvicorn's event loop handles signals
-    config = make_config(partial(make_label_app, session, settings, blind), settings)
+    config = make_config(partial(make_label_app, session, settings), settings)
     url = address_of(listener, settings)
-    print_message(f"Label at {url} (press Ctrl-C to stop); decisions go to {log.path}")
+    print_message(f"Label at {url} (press Ctrl-C to stop); decisions go to {session.log.path}")
     run_alone(config, listener)
 
 

@@ -4,11 +4,12 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fashion_cnn.data.decisions import LABEL, NONE, SKIP, Decision
 from fashion_cnn.labeling.log import DecisionLog, is_decided
-from fashion_cnn.labeling.task import Task
+from fashion_cnn.labeling.task import Item, Task
 
 LEASE_SECONDS = 300.0  # for which a picture that one person looks at is not shown to another
 
@@ -20,11 +21,19 @@ class AlreadyDecided(ValueError):
 class LabelSession:
     """A task, its decisions, and the pictures that people are looking at."""
 
-    def __init__(self, task: Task, log: DecisionLog) -> None:
-        self.task, self.log = task, log
+    def __init__(self, task: Task, log: DecisionLog, blind: bool = False) -> None:
+        """Begin, or continue, a task.
+
+        Args:
+            task: the pictures.
+            log: where decisions go.
+            blind: whether nobody is shown a label, what the model predicts, or how many decisions
+                were corrections. Default: False.
+        """
+        self.task, self.log, self.blind = task, log, blind
         self.positions = {name: i for i, name in enumerate(task.names)}
         self._lock = threading.Lock()
-        self._sha256: dict[str, str] = {}
+        self._keys: dict[str, tuple[str, str, str]] = {}  # name -> source, file, SHA-256
         self._leases: dict[str, tuple[str, float]] = {}  # name -> who looks at it, since when
         self._skipped: set[tuple[str, str]] = set()  # who and name, since the start
         self._neighbors = {name for names in task.examples.values() for name in names}
@@ -50,22 +59,16 @@ class LabelSession:
         if (decision == LABEL) != (label in self.task.class_names):
             raise ValueError(f"label: got {label[:100]!r}; expected one of the classes")
         with self._lock:
-            item = self.task.describe(name)
-            before = self.log.latest(item.file, self._digest(name))
+            source, file, sha256 = self._key(name)
+            before = self.log.latest(file, sha256)
             if before is not None and is_decided(before) and before.by != by:
                 outcome = before.label or "none of these"
                 raise AlreadyDecided(f"Somebody else has decided it meanwhile: {outcome}")
-            row = Decision(
-                item.file,
-                self._digest(name),
-                decision,
-                label,
-                was=item.label,
-                predicted=item.top[0][0],
-                source=item.source,
-                by=by,
-            )
-            self.log.append(row)
+            item = self.task.describe(name)
+            was, predicted = item.label, item.top[0][0]
+            row = Decision(file, sha256, decision, label, was, predicted, source, by)
+            if before is None or replace(before, time="") != row:  # else sent twice
+                self.log.append(row)
             self._leases.pop(name, None)
             if decision == SKIP:
                 self._skipped.add((by, name))
@@ -91,12 +94,13 @@ class LabelSession:
     def progress(self) -> dict[str, Any]:
         """How many pictures are decided, and what the last decisions were worth."""
         decided = self.log.decided
-        corrected = sum(decision.is_correction for decision in decided)
+        counts = {"total": len(self.task.names), "decided": len(decided)}
+        if self.blind:
+            return {**counts, "doubtful": 0, "corrected": None, "advice": ""}
         return {
-            "decided": len(decided),
-            "corrected": corrected,
-            "total": len(self.task.names),
+            **counts,
             "doubtful": self.task.doubtful,
+            "corrected": sum(decision.is_correction for decision in decided),
             "advice": self.log.advice() if decided else "",
         }
 
@@ -104,19 +108,23 @@ class LabelSession:
         names: Sequence[str] = self.task.names
         while self._start < len(names) and self._is_decided(names[self._start]):
             self._start += 1
+        left = 0  # skipped, or shown to somebody else
         for position in range(self._start, len(names)):
             name = names[position]
             holder, since = self._leases.get(name, (by, 0.0))
             is_held = holder != by and time.monotonic() < since + LEASE_SECONDS
-            if not is_held and (by, name) not in self._skipped and not self._is_decided(name):
+            if self._is_decided(name):
+                continue
+            if not is_held and (by, name) not in self._skipped:
                 return self._show(by, name)
-        return {"item": None, "progress": self.progress()}
+            left += 1
+        return {"item": None, "left": left, "progress": self.progress()}
 
     def _show(self, by: str, name: str) -> dict[str, Any]:
         for held in [held for held, (holder, _) in self._leases.items() if holder == by]:
             del self._leases[held]
         self._leases[name] = (by, time.monotonic())
-        item = self.task.describe(name)
+        item = Item(name) if self.blind else self.task.describe(name)
         self._neighbors.update(neighbor for neighbor, _ in item.neighbors)
         shown = {
             "name": name,
@@ -129,9 +137,14 @@ class LabelSession:
         return {"item": shown, "progress": self.progress()}
 
     def _is_decided(self, name: str) -> bool:
-        return is_decided(self.log.latest(self.task.describe(name).file, self._digest(name)))
+        """Whether a picture is decided, or can no longer be read."""
+        try:
+            return is_decided(self.log.latest(*self._key(name)[1:]))
+        except OSError:
+            return True
 
-    def _digest(self, name: str) -> str:
-        if name not in self._sha256:
-            self._sha256[name] = self.task.sha256(name)
-        return self._sha256[name]
+    def _key(self, name: str) -> tuple[str, str, str]:
+        """`source`, `file` and `sha256` of a picture in the decisions."""
+        if name not in self._keys:
+            self._keys[name] = (*self.task.place(name), self.task.sha256(name))
+        return self._keys[name]

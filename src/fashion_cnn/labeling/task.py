@@ -1,5 +1,6 @@
 """`Task`: the pictures that people decide about, most valuable first, and what is shown of each."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,6 @@ class Item:
 
     Attributes:
         name: in the task.
-        source, file: of its row in the decisions.
         label: that it has; empty if it has none.
         reason: why it is asked.
         top: the model's most probable classes, each with its probability.
@@ -26,8 +26,6 @@ class Item:
     """
 
     name: str
-    source: str
-    file: str
     label: str = ""
     reason: str = ""
     top: tuple[tuple[str, float], ...] = ()
@@ -40,6 +38,7 @@ class Task:
 
     Attributes:
         title: what they are, for people.
+        source: of the data; empty for pictures without labels.
         class_names: that can be chosen.
         names: of the pictures, most valuable first.
         doubtful: how many of the first of them something speaks against.
@@ -50,6 +49,7 @@ class Task:
     """
 
     title: str
+    source: str
     class_names: tuple[str, ...]
     names: Sequence[str]
     doubtful: int
@@ -58,16 +58,28 @@ class Task:
     instructions: Mapping[str, str] = field(default_factory=dict)
     examples: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    def place(self, name: str) -> tuple[str, str]:
+        """`source` and `file` of a picture in the decisions."""
+        return os.path.split(name) if os.path.isabs(name) else (self.source, name)
+
     def sha256(self, name: str) -> str:
         """SHA-256 of a picture's file, or of its pixels where it has none."""
         picture = self.read(name)
         return pixels_sha256(picture) if isinstance(picture, np.ndarray) else file_sha256(picture)
 
 
+def default_decisions(source: Path) -> Path:
+    """Where the decisions about a source belong: in the folder of an audit, else beside it."""
+    if (source / "audit.json").is_file():
+        return source / "decisions.csv"
+    path = source.absolute()
+    return path.with_name(f"{path.name if path.is_dir() else path.stem}-decisions.csv")
+
+
 def make_task(
     source: Path, model: str, data: str = "", split: str = "all", doubtful: bool = False
-) -> tuple[Task, Path]:
-    """The task of an audit or of pictures without labels, and where its decisions belong.
+) -> Task:
+    """The task of an audit or of pictures without labels.
 
     Args:
         source: the folder of an audit, or as of `unlabeled_task`.
@@ -79,15 +91,13 @@ def make_task(
     Raises:
         FileNotFoundError, ValueError: as `audit_task` and `unlabeled_task` do.
     """
-    if (source / "audit.json").is_file():
+    if (source / "audit.json").is_file() or list(source.glob("fold-*-of-*.npz")):
         from fashion_cnn.labeling.audit_task import audit_task
 
-        return audit_task(source, data, split, doubtful), source / "decisions.csv"
+        return audit_task(source, data, split, doubtful)
     from fashion_cnn.labeling.unlabeled_task import unlabeled_task
 
-    task = unlabeled_task(source, model, doubtful)
-    path = source.absolute()
-    return task, path.with_name(f"{path.stem}-decisions.csv")
+    return unlabeled_task(source, model, doubtful)
 
 
 def most_probable(class_names: Sequence[str], row: np.ndarray) -> tuple[tuple[str, float], ...]:

@@ -64,11 +64,11 @@ def unlabeled_task(source: Path, model: str, doubtful: bool = False) -> Task:
             "unknown": "It is unlike the pictures that the model learned from",
             "sure": "The model is sure",
         }.get(verdicts[i], f"The model is not sure: {top[0][0]} or {top[1][0]}")
-        folder, file = str(Path(name).parent), Path(name).name
-        return Item(name, folder, file, "", reason, top, tuple(neighbors))
+        return Item(name, "", reason, top, tuple(neighbors))
 
     return Task(
         title=f"{source.name}: pictures without labels",
+        source="",
         class_names=classes,
         names=[paths[i] for i in (order[:count] if doubtful else order)],
         doubtful=count,

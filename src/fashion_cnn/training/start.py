@@ -4,8 +4,9 @@ import math
 from typing import Any
 
 from fashion_cnn.data.dataset import Data
+from fashion_cnn.data.decisions import read_decisions
 from fashion_cnn.data.recorded import require_same_data
-from fashion_cnn.files import CHECKSUMS
+from fashion_cnn.files import CHECKSUMS, write_text
 from fashion_cnn.keras_setup import keras
 from fashion_cnn.machine import environment
 from fashion_cnn.parallel.collectives import process_count
@@ -52,7 +53,10 @@ def _write_start(run: Run, recipe: Recipe, data: Data, network: Any, facts: dict
     run.require_space(10_000_000 + (KEEP + 2) * model_bytes)
     source: dict[str, Any] = {"source": data.source, "location": data.location}
     source |= {"sha256": data.sha256, "class_names": data.class_names, "groups": data.groups}
-    source |= {"decisions": data.decisions} if data.decisions else {}
+    if data.decisions:
+        source["decisions"] = data.decisions
+        decisions = read_decisions(data.decisions, data.sha256["decisions"])
+        write_text(run.decisions_path, decisions.content.decode())
     run.write_environment(
         {
             **environment(keras.backend.backend()),

@@ -5,6 +5,7 @@ const MANY = 10; // classes, above which they are found by typing
 let task = null;
 let item = null; // that is shown
 let busy = false; // a decision is on its way
+let seen = false; // the picture of the item is on the screen
 let token = sessionStorage.getItem("token");
 const by = localStorage.getItem("by") ?? crypto.getRandomValues(new Uint32Array(2)).join("-");
 localStorage.setItem("by", by);
@@ -47,9 +48,17 @@ async function load(image, name, small) {
   image.src = URL.createObjectURL(blob);
   await image.decode().catch(() => {});
   image.classList.toggle("pixels", image.naturalWidth < 100);
+  if (image.id === "large" && image.dataset.name === name) {
+    seen = true;
+    showBusy();
+  }
 }
 
 const percent = (share) => `${(100 * share).toFixed(share > 0.995 || share < 0.0995 ? 1 : 0)} %`;
+
+function showBusy() {
+  document.body.ariaBusy = String(busy || (item !== null && !seen));
+}
 
 function showStatus(text) {
   byId("status").textContent = text;
@@ -63,7 +72,7 @@ function showError(error) {
 function showProgress({ decided, corrected, total, doubtful, advice }) {
   const left = item ? `Picture ${item.position.toLocaleString("en")} of ${total.toLocaleString("en")}` : "";
   const known = doubtful && doubtful < total ? ` (${doubtful.toLocaleString("en")} doubtful)` : "";
-  const counts = `${decided.toLocaleString("en")} decided, ${corrected.toLocaleString("en")} corrected`;
+  const counts = `${decided.toLocaleString("en")} decided${task.blind ? "" : `, ${corrected.toLocaleString("en")} corrected`}`;
   byId("progress").textContent = [left + known, counts, advice].filter(Boolean).join(" · ");
   byId("track").style.width = `${total ? (100 * (item ? item.position - 1 : total)) / total : 0}%`;
 }
@@ -81,9 +90,9 @@ function bar({ label, probability }) {
 }
 
 /** The label that Enter gives: the present one, or the model's first where there is none. */
-const suggestion = () => (item.label || task.blind ? item.label : item.top[0].label);
+const suggestion = () => item.label || (task.blind ? "" : item.top[0].label);
 
-function show({ item: next, progress, message }) {
+function show({ item: next, left, progress, message }) {
   item = next;
   showStatus(message ?? "");
   byId("token").hidden = true;
@@ -91,9 +100,13 @@ function show({ item: next, progress, message }) {
   byId("done").hidden = Boolean(item);
   showProgress(progress);
   if (!item) {
-    byId("next-step").textContent = `Train again with --decisions ${task.decisions}. Skipped pictures come again when fashion-cnn label starts anew.`;
+    byId("done-title").textContent = left ? "No picture is left for you." : "All pictures are decided.";
+    const others = `${left?.toLocaleString("en")} were skipped, or are shown to somebody else. Skipped pictures come again when fashion-cnn label starts anew. `;
+    byId("next-step").textContent = `${left ? others : ""}Train again with --decisions ${task.decisions}.`;
     return;
   }
+  seen = false;
+  byId("large").removeAttribute("src"); // nobody shall decide about the one before
   load(byId("large"), item.name, false).catch(showError);
   byId("opinion").hidden = byId("similar").hidden = task.blind;
   byId("reason").textContent = item.reason;
@@ -140,7 +153,7 @@ function showClasses() {
 async function send(path, content = {}) {
   if (busy) return;
   busy = true;
-  document.body.ariaBusy = "true";
+  showBusy();
   try {
     show(await post(path, content));
   } catch (error) {
@@ -149,11 +162,12 @@ async function send(path, content = {}) {
     } else showError(error);
   } finally {
     busy = false;
-    document.body.ariaBusy = "false";
+    showBusy();
   }
 }
 
-const decide = (decision, label = "") => item && send("decide", { name: item.name, decision, label });
+const decide = (decision, label = "") =>
+  item && (seen || decision === "skip") && send("decide", { name: item.name, decision, label });
 const keep = () => item && suggestion() && decide("label", suggestion());
 const undo = () => send("undo");
 
@@ -161,6 +175,7 @@ function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || !task || byId("instructions").open) return;
   const { key, target } = event;
   const isTyping = target.id === "filter";
+  if (event.isComposing || (event.repeat && !isTyping)) return; // a key that is held decides once
   if (target.closest("#token") || (target.closest("button") && [" ", "Enter"].includes(key))) return;
   const typed = byId("filter").value !== "";
   const isMany = task.class_names.length > MANY;
