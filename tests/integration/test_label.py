@@ -260,7 +260,7 @@ def test_from_doubtful_labels_to_a_better_run(tmp_path, monkeypatch):
     ]
     gone = before.test_files[1]
     rows.append(Decision(gone, file_sha256(photos / gone), "none", was=gone.split("/")[0]))
-    shutil.copy(photos / before.train_files[-1], extra)
+    extra.write_bytes((photos / before.train_files[-1]).read_bytes() + b" ")  # another file
     rows.append(Decision("extra.png", file_sha256(extra), "label", "sock", source=str(tmp_path)))
     (tmp_path / "decisions.csv").write_text(to_csv(rows))
     words = ("--data", "photos", "--set", "epochs=1", "--no-report")
@@ -280,7 +280,8 @@ def test_from_doubtful_labels_to_a_better_run(tmp_path, monkeypatch):
     evaluate = ("evaluate", "before", "--decisions", "decisions.csv")
     assert "The same with the labels of decisions.csv: " in fashion_cnn(*evaluate).stdout
     with open(tmp_path / "decisions.csv", "a") as file:  # more is decided, and the run still works
-        file.write(to_csv([Decision(wrong[0], rows[0].sha256, "none")], header=False))
+        more = Decision(wrong[0], rows[0].sha256, "none", was=rows[0].was)
+        file.write(to_csv([more], header=False))
     (tmp_path / "decisions.csv").rename(tmp_path / "moved.csv")
     first = json.loads(fashion_cnn("evaluate", "after", "--json").stdout)
     (tmp_path / "moved.csv").rename(tmp_path / "decisions.csv")

@@ -47,24 +47,21 @@ def label(
     folder = Path(str(source))
     log = DecisionLog(decisions or default_decisions(folder))
     try:
-        listener = open_listener(settings)
-        task = make_task(folder, model, data or "", split, doubtful)
-        session = LabelSession(task, log, blind)
-        try:
-            serve_labels(session, settings, listener)
-        finally:
-            _print_progress(log)
+        with open_listener(settings) as listener:
+            task = make_task(folder, model, data or "", split, doubtful)
+            serve_labels(LabelSession(task, log, blind), settings, listener)
     finally:
+        _print_progress(log)
         log.close()
 
 
 def _print_progress(log: Any) -> None:
     """What was decided, and what comes next."""
-    decided = log.decided
+    if not (decided := log.decided):
+        return
     corrected = sum(decision.is_correction for decision in decided)
     print(f"Decided: {len(decided):,} pictures, {corrected:,} of them corrected: {log.path}")
-    if decided:
-        print(log.advice())
+    print(log.advice())
 
 
 def _merge(paths: list[Path], output: Path) -> None:

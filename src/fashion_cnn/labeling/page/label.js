@@ -39,7 +39,7 @@ async function post(path, content) {
   return (await request(path, { method: "POST", headers, body: JSON.stringify({ by, ...content }) })).json();
 }
 
-/** Show a picture in an image element; small images keep sharp pixels. */
+/** Show a picture in an image element. */
 async function load(image, name, small) {
   image.dataset.name = name;
   const blob = await (await request(`picture?${new URLSearchParams({ name, small })}`)).blob();
@@ -47,7 +47,7 @@ async function load(image, name, small) {
   URL.revokeObjectURL(image.src);
   image.src = URL.createObjectURL(blob);
   await image.decode().catch(() => {});
-  image.classList.toggle("pixels", image.naturalWidth < 100);
+  image.classList.toggle("small", image.naturalWidth < 100);
   if (image.id === "large" && image.dataset.name === name) {
     seen = true;
     showBusy();
