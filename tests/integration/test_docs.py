@@ -135,7 +135,7 @@ def working_folder(tmp_path_factory, first_images):
     Image.fromarray(data.test_images[0]).save(folder / "garment.png")
     shirt = garment("T-shirt", COLORS[1])
     shirt.save(folder / "shirt.jpg")
-    for k in range(40):
+    for k in range(60):
         photos = folder / "photos" / ("coat", "hat")[k % 2]
         photos.mkdir(parents=True, exist_ok=True)
         shirt.reduce(2).rotate(9 * k).save(photos / f"{k}.jpg")

@@ -57,8 +57,6 @@ class Decision:
 
 
 COLUMNS: tuple[str, ...] = tuple(column.name for column in fields(Decision))
-
-
 HEADER = ",".join(COLUMNS) + "\n"
 
 
