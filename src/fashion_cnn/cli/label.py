@@ -83,5 +83,6 @@ def _export(source: str, groups: str, decisions: Path, folder: Path) -> None:
     from fashion_cnn.labeling.results import export_corrected
 
     data = load_data(source, 0, groups, decisions)
-    print_message(data.notes[-1])
+    for note in data.notes:
+        print_message(note)
     print(f"{export_corrected(data, folder):,} pictures: {folder}")
