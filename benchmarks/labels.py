@@ -158,10 +158,10 @@ def tables(rows: list[results.Row]) -> list[str]:
                 cells.append(results.mean_sd(runs, f"found_{key}", 100, 1))
                 cells.append(f"{100 * regained(runs, share):.0f}")
             accuracies.append(cells + [""] * (5 - len(cells)))
-    found = ["data", "images decided", "test accuracy, %", "wrong labels found, %"]
+    columns = ["data", "images decided", "test accuracy, %", "wrong labels found, %"]
     target = f"target: {100 * REGAINED:g} after {100 * TARGET_SHARE:g} % decided"
-    found += [f"of the lost accuracy regained, % ({target})"]
-    return [results.markdown_table(header, lines), results.markdown_table(found, accuracies)]
+    columns += [f"of the lost accuracy regained, % ({target})"]
+    return [results.markdown_table(header, lines), results.markdown_table(columns, accuracies)]
 
 
 def draw(rows: list[results.Row]) -> None:

@@ -43,16 +43,21 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
-        if os.name == "posix":  # make the rename survive a power cut
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+        sync_folder(path.parent)
     except OSError as error:
         raise OSError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
         if temporary:
             temporary.unlink(missing_ok=True)
     return path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a file that was made or renamed in a folder survive a power cut."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
 
 
 def copy_folder_atomically(folder: Path, output: Path) -> Path:

@@ -60,15 +60,15 @@ def run_pipeline(
     resume = resume and run is not None and prepare_resume(run, recipe_name)
     name = str(run.recipe_path) if run and resume and not recipe_name else recipe_name or DEFAULT
     recipe = configure(name, settings)
-    given = {key: value for key, value in (origin or {}).items() if value}
-    found = {"source": "fashion-mnist"}
+    requested = {key: value for key, value in (origin or {}).items() if value}
+    recorded: dict[str, str] = {}
     if run and resume:
         if recipe == read_recipe(run) and _already_finished(run):
             return None
-        found = find_origin(run, given.get("source"))
+        recorded = find_origin(run, requested.get("source"))
     with _open_folder(run, recipe.name, resume) as run:
         print_message("1 Load        looking for the images")
-        data = reload_data(found | given, recipe.image_size)
+        data = reload_data(recorded | requested, recipe.image_size)
         recipe = fit(name, recipe, settings, data)
         if resume:
             started = read_recipe(run)
@@ -94,8 +94,7 @@ def load_and_fit(
     """Load data, print its notes, and fit a recipe; see `run_pipeline` for the arguments."""
     name = recipe_name or DEFAULT
     recipe = configure(name, settings)
-    given = {key: value for key, value in origin.items() if value}
-    data = reload_data({"source": "fashion-mnist", **given}, recipe.image_size)
+    data = reload_data(origin, recipe.image_size)
     _print_notes(data)
     return fit(name, recipe, settings, data), data
 

@@ -5,6 +5,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from browser_page import watch
 from playwright.sync_api import expect, sync_playwright
 
 
@@ -39,16 +40,7 @@ def site(folder):
 def page(chromium, site):
     """That page; fails on errors in the console, and on requests to other hosts."""
     page, problems = chromium.new_page(), []
-    page.on("console", lambda entry: problems.append(entry.text) if entry.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if request.url.startswith((site, "data:", "blob:"))
-            else problems.append(request.url)
-        ),
-    )
+    watch(page, site, problems)
     page.goto(site)
     expect(page.locator("#foot")).to_contain_text("do not leave this browser", timeout=30_000)
     yield page

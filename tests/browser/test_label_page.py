@@ -5,6 +5,7 @@ import signal
 
 import pytest
 from audited import NAMES, make_audit
+from browser_page import watch
 from playwright.sync_api import expect
 
 from fashion_cnn.data import load_data
@@ -23,10 +24,6 @@ def opened(chromium):
     """A function that opens a page at a port; fails on console errors and on other hosts."""
     contexts, problems = [], []
 
-    def note(text):
-        if "net::ERR_CONNECTION" not in text:  # small pictures, when the server has stopped
-            problems.append(text)
-
     def open_page(port, width=1200, scheme="light", touch=False):
         site = f"http://127.0.0.1:{port}/"
         context = chromium.new_context(
@@ -37,16 +34,7 @@ def opened(chromium):
         )
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda entry: note(entry.text) if entry.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith((site, "data:", "blob:"))
-                else problems.append(request.url)
-            ),
-        )
+        watch(page, site, problems)
         page.goto(site)
         return page
 
@@ -54,7 +42,8 @@ def opened(chromium):
     yield open_page
     for context in contexts:
         context.close()
-    assert not problems
+    # small pictures may still be on their way when the server stops
+    assert not [text for text in problems if "net::ERR_CONNECTION" not in text]
 
 
 def ready(page):

@@ -4,6 +4,7 @@ import io
 import re
 
 import pytest
+from browser_page import watch
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
@@ -49,18 +50,7 @@ def opened(chromium, server):
         )
         contexts.append(context)
         page = context.new_page()
-        page.on(
-            "console", lambda entry: problems.append(entry.text) if entry.type == "error" else None
-        )
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith((server, "data:", "blob:"))
-                else problems.append(request.url)
-            ),
-        )
+        watch(page, server, problems)
         page.goto(url)
         return page
 

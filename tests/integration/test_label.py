@@ -182,7 +182,7 @@ def test_pictures_that_were_added_can_be_decided_again(tmp_path):
     (tmp_path / "d.csv").write_text(to_csv([row]))
     data = load_data(photos, decisions=tmp_path / "d.csv")
     task = audit_task(write_audit(tmp_path / "again", data, 3))
-    assert str(extra) in task.names and task.place(str(extra)) == (str(tmp_path), "extra.png")
+    assert str(extra) in task.names and task.locate(str(extra)) == (str(tmp_path), "extra.png")
     item = task.describe(str(extra))
     assert item.label == "" and item.reason.endswith(f"it was decided to be {NAMES[1]}")
 
@@ -217,7 +217,7 @@ def test_a_folder_without_labels(rest, capsys):
     errors = capsys.readouterr().err
     assert "broken.png" in errors and "its name has control characters" in errors
     item = task.describe(str(rest / "2.png"))
-    assert task.place(item.name) == (str(rest), "2.png") and item.label == ""
+    assert task.locate(item.name) == (str(rest), "2.png") and item.label == ""
     assert len(item.neighbors) == 5 and item.name not in dict(item.neighbors)
     doubtful = unlabeled_task(rest, "clothes", doubtful=True)
     assert doubtful.names == task.names[: task.doubtful]

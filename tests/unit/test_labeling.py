@@ -288,7 +288,7 @@ def test_how_many_are_left_to_others(session):
     session.decide("me", "p1", "skip")
     for name in NAMES[2:]:
         result = session.decide("me", name, "none")
-    assert result["item"] is None and result["left"] == 2
+    assert result["item"] is None and result["remaining"] == 2
     assert session.decide("you", "p0", "none")["item"]["name"] == "p1"
 
 

@@ -69,11 +69,12 @@ def load_data(
     return load_folder(path, image_size, groups, decided)
 
 
-def reload_data(origin: Mapping[str, str], image_size: int = 0) -> Data:
+def reload_data(origin: Mapping[str, str | None], image_size: int = 0) -> Data:
     """Load data again, as it was when `Data.origin` was read, also if more has been decided since.
 
     Args:
-        origin: `source`, and possibly `groups`, `decisions` and `decisions_sha256`.
+        origin: `source`, `groups`, `decisions` and `decisions_sha256`. Default of each that is
+            missing, empty or None: that of `load_data`, and for the last all decisions.
         image_size: as of `load_data`.
 
     Raises:
@@ -81,8 +82,9 @@ def reload_data(origin: Mapping[str, str], image_size: int = 0) -> Data:
     """
     decisions: str | Decisions = ""
     if path := origin.get("decisions"):
-        decisions = read_decisions(path, origin.get("decisions_sha256", ""))
-    return load_data(origin["source"], image_size, origin.get("groups", ""), decisions)
+        decisions = read_decisions(path, origin.get("decisions_sha256") or "")
+    source = origin.get("source") or "fashion-mnist"
+    return load_data(source, image_size, origin.get("groups") or "", decisions)
 
 
 def _load_arrays(path: Path, idx_path: Path | None, is_default: bool) -> Data:

@@ -49,8 +49,8 @@ def require_same_data(run: Run, data: Data) -> None:
     different = [name for name in names if recorded.get(name) != data.sha256.get(name)]
     different += ["class names"] * (list(source["class_names"]) != list(data.class_names))
     if different:
-        given = [name for name in ("groups", "decisions") if source.get(name)]
-        options = "".join(f" with --{name} {source[name]}" for name in given)
+        used = [name for name in ("groups", "decisions") if source.get(name)]
+        options = "".join(f" with --{name} {source[name]}" for name in used)
         raise ValueError(
             f"{run}: {data.location} is not what this run was trained on{options}, or has changed "
             f"since ({', '.join(different)} differ); restore it, give --data the right place, or "

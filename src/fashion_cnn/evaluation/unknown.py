@@ -17,6 +17,7 @@ from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.data.outliers import draw_outlier
 from fashion_cnn.data.split import stratified
 from fashion_cnn.evaluation.calibration import proportion_lower_bound, why_not_shown
+from fashion_cnn.inference.features import normalized
 
 MAX_UNKNOWN = 0.02  # share of the pictures of known classes that may be called unknown
 MIN_CLUSTER = 5  # different images in a cluster
@@ -27,7 +28,6 @@ OUTLIER = -1  # the class of the means of outliers
 OUTLIERS, OUTLIER_MEANS = 150, 12
 LEAST_SIMILAR, NEAREST = 5, 3  # test images in the report, and training images beside each
 BLOCK = 64  # images between two steps of the progress bar
-_TINY = np.finfo(np.float32).tiny
 
 
 def measure_similarity(
@@ -232,8 +232,3 @@ def image_features(
             advance("features")
             rows.append(forward(channels_last(read(index[start : start + BLOCK]))))
     return np.concatenate(rows)
-
-
-def normalized(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (n, units) of length 1; a zero vector stays zero."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)

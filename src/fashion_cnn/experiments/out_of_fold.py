@@ -12,6 +12,7 @@ import numpy as np
 from fashion_cnn.data.dataset import Data
 from fashion_cnn.data.split import group_folds, stratified
 from fashion_cnn.files import read_npz, write_npz
+from fashion_cnn.inference.features import normalized
 from fashion_cnn.recipe import Recipe
 
 NEIGHBORS = 6  # training images that are shown beside an image
@@ -177,8 +178,6 @@ def _nearest(
 
     `index` tells where the images of the pool are among all training images.
     """
-    from fashion_cnn.evaluation.unknown import normalized
-
     count, pool, arrays = min(NEIGHBORS, len(pool)), normalized(pool), {}
     for split, vectors in features.items():
         nearest = np.full((len(vectors), NEIGHBORS), -1, np.int32)

@@ -10,6 +10,12 @@ from fashion_cnn.inference.session import start_session
 Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
+def normalized(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (n, units) of length 1; a zero vector stays zero."""
+    tiny = np.finfo(np.float32).tiny
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), tiny)
+
+
 def open_features(classifier: Classifier) -> Callable[[np.ndarray], Outputs]:
     """A function of a batch of images that returns what is predicted, and their features.
 

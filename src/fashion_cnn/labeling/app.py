@@ -167,15 +167,15 @@ async def picture(
 def _encode(session: LabelSession, name: str, edge: int) -> bytes:
     """A picture for a browser, whatever the file contains besides pixels."""
     try:
-        found = session.task.read(name) if session.is_shown(name) else None
+        original = session.task.read(name) if session.is_shown(name) else None
     except KeyError:
-        found = None
-    if found is None:
+        original = None
+    if original is None:
         raise HTTPException(404, "no such picture in this task")
-    image = Image.fromarray(read_on_white(found, edge))
+    image = Image.fromarray(read_on_white(original, edge))
     image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    if isinstance(found, np.ndarray):
+    if isinstance(original, np.ndarray):
         image.save(file, "PNG")
     else:
         image.save(file, "JPEG", quality=90)

@@ -20,7 +20,7 @@ EXAMPLES = 4  # typical images of a class
 MAX_COPIES = 0.01  # of the pictures may be in two classes, before the data counts as multi-label
 _SPLITS = ("train", "test")
 _AGAIN = "run `fashion-cnn audit` again"
-Place = tuple[str, int]  # split, and index in it
+Position = tuple[str, int]  # split, and index in it
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class _Audit:
     data: Data
     arrays: dict[str, np.ndarray]
     names: dict[str, tuple[str, ...]]  # split -> names
-    places: dict[str, Place]  # name -> split and index
-    reasons: dict[Place, str]
+    positions: dict[str, Position]  # name -> split and index
+    reasons: dict[Position, str]
 
     def labels(self, split: str) -> np.ndarray:
         labels = self.data.train_labels if split == "train" else self.data.test_labels
@@ -61,13 +61,13 @@ def audit_task(folder: Path, source: str = "", split: str = "all", doubtful: boo
     splits = _SPLITS if split == "all" else (split,)
     suspects = read_csv(folder / "suspects.csv")
     doubted = {(row["split"], int(row["index"])): row["label"] for row in suspects}
-    places = _in_order(audit, splits)
-    for place in places:
-        if place in doubted:
-            audit.reasons[place] = f"The label {doubted[place]} is doubtful"
+    positions = _in_order(audit, splits)
+    for position in positions:
+        if position in doubted:
+            audit.reasons[position] = f"The label {doubted[position]} is doubtful"
     _add_duplicates(audit, read_csv(folder / "duplicates.csv"))
-    first = [place for place in audit.reasons if place[0] in splits]
-    order = first if doubtful else [*first, *(x for x in places if x not in audit.reasons)]
+    first = [position for position in audit.reasons if position[0] in splits]
+    order = first if doubtful else [*first, *(x for x in positions if x not in audit.reasons)]
     names = [audit.names[where][index] for where, index in order]
     is_fashion_mnist = audit.data.source == "fashion-mnist"
     title = "Fashion-MNIST" if is_fashion_mnist else Path(audit.data.source).name
@@ -108,8 +108,8 @@ def _read_audit(folder: Path, source: str) -> _Audit:
         count = len(data.train_labels if split == "train" else data.test_labels)
         index = range(count) if kept is None else kept.tolist()
         names[split] = files or tuple(image_name(split, i) for i in index)
-    places = {name: (split, i) for split in _SPLITS for i, name in enumerate(names[split])}
-    return _Audit(data, arrays, names, places, {})
+    positions = {name: (split, i) for split in _SPLITS for i, name in enumerate(names[split])}
+    return _Audit(data, arrays, names, positions, {})
 
 
 def _refuse_several_labels(data: Data) -> None:
@@ -134,21 +134,21 @@ def _add_duplicates(audit: _Audit, rows: list[dict[str, str]]) -> None:
         if row["test_label"] == row["train_label"]:
             continue
         for split, other in (("test", "train"), ("train", "test")):
-            place = (split, int(row[f"{split}_index"]))
+            position = (split, int(row[f"{split}_index"]))
             reason = f"Nearly the same picture is labeled {row[f'{other}_label']}"
-            audit.reasons.setdefault(place, reason)
+            audit.reasons.setdefault(position, reason)
 
 
-def _in_order(audit: _Audit, splits: tuple[str, ...]) -> list[Place]:
+def _in_order(audit: _Audit, splits: tuple[str, ...]) -> list[Position]:
     """All images, the most probable label errors first."""
-    places = [(split, i) for split in splits for i in range(len(audit.names[split]))]
+    positions = [(split, i) for split in splits for i in range(len(audit.names[split]))]
     labels = np.concatenate([audit.labels(split) for split in splits])
     probabilities = np.concatenate([audit.arrays[split] for split in splits])
-    return [places[i] for i in order_labeled(labels, probabilities)]
+    return [positions[i] for i in order_labeled(labels, probabilities)]
 
 
 def _describe(audit: _Audit, name: str) -> Item:
-    data, (split, index) = audit.data, audit.places[name]
+    data, (split, index) = audit.data, audit.positions[name]
     neighbors: Any = audit.arrays[f"{split}_neighbors"][index]
     train = audit.labels("train")
     label = data.class_names[audit.labels(split)[index]]
@@ -167,7 +167,7 @@ def _describe(audit: _Audit, name: str) -> Item:
 
 
 def _read(audit: _Audit, name: str) -> Path | np.ndarray:
-    split, index = audit.places[name]
+    split, index = audit.positions[name]
     if audit.data.train_files:
         return Path(audit.data.source) / name
     return audit.images(split)[index]

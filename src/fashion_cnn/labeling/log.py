@@ -16,7 +16,7 @@ from fashion_cnn.data.decisions import (
     read_decisions,
     to_csv,
 )
-from fashion_cnn.files import lock_file
+from fashion_cnn.files import lock_file, sync_folder
 
 RECENT = 50  # decisions, of which the yield is shown
 LOW_YIELD = 0.05  # share of these that were corrections; below it, stopping is reasonable
@@ -57,7 +57,7 @@ class DecisionLog:
             if HEADER.encode().startswith(content):  # new, or its process was killed at once
                 self._file.truncate(0)
                 self._write(HEADER)
-                self._sync_folder()
+                sync_folder(self.path.parent)
             else:
                 for row in read_decisions(self.path).rows:
                     self._remember(row)
@@ -141,12 +141,6 @@ class DecisionLog:
         except OSError as error:
             self._file.truncate(end)
             raise OSError(f"{self.path}: could not be written ({error})") from error
-
-    def _sync_folder(self) -> None:
-        if os.name == "posix":  # make the new file survive a power cut
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
 
 
 def is_decided(decision: Decision | None) -> bool:

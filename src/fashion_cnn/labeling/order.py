@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from fashion_cnn.inference.features import normalized
+
 WINDOW = 50  # pictures with the least margins among which the next one is chosen
 RECENT = 10  # pictures that the next one should not resemble
 
@@ -46,8 +48,7 @@ def order_unlabeled(probabilities: np.ndarray, features: np.ndarray) -> np.ndarr
     """
     top = np.sort(probabilities, 1)
     remaining = list(np.argsort(top[:, -1] - top[:, -2], kind="stable"))
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    vectors = features / np.maximum(norms, np.finfo(np.float32).tiny)
+    vectors = normalized(features)
     order: list[int] = []
     while remaining:
         window = remaining[:WINDOW]

@@ -108,7 +108,7 @@ class LabelSession:
         names: Sequence[str] = self.task.names
         while self._start < len(names) and self._is_decided(names[self._start]):
             self._start += 1
-        left = 0  # skipped, or shown to somebody else
+        remaining = 0  # skipped, or shown to somebody else
         for position in range(self._start, len(names)):
             name = names[position]
             holder, since = self._leases.get(name, (by, 0.0))
@@ -117,8 +117,8 @@ class LabelSession:
                 continue
             if not is_held and (by, name) not in self._skipped:
                 return self._show(by, name)
-            left += 1
-        return {"item": None, "left": left, "progress": self.progress()}
+            remaining += 1
+        return {"item": None, "remaining": remaining, "progress": self.progress()}
 
     def _show(self, by: str, name: str) -> dict[str, Any]:
         for held in [held for held, (holder, _) in self._leases.items() if holder == by]:
@@ -146,5 +146,5 @@ class LabelSession:
     def _key(self, name: str) -> tuple[str, str, str]:
         """`source`, `file` and `sha256` of a picture in the decisions."""
         if name not in self._keys:
-            self._keys[name] = (*self.task.place(name), self.task.sha256(name))
+            self._keys[name] = (*self.task.locate(name), self.task.sha256(name))
         return self._keys[name]

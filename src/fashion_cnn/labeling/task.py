@@ -58,7 +58,7 @@ class Task:
     instructions: Mapping[str, str] = field(default_factory=dict)
     examples: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def place(self, name: str) -> tuple[str, str]:
+    def locate(self, name: str) -> tuple[str, str]:
         """`source` and `file` of a picture in the decisions."""
         return os.path.split(name) if os.path.isabs(name) else (self.source, name)
 

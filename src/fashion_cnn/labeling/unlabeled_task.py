@@ -11,7 +11,7 @@ from fashion_cnn.console import print_message, printable, progress_bar
 from fashion_cnn.data.pictures import find_pictures
 from fashion_cnn.files import read_csv
 from fashion_cnn.inference.classifier import Classifier
-from fashion_cnn.inference.features import open_features
+from fashion_cnn.inference.features import normalized, open_features
 from fashion_cnn.inference.session import batch_size
 from fashion_cnn.labeling.order import order_unlabeled
 from fashion_cnn.labeling.task import Item, Task, most_probable
@@ -49,8 +49,7 @@ def unlabeled_task(source: Path, model: str, doubtful: bool = False) -> Task:
     order = np.concatenate([order[~is_sure[order]], order[is_sure[order]]])
     count = int((~is_sure).sum())
     index = {path: i for i, path in enumerate(paths)}
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    vectors = features / np.maximum(norms, np.finfo(np.float32).tiny)
+    vectors = normalized(features)
 
     def describe(name: str) -> Item:
         i = index[name]

@@ -1,22 +1,16 @@
 // The page on which people decide about labels. The server keeps every decision on its disk.
+import { bar, byId, element } from "./shared/elements.js";
 
-const byId = (id) => document.getElementById(id);
 const MANY = 10; // classes, above which they are found by typing
 let task = null;
 let item = null; // that is shown
 let busy = false; // a decision is on its way
-let seen = false; // the picture of the item is on the screen
+let isLoaded = false; // whether its picture is on the screen
 let token = sessionStorage.getItem("token");
 const by = localStorage.getItem("by") ?? crypto.getRandomValues(new Uint32Array(2)).join("-");
 localStorage.setItem("by", by);
 
 class NeedsToken extends Error {}
-
-function element(tag, properties, ...children) {
-  const created = Object.assign(document.createElement(tag), properties);
-  created.append(...children);
-  return created;
-}
 
 async function request(path, options = {}) {
   const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
@@ -49,15 +43,13 @@ async function load(image, name, small) {
   await image.decode().catch(() => {});
   image.classList.toggle("small", image.naturalWidth < 100);
   if (image.id === "large" && image.dataset.name === name) {
-    seen = true;
+    isLoaded = true;
     showBusy();
   }
 }
 
-const percent = (share) => `${(100 * share).toFixed(share > 0.995 || share < 0.0995 ? 1 : 0)} %`;
-
 function showBusy() {
-  document.body.ariaBusy = String(busy || (item !== null && !seen));
+  document.body.ariaBusy = String(busy || (item !== null && !isLoaded));
 }
 
 function showStatus(text) {
@@ -70,29 +62,17 @@ function showError(error) {
 }
 
 function showProgress({ decided, corrected, total, doubtful, advice }) {
-  const left = item ? `Picture ${item.position.toLocaleString("en")} of ${total.toLocaleString("en")}` : "";
+  const position = item ? `Picture ${item.position.toLocaleString("en")} of ${total.toLocaleString("en")}` : "";
   const known = doubtful && doubtful < total ? ` (${doubtful.toLocaleString("en")} doubtful)` : "";
   const counts = `${decided.toLocaleString("en")} decided${task.blind ? "" : `, ${corrected.toLocaleString("en")} corrected`}`;
-  byId("progress").textContent = [left + known, counts, advice].filter(Boolean).join(" · ");
+  byId("progress").textContent = [position + known, counts, advice].filter(Boolean).join(" · ");
   byId("track").style.width = `${total ? (100 * (item ? item.position - 1 : total)) / total : 0}%`;
-}
-
-function bar({ label, probability }) {
-  const fill = element("i", {});
-  fill.style.width = `${100 * probability}%`;
-  return element(
-    "li",
-    {},
-    element("span", { className: "name", textContent: label, title: label }),
-    element("span", { className: "bar", ariaHidden: "true" }, fill),
-    element("span", { className: "share", textContent: percent(probability) }),
-  );
 }
 
 /** The label that Enter gives: the present one, or the model's first where there is none. */
 const suggestion = () => item.label || (task.blind ? "" : item.top[0].label);
 
-function show({ item: next, left, progress, message }) {
+function show({ item: next, remaining, progress, message }) {
   item = next;
   showStatus(message ?? "");
   byId("token").hidden = true;
@@ -100,12 +80,12 @@ function show({ item: next, left, progress, message }) {
   byId("done").hidden = Boolean(item);
   showProgress(progress);
   if (!item) {
-    byId("done-title").textContent = left ? "No picture is left for you." : "All pictures are decided.";
-    const others = `${left?.toLocaleString("en")} were skipped, or are shown to somebody else. Skipped pictures come again when fashion-cnn label starts anew. `;
-    byId("next-step").textContent = `${left ? others : ""}Train again with --decisions ${task.decisions}.`;
+    byId("done-title").textContent = remaining ? "No picture is left for you." : "All pictures are decided.";
+    const others = `${remaining?.toLocaleString("en")} were skipped, or are shown to somebody else. Skipped pictures come again when fashion-cnn label starts anew. `;
+    byId("next-step").textContent = `${remaining ? others : ""}Train again with --decisions ${task.decisions}.`;
     return;
   }
-  seen = false;
+  isLoaded = false;
   byId("large").removeAttribute("src"); // nobody shall decide about the one before
   load(byId("large"), item.name, false).catch(showError);
   byId("opinion").hidden = byId("similar").hidden = task.blind;
@@ -167,7 +147,7 @@ async function send(path, content = {}) {
 }
 
 const decide = (decision, label = "") =>
-  item && (seen || decision === "skip") && send("decide", { name: item.name, decision, label });
+  item && (isLoaded || decision === "skip") && send("decide", { name: item.name, decision, label });
 const keep = () => item && suggestion() && decide("label", suggestion());
 const undo = () => send("undo");
 

@@ -1,7 +1,7 @@
 // The page: takes pictures, shows predictions. ask.js makes them, on a server or in this browser.
 import { about, ask, MAX_BYTES, NeedsToken, useToken } from "./ask.js";
+import { bar, byId, element, percent } from "./elements.js";
 
-const byId = (id) => document.getElementById(id);
 let latestRequest = 0; // results of earlier requests are not shown
 let lastPicture = null;
 
@@ -10,31 +10,11 @@ function showStatus(text, isError = false) {
   byId("status").classList.toggle("error", isError);
 }
 
-function element(tag, properties, ...children) {
-  const created = Object.assign(document.createElement(tag), properties);
-  created.append(...children);
-  return created;
-}
-
-const percent = (share) => `${(100 * share).toFixed(share > 0.995 || share < 0.0995 ? 1 : 0)} %`;
-
 function headline({ label, probability, verdict, top }) {
   const second = top[1] ? `, or ${top[1].label}` : "";
   if (verdict === "unknown") return `Unknown: unlike all classes; the nearest is ${label}`;
   if (verdict === "unsure") return `Not sure: perhaps ${label} (${percent(probability)})${second}`;
   return `${verdict ? "Sure: " : ""}${label} (${percent(probability)})`;
-}
-
-function bar({ label, probability }) {
-  const fill = element("i", {});
-  fill.style.width = `${100 * probability}%`;
-  return element(
-    "li",
-    {},
-    element("span", { className: "name", textContent: label, title: label }),
-    element("span", { className: "bar", ariaHidden: "true" }, fill),
-    element("span", { className: "share", textContent: percent(probability) }),
-  );
 }
 
 function showPrediction(prediction) {
