@@ -2,22 +2,26 @@
 #   docker build -t fashion-cnn .
 #   docker run --rm -p 127.0.0.1:8000:8000 fashion-cnn
 # Another model: -v "$PWD/model.onnx:/model.onnx:ro" before the image's name, /model.onnx after it.
+# `make container` runs these steps without a container engine.
 FROM python:3.13 AS build
 WORKDIR /src
 COPY requirements-serve.lock .
 RUN python -m venv --without-pip /opt/fashion-cnn && \
     pip --python /opt/fashion-cnn install --no-cache-dir --no-compile --require-hashes \
     -r requirements-serve.lock
+COPY requirements-build.lock .
+RUN pip install --no-cache-dir --require-hashes -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY LICENSES LICENSES
 COPY src src
-RUN pip --python /opt/fashion-cnn install --no-cache-dir --no-compile --no-deps \
-    --no-build-isolation .
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . && \
+    pip --python /opt/fashion-cnn install --no-cache-dir --no-compile --no-deps /wheels/*.whl
 # what no server needs
-WORKDIR /opt/fashion-cnn/lib/python3.13/site-packages
-RUN pip --python /opt/fashion-cnn uninstall --yes hatchling pathspec pluggy trove-classifiers && \
-    rm -r onnxruntime/transformers onnxruntime/tools onnxruntime/quantization && \
+WORKDIR /opt/fashion-cnn/lib
+RUN rm -r python3.*/site-packages/onnxruntime/transformers \
+    python3.*/site-packages/onnxruntime/tools python3.*/site-packages/onnxruntime/quantization && \
     find . -name tests -type d -prune -exec rm -r {} + && \
-    strip uvloop/*.so && \
+    strip python3.*/site-packages/uvloop/*.so && \
     /opt/fashion-cnn/bin/fashion-cnn serve --help
 
 FROM python:3.13-slim

@@ -13,7 +13,7 @@ FITTING := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c '$(FITTING)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: setup train test test-quick test-durability lint docs tables bench notebook lock
+.PHONY: setup train test test-quick test-durability lint docs package container tables bench notebook lock
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -50,9 +50,17 @@ lint: $(READY)
 	@$(BIN)/mypy
 	@$(COG) --check $(GENERATED)
 	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile
+	@test ! -x $(BIN)/actionlint || $(BIN)/actionlint
+	@test ! -x $(BIN)/zizmor || $(BIN)/zizmor --offline --quiet --persona pedantic .github
 
 docs: $(READY)
 	@NO_COLOR=1 $(BIN)/zensical build --clean --strict
+
+package: $(READY)
+	@$(BIN)/python .ci/package.py
+
+container: $(READY)
+	@$(BIN)/python .ci/container.py
 
 tables: $(READY)
 	@$(COG) -r $(GENERATED)
@@ -67,4 +75,6 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(EXTRAS) \
 		--group dev --no-header --no-annotate pyproject.toml --output-file requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra serve \
-		--group build --no-header --no-annotate pyproject.toml --output-file requirements-serve.lock
+		--no-header --no-annotate pyproject.toml --output-file requirements-serve.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group build \
+		--no-header --no-annotate --output-file requirements-build.lock

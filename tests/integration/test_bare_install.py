@@ -84,7 +84,7 @@ def test_every_preset_predicts(run_bare, tmp_path, real_data):
 def test_other_commands_name_the_extra_that_they_need(run_bare, tmp_path):
     done = run_bare("train", "sprint", cwd=tmp_path)
     assert done.returncode == 1
-    assert "is not installed: pip install 'fashion-cnn[train]'" in done.stderr
+    assert 'is not installed: pip install "fashion-cnn[train]"' in done.stderr
     assert "Traceback" not in done.stderr
     assert run_bare("presets", cwd=tmp_path).returncode == 0
     assert run_bare("recipes", cwd=tmp_path).returncode == 0

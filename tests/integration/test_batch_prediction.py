@@ -237,4 +237,4 @@ def test_ray_is_not_needed_without_a_cluster(picture_folder, tmp_path):
     assert process.stdout.startswith("200 pictures, 0 of which")
     call = (*call[:-1], tmp_path / "other", "--cluster", "auto")
     process = fashion_cnn_process(*call, status=1, **without)
-    assert "ray is not installed: pip install 'fashion-cnn[scale]'" in process.stderr
+    assert 'ray is not installed: pip install "fashion-cnn[scale]"' in process.stderr

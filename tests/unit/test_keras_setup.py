@@ -67,4 +67,4 @@ sys.exit(cli.run_command({words}))
 """
     done = import_keras(tmp_path, {}, code, KERAS_BACKEND="jax")
     last = done.stderr.splitlines()[-1]
-    assert last == "fashion-cnn: jax is not installed: pip install 'fashion-cnn[jax]'"
+    assert last == 'fashion-cnn: jax is not installed: pip install "fashion-cnn[jax]"'

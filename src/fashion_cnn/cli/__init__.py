@@ -100,5 +100,5 @@ def _message(error: BaseException) -> str:
     """One line about an error."""
     if isinstance(error, ModuleNotFoundError):
         extra = _EXTRAS.get(error.name or "", "train")
-        return f"{error.name} is not installed: pip install 'fashion-cnn[{extra}]'"
+        return f'{error.name} is not installed: pip install "fashion-cnn[{extra}]"'
     return shorten_error(str(error)) or "not enough memory"

@@ -285,7 +285,7 @@ def _allowed_formats(picture: Any) -> tuple[str]:
         try:
             import pillow_heif
         except ModuleNotFoundError:
-            raise ValueError("HEIC is read with pip install 'fashion-cnn[heic]'") from None
+            raise ValueError('HEIC is read with pip install "fashion-cnn[heic]"') from None
         pillow_heif.register_heif_opener()
     elif format_name == "AVIF":
         Image.init()
