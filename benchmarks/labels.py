@@ -28,7 +28,7 @@ PLOT = Path(__file__).parent.parent / "docs" / "images" / "labels.png"
 DATA = ("Fashion-MNIST", "photos")
 IMAGES = 10_000
 WRONG = 0.1
-FOLDS = 5
+JUDGE, FOLDS = "standard", 5  # of the audit of Fashion-MNIST
 DECIDED = (0.0, 0.025, 0.05, 0.1, 0.15)  # shares of the training images
 FOUND = 0.9  # share of the wrong labels
 # targets: decisions relative to the wrong labels; share of the accuracy, after TARGET_SHARE
@@ -92,10 +92,11 @@ def make_wrong(labels: np.ndarray, confused: np.ndarray, seed: int) -> np.ndarra
 
 def measure_one(data: str, seed: int, photos: Path) -> dict[str, object]:
     """Audit, decide and train again; return a row's columns."""
+    from fashion_cnn import RECIPES
     from fashion_cnn.evaluation import predict
-    from fashion_cnn.experiments.audit import find_suspects
     from fashion_cnn.experiments.out_of_fold import out_of_fold
     from fashion_cnn.labeling.order import order_labeled
+    from fashion_cnn.recipe import fit_to_data
     from fashion_cnn.training.loop import train
 
     clean, recipe = load(data, seed, photos)
@@ -104,9 +105,10 @@ def measure_one(data: str, seed: int, photos: Path) -> dict[str, object]:
     wrong = noisy != truth
     flawed = dataclasses.replace(clean, train_labels=noisy)
     with tempfile.TemporaryDirectory() as folder:
-        fast = dataclasses.replace(recipe, validation="none")
-        probabilities = out_of_fold(flawed, fast, Path(folder), FOLDS, lambda name: None)["train"]
-    order = order_labeled(noisy, probabilities, find_suspects(noisy, probabilities))
+        judge = recipe if data == "photos" else fit_to_data(RECIPES[JUDGE], clean)
+        judge = dataclasses.replace(judge, seed=seed, validation="none")
+        probabilities = out_of_fold(flawed, judge, Path(folder), FOLDS, lambda name: None)["train"]
+    order = order_labeled(noisy, probabilities)
     random_order = np.random.default_rng(seed).permutation(len(noisy))
 
     def accuracy(labels: np.ndarray) -> float:

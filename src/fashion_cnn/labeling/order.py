@@ -8,9 +8,7 @@ WINDOW = 50  # pictures with the least margins among which the next one is chose
 RECENT = 10  # pictures that the next one should not resemble
 
 
-def order_labeled(
-    labels: np.ndarray, probabilities: np.ndarray, first: np.ndarray | None = None
-) -> np.ndarray:
+def order_labeled(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Order labeled pictures, the most probable label errors first.
 
     They are ordered by the ratio of the probability of their label to that of the most probable
@@ -19,7 +17,6 @@ def order_labeled(
     Args:
         labels: integers (n,).
         probabilities: float (n, classes), by a network that was not trained on the picture.
-        first: indices that precede all others, such as the suspects of an audit. Default: none.
 
     Returns:
         int64 (n,): indices of all pictures.
@@ -28,9 +25,7 @@ def order_labeled(
     others = np.array(probabilities, np.float64)
     others[rows, labels] = 0
     ratio = probabilities[rows, labels] / np.maximum(others.max(1), np.finfo(np.float64).tiny)
-    order = np.argsort(ratio, kind="stable")
-    is_first = np.isin(order, [] if first is None else first)
-    return np.concatenate([order[is_first], order[~is_first]])
+    return np.argsort(ratio, kind="stable")
 
 
 def order_unlabeled(probabilities: np.ndarray, features: np.ndarray) -> np.ndarray:
