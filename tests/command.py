@@ -13,7 +13,8 @@ import numpy as np
 
 from fashion_cnn import cli
 
-PROGRAM = str(Path(sys.executable).with_name("fashion-cnn"))
+_NAME = "fashion-cnn.exe" if sys.platform == "win32" else "fashion-cnn"
+PROGRAM = str(Path(sys.executable).with_name(_NAME))
 # XLA compiles in half of the time without optimizing
 _FLAGS = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 QUICK_XLA = {"XLA_FLAGS": _FLAGS.strip()}

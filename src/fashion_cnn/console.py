@@ -3,13 +3,16 @@
 import os
 import re
 import select
+import shlex
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+WAIT_SECONDS = 0.5 if sys.platform == "win32" else None  # Ctrl-C ends no longer wait there
 SHUTDOWN_SECONDS = 1.5  # in which Python has to react to a signal
 MAX_ERROR = 450  # characters
 LINE_INTERVAL = 10  # seconds between two lines of progress where there is no terminal
@@ -26,6 +29,11 @@ def usage_errors(prefix: str = "") -> Iterator[None]:
         yield
     except ValueError as error:
         raise UsageError(f"{prefix}{error}") from None
+
+
+def shell_command(words: Sequence[str]) -> str:
+    """A command as text that the shell of this system understands."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def print_message(text: str = "") -> None:

@@ -6,16 +6,20 @@ import io
 import json
 import os
 import shutil
+import sys
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 TEMPORARY = ".writing-"  # begins the name of a file or folder that is not complete yet
 LOCK = ".lock"
+_LOCKED_BYTE = 1 << 30  # on Windows: beyond the content, which others may read
+_RENAME_SECONDS = 2.0  # on Windows: for another program to close the file that is replaced
 CHECKSUMS = "SHA256SUMS"
 _CHECKSUM_OF_CHECKSUMS = "# SHA-256 of the lines above: "
 
@@ -42,14 +46,27 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> Path:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
-        os.replace(temporary, path)
+        _replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
         raise OSError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
         if temporary:
-            temporary.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows: a memory map of it is still open
+                temporary.unlink(missing_ok=True)
     return path
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename a file; on Windows again and again while another program has `target` open."""
+    deadline = time.monotonic() + _RENAME_SECONDS
+    while sys.platform == "win32" and time.monotonic() < deadline:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            time.sleep(0.05)
+    os.replace(source, target)
 
 
 def sync_folder(folder: Path) -> None:
@@ -161,7 +178,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(PermissionError):  # Windows refuses while it is open; harmless
+            with suppress(PermissionError):  # Windows does not remove an open file; harmless
                 path.unlink(missing_ok=True)
 
 
@@ -169,13 +186,27 @@ def lock_file(file: Any) -> bool:
     """Lock an open file; whether that succeeded and the file is still the one of its name."""
     try:
         import fcntl
-    except ImportError:  # Windows: nothing keeps two trainings apart
-        return True
+    except ImportError:
+        return _lock_on_windows(file.fileno())
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
     except (BlockingIOError, FileNotFoundError):
         return False
+
+
+def _lock_on_windows(descriptor: int) -> bool:
+    import msvcrt
+
+    position = os.lseek(descriptor, 0, os.SEEK_CUR)
+    os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        return True
+    except PermissionError:
+        return False
+    finally:
+        os.lseek(descriptor, position, os.SEEK_SET)
 
 
 def is_unused(folder: Path, ignored: Sequence[str] = ()) -> bool:
@@ -210,7 +241,8 @@ def read_checksums(folder: Path) -> dict[str, str]:
     checksums = {}
     for line in body.decode().splitlines():
         sha256, _, name = line.partition("  ")
-        if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        parsed = PureWindowsPath(name)  # also takes what is a path elsewhere
+        if not name or parsed.anchor or ".." in parsed.parts:
             raise ValueError(f"{path}: damaged ({name!r} is not a file of the folder)")
         checksums[name] = sha256
     return checksums

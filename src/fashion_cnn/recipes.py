@@ -9,13 +9,13 @@ import dataclasses
 import difflib
 import json
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from fashion_cnn.console import shell_command
 from fashion_cnn.recipe import Recipe, recipe_from_dict
 
 DEFAULT = "standard"
@@ -193,7 +193,7 @@ def find_recipe(name: str) -> Recipe:
             f"recipe: got {name!r}; {hint}expected {', '.join(RECIPES)} or a recipe.json"
         )
     try:
-        text = Path(os.path.expanduser(name)).read_text(encoding="utf-8")
+        text = Path(os.path.expanduser(name)).read_text(encoding="utf-8-sig")
         return recipe_from_dict(json.loads(text))
     except FileNotFoundError:
         raise ValueError(f"{name}: no such file; expected a run's recipe.json") from None
@@ -252,4 +252,4 @@ def command_with_data(words: list[str], origin: Mapping[str, Any]) -> str:
     words = words if source == "fashion-mnist" else [*words, "--data", source]
     for option in ("groups", "decisions"):
         words = [*words, f"--{option}", origin[option]] if origin.get(option) else words
-    return shlex.join(words)
+    return shell_command(words)

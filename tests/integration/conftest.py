@@ -1,7 +1,5 @@
 """Data that several files of tests use, made once for all workers."""
 
-import fcntl
-
 import numpy as np
 import pytest
 from command import QUICK_XLA, run_on_jax, write_data_npz
@@ -14,6 +12,8 @@ from fashion_cnn.data import as_data
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory):
     """`make_once("name", make)`: a folder that `make(folder)` fills, once for all workers."""
+    import fcntl  # Windows has none
+
     root = tmp_path_factory.getbasetemp()
     root = root if root.name.startswith("pytest-") else root.parent  # above the workers' folders
 

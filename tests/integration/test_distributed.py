@@ -4,6 +4,7 @@ import ipaddress
 import json
 import multiprocessing
 import os
+import sys
 import tempfile
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
@@ -32,11 +33,13 @@ def test_two_processes_train_like_one(data, one_process, tmp_path, monkeypatch):
     run, addresses, modes = tmp_path / "run", [], []
 
     def look():
-        addresses.extend(listening_addresses())
+        if sys.platform == "linux":  # elsewhere there is no /proc to find them in
+            addresses.extend(listening_addresses())
         modes.extend(path.stat().st_mode for path in folder.glob("fashion-cnn-*"))
 
     train_distributed(STABLE, data, Run(run), 2, callbacks=[AfterFirstEpoch(look)])
-    assert len(addresses) >= 3  # each process, and where they meet
+    if sys.platform == "linux":
+        assert len(addresses) >= 3  # each process, and where they meet
     assert all(address.is_loopback for address in addresses), addresses
     assert len(modes) == 1 and not modes[0] & 0o077  # only this user can open the events
     assert not list(folder.glob("fashion-cnn-*"))

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,8 @@ def test_the_run_folder_is_complete(trained, data):
     run = folder / "runs" / "textbook-1"
     assert {p.name for p in run.iterdir()} == FILES | {"checkpoints", "svg"}
     assert {p.stem for p in (run / "svg").glob("*.svg")} == {Path(name).stem for name in PICTURES}
-    check = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
+    program = ["sha256sum"] if sys.platform == "linux" else ["shasum", "-a", "256"]  # of macOS
+    check = [*program, "--check", "--quiet", "SHA256SUMS"]
     assert subprocess.run(check, cwd=run, capture_output=True).returncode == 0
     metrics = json.loads((run / "metrics.json").read_text())
     examples = [metrics[f"{split}_examples"] for split in ("train", "validation", "test")]

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import random
-import resource
 import struct
 import subprocess
 import zipfile
@@ -215,6 +214,8 @@ def test_bad_input_is_refused(tmp_path, real_data, status, case, message):
 
 @pytest.mark.slow
 def test_no_space_at_the_start_leaves_nothing(tmp_path, real_data):
+    import resource  # Windows has none
+
     def no_file_may_grow():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 

@@ -1,9 +1,11 @@
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
 
@@ -32,7 +34,8 @@ def test_importing_the_package_and_asking_for_help_load_nothing_heavy():
         "except SystemExit: pass\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    call = [sys.executable, "-c", code]
+    done = subprocess.run(call, capture_output=True, encoding="utf-8")
     assert done.stdout.endswith("[]\n")
 
 
@@ -65,18 +68,24 @@ def test_a_shell_completes_commands():
     assert done.stdout == "audit\n"
 
 
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The home folder, on Windows too."""
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    return tmp_path
+
+
 @pytest.mark.parametrize("word", ["--run=~/runs/a", "--run=~"])
-def test_the_home_folder_is_expanded_behind_an_equals_sign(word, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_the_home_folder_is_expanded_behind_an_equals_sign(word, home, tmp_path):
     (tmp_path / "notes.txt").touch()
     (tmp_path / "runs" / "a").mkdir(parents=True)
     (tmp_path / "runs" / "a" / "notes.txt").touch()
     done = fashion_cnn("train", "textbook", word, cwd=tmp_path, status=2)
-    assert f"{word.split('=')[1].replace('~', str(tmp_path))}: not empty" in done.stderr
+    assert f"{Path(word.split('=')[1].replace('~', str(home)))}: not empty" in done.stderr
 
 
-def test_the_home_folder_is_expanded_in_python(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_the_home_folder_is_expanded_in_python(home, tmp_path):
     Image.new("L", (28, 28), 9).save(tmp_path / "shirt.png")
     shutil.copy(PRESET_FOLDER / "textbook.onnx", tmp_path / "model.onnx")
     classifier = package.Classifier.load("~/model.onnx")
@@ -85,7 +94,7 @@ def test_the_home_folder_is_expanded_in_python(tmp_path, monkeypatch):
     recipe = RECIPES["textbook"]
     (tmp_path / "recipe.json").write_text(recipe.to_json())
     assert find_recipe("~/recipe.json") == recipe
-    with pytest.raises(ValueError, match=f"{tmp_path}: "):
+    with pytest.raises(ValueError, match=re.escape(f"{home}: ")):
         package.load_data("~")
 
 
@@ -160,11 +169,13 @@ def test_debug_changes_nothing_about_wrong_usage(tmp_path):
 def test_an_error_is_short_and_printable(tmp_path):
     done = fashion_cnn("evaluate", "\x1b\udcff" + "/x" * 2000, cwd=tmp_path, status=1)
     assert len(done.stderr) < 500
-    assert done.stderr.startswith(r"fashion-cnn: \x1b\udcff/x/x")
+    assert done.stderr.startswith(r"fashion-cnn: \x1b\udcff/x/x".replace("/", os.sep))
     assert done.stderr.strip().isprintable()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="macOS and Windows have no file names that are not text"
+)
 def test_names_that_cannot_be_written_are_escaped(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

@@ -25,7 +25,7 @@ CLASSES = ("coat", "hat")
 
 
 def write(path, *decisions):
-    path.write_text(to_csv(decisions))
+    path.write_bytes(to_csv(decisions).encode())
     return path
 
 

@@ -59,7 +59,7 @@ def test_8_bits_are_as_accurate_at_a_third_of_the_size(tiny_data, tmp_path, form
     expected = Classifier.load(run.folder).probabilities(tiny_data.test_images[..., np.newaxis])
     difference = parity["largest_difference"]
     assert difference == pytest.approx(np.abs(actual - expected).max(), abs=1e-4)
-    text = (tmp_path / "small.onnx.md").read_text()
+    text = (tmp_path / "small.onnx.md").read_text(encoding="utf-8")
     assert f"On 60 test images, its probabilities differ by up to {difference:.2g} from" in text
 
 

@@ -1,6 +1,7 @@
 """Groups of pictures: found by a file or a pattern, whole in every split, and suggested."""
 
 import re
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -257,6 +258,8 @@ def test_data_suggests_groups_until_they_are_given(tmp_path, capsys, monkeypatch
     fill(tmp_path / "people", by_person(["anna", "ben", "cy", "di"], 5))
     assert run_command(["data", "--data", "people"]) == 0
     option = r"--groups '([^/]+)[-_ .][0-9]+\.[^/.]+$'"
+    if sys.platform == "win32":  # whose shell knows no other quotation marks
+        option = option.replace("'", '"')
     assert f"Groups      file names suggest 4 groups, such as anna: {option} keeps what" in (
         capsys.readouterr().out
     )

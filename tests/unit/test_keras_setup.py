@@ -39,7 +39,7 @@ def test_the_keras_json_of_another_project_changes_nothing(tmp_path):
 
 def test_a_keras_json_that_keras_refuses_is_named(tmp_path):
     done = import_keras(tmp_path, {"floatx": "bfloat16"})
-    assert f"ValueError: {tmp_path}/keras.json: Invalid `floatx`" in done.stderr
+    assert f"ValueError: {tmp_path / 'keras.json'}: Invalid `floatx`" in done.stderr
 
 
 @pytest.mark.parametrize("backend", ["theano", "torch"])

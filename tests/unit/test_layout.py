@@ -44,7 +44,8 @@ MANY_PARAMETERS = {
 
 def modules():
     return {
-        path.relative_to(PACKAGE): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")
+        path.relative_to(PACKAGE): ast.parse(path.read_text(encoding="utf-8"))
+        for path in PACKAGE.rglob("*.py")
     }
 
 
@@ -79,7 +80,7 @@ def test_imports_point_one_way():
 def test_files_and_functions_are_short():
     long = []
     for path, tree in modules().items():
-        lines = len((PACKAGE / path).read_text().splitlines())
+        lines = len((PACKAGE / path).read_text(encoding="utf-8").splitlines())
         long += [f"{path}: {lines} lines"] * (lines > MAX_FILE_LINES)
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

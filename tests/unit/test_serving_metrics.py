@@ -56,7 +56,7 @@ def test_dashboard_and_alerts_use_metrics_that_exist(page):
     count(metrics, [0.9])
     metrics.count_response("/predict", 200, 0.1)
     existing = {key.partition("{")[0] for key in values(metrics)}
-    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
     named = set(re.findall(r"fashion_cnn_([a-z_]+[a-z])\b", text)) - {"token"}
     assert len(named) > 5
     assert named <= existing | {name.removesuffix("_bucket") for name in existing}

@@ -1,6 +1,7 @@
 import dataclasses
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -183,7 +184,8 @@ def test_a_finished_run_goes_on_to_more_epochs(tiny_data, tmp_path):
 def test_a_schedule_that_has_ended_is_not_continued(tiny_data, run_folder):
     train(SPRINT, tiny_data, run_folder, epochs=1)
     before = sorted(run_folder.rglob("*"))
-    expected = f"falls to 0 at epoch 1 .*: fashion-cnn train {run_folder}/recipe.json --epochs 3"
+    command = re.escape(f"fashion-cnn train {run_folder / 'recipe.json'} --epochs 3")
+    expected = f"falls to 0 at epoch 1 .*: {command}"
     with pytest.raises(ValueError, match=expected):
         train(SPRINT, tiny_data, run_folder, resume=True)
     assert (sorted(run_folder.rglob("*")), Run(run_folder).damaged_files()) == (before, [])

@@ -187,9 +187,8 @@ def test_an_exported_file_measures_the_similarity_of_the_run(
 def test_files_whose_card_does_not_fit_their_outputs_are_refused(folder_data, run, tmp_path):
     changes = {"unknown_below": 0.5}
     path = export_in_process(run, folder_data, "onnx", tmp_path / "model.onnx", changes)
-    assert (
-        "is below 0.500 (the cosine to the nearest mean" in (tmp_path / "model.onnx.md").read_text()
-    )
+    text = (tmp_path / "model.onnx.md").read_text(encoding="utf-8")
+    assert "is below 0.500 (the cosine to the nearest mean" in text
     model = onnx.load(path)
     card = json.loads(model.metadata_props[0].value)
     for limit in (2, "high", float("nan"), [0.5]):

@@ -63,7 +63,8 @@ def main() -> None:
     """Run the command line. Exit status: 0; 2 wrong usage, 1 failure, 130 Ctrl-C, 143 SIGTERM."""
     exit_on_signals()
     if isinstance(sys.stdout, io.TextIOWrapper):  # standard error escapes already
-        sys.stdout.reconfigure(errors="backslashreplace")
+        is_file = sys.platform == "win32" and not sys.stdout.isatty()  # else cp1252, or the like
+        sys.stdout.reconfigure(encoding="utf-8" if is_file else None, errors="backslashreplace")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains where no home is
     warnings.formatwarning = lambda message, *_, **__: f"fashion-cnn: {message}\n"
     sys.exit(run_command(sys.argv[1:]))

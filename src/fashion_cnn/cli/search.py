@@ -1,12 +1,11 @@
 """`tune` and `audit`: what trains many networks."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 from fashion_cnn.cli import options as opt
 from fashion_cnn.cli.train import parse_settings
-from fashion_cnn.console import print_message, progress_bar, usage_errors
+from fashion_cnn.console import print_message, progress_bar, shell_command, usage_errors
 
 BEST = 5  # trials that are printed
 
@@ -96,4 +95,4 @@ def audit(
         print(f"{run}: test accuracy {accuracies}")
     print("\nLists: suspects.csv, duplicates.csv")
     print("Sheets:", ", ".join(path.name for path in draw_audit(output, data)))
-    print(f"In: {output}\nTo decide about them: fashion-cnn label {shlex.quote(str(output))}")
+    print(f"In: {output}\nTo decide: {shell_command(['fashion-cnn', 'label', str(output)])}")

@@ -1,6 +1,8 @@
 """The user's cache of arrays that are slow to compute: limited in size, and memory-mapped."""
 
+import errno
 import os
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +20,8 @@ def cache_root() -> Path:
     """The folder of this project in the user's cache; XDG_CACHE_HOME moves it."""
     import platformdirs
 
+    if folder := os.environ.get("XDG_CACHE_HOME"):  # platformdirs reads it on Linux only
+        return Path(folder) / "fashion-cnn"
     return Path(platformdirs.user_cache_dir("fashion-cnn", appauthor=False))
 
 
@@ -54,13 +58,19 @@ def cached_array(
         if hasattr(os, "posix_fallocate"):  # a full disk raises here, instead of SIGBUS later
             with open(temporary, "rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+        elif shutil.disk_usage(temporary.parent).free < array.nbytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fill(array)
         array.flush()
 
     while True:
         if not path.is_file():
             _evict(path.parent, shape, int(np.prod(shape)) * np.dtype(dtype).itemsize)
-            write_atomically(path, write).chmod(0o600)  # the pictures may be private
+            try:
+                write_atomically(path, write).chmod(0o600)  # the pictures may be private
+            except OSError:
+                if not path.is_file():  # Windows: else another process has made and opened it
+                    raise
         with suppress(FileNotFoundError):  # another process has evicted it
             os.utime(path)  # marks it as recently used
             return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,10 +1,9 @@
 """Where the pictures in a folder seem to belong together: a line that says how to use it."""
 
 import re
-import shlex
 from pathlib import Path
 
-from fashion_cnn.console import printable
+from fashion_cnn.console import printable, shell_command
 from fashion_cnn.data.class_folders import list_pictures
 from fashion_cnn.data.split_folders import split_of
 
@@ -42,7 +41,7 @@ def suggest_groups(folder: Path, duplicates: int) -> str:
     is_frequent = len(pairs) >= MIN_MATCHES * pictures
     if is_frequent and not names_classes and 2 <= len(prefixes) <= pictures / MIN_GROUP_SIZE:
         names = f"file names suggest {len(prefixes):,} groups, such as {printable(pairs[0][1])}"
-        return f"{names}: --groups {shlex.quote(PATTERN)} {effect}"
+        return f"{names}: --groups {shell_command([PATTERN])} {effect}"
     if duplicates and "test" in listing.missing_splits:
         return f"test pictures have near-duplicates in training: --groups FILE.csv {effect}"
     return ""

@@ -122,8 +122,8 @@ def _match_groups(pattern: str, pictures: Sequence[str]) -> dict[str, str]:
 
 
 def _normalized(path: str) -> str:
-    """macOS decomposes accents; `find .` begins with a dot."""
-    return unicodedata.normalize("NFC", str(PurePosixPath(path.strip())))
+    """macOS decomposes accents; `find .` begins with a dot; Windows has backslashes."""
+    return unicodedata.normalize("NFC", str(PurePosixPath(path.strip().replace(os.sep, "/"))))
 
 
 def _count(paths: Sequence[str]) -> str:

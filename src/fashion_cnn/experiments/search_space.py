@@ -37,7 +37,7 @@ def read_space(path: Path, recipe: Recipe) -> SearchSpace:
         ValueError: the file holds something else, or a value that the recipe does not take.
     """
     try:
-        space = json.loads(path.read_text(encoding="utf-8"))
+        space = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
     if not isinstance(space, dict) or not space:

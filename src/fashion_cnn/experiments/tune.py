@@ -4,6 +4,7 @@ Optuna proposes trials and stops bad ones early. Its journal is a file of the se
 any machine that sees the folder can report to it, and an interrupted search can be resumed.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
@@ -143,12 +144,15 @@ def open_study(folder: Path, recipe: Recipe) -> Any:
     """The Optuna study of a search's folder; a new one if there is none."""
     import optuna
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = str(folder / JOURNAL)
+    # Optuna's default lock is a symbolic link, which needs a privilege on Windows
+    lock = JournalFileOpenLock(path) if sys.platform == "win32" else None
     study = optuna.create_study(
         study_name="tune",
-        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+        storage=JournalStorage(JournalFileBackend(path, lock)),
         load_if_exists=True,
         direction="maximize",
         # asynchronous successive halving, arXiv:1810.05934

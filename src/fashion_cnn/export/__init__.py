@@ -99,7 +99,9 @@ def export_run(
     call = [sys.executable, "-m", "fashion_cnn.export", str(run), format_name, str(output)]
     call += [source] if source else []
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    process = subprocess.run(call, env=environment, capture_output=True, text=True)  # noqa: S603 (ours)
+    process = subprocess.run(  # noqa: S603 (ours)
+        call, env=environment, capture_output=True, encoding="utf-8", errors="replace"
+    )
     if process.returncode:
         message = process.stderr.strip().splitlines() or ["its process was killed"]
         raise ValueError(f"{output}: not exported ({message[-1]})")

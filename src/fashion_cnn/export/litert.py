@@ -11,8 +11,9 @@ def write_litert(model: Any, path: Path, calibration_images: Any) -> Predict:
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
 
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
-    interpreter = Interpreter(str(path))
+    content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    path.write_bytes(content)
+    interpreter = Interpreter(model_content=content)
     (pixels,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def predict(images: Any) -> Any:

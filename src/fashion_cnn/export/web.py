@@ -73,7 +73,9 @@ def _add_runtime(temporary: Path, folder: Path) -> None:
     if not npm:
         raise OSError(f"npm: not installed; it downloads {RUNTIME}; install Node.js")
     call = [npm, "pack", RUNTIME, "--pack-destination", str(temporary)]
-    process = subprocess.run(call, capture_output=True, text=True)  # noqa: S603 (ours)
+    process = subprocess.run(  # noqa: S603 (ours)
+        call, capture_output=True, encoding="utf-8", errors="replace"
+    )
     if process.returncode:
         message = process.stderr.strip().splitlines() or ["its process was killed"]
         raise OSError(f"npm: cannot download {RUNTIME} ({message[0]})")

@@ -1,6 +1,7 @@
 """Words of the command line in; names of pictures, and pictures that came through pipes, out."""
 
 import codecs
+import locale
 import os
 import re
 import sys
@@ -44,7 +45,14 @@ def _list_lines(content: bytes) -> list[str] | None:
         content = content.decode("utf-16", "replace").encode()
     lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
     is_list = not CONTROL_CHARACTERS.search(content) and all(map(_is_name, lines))
-    return [os.fsdecode(line) for line in lines] if is_list else None
+    return [_decode(line) for line in lines] if is_list else None
+
+
+def _decode(line: bytes) -> str:
+    try:
+        return os.fsdecode(line)
+    except UnicodeDecodeError:  # Windows: of a program that writes its own code page
+        return line.decode(locale.getencoding(), "replace")
 
 
 def _is_name(line: bytes) -> bool:

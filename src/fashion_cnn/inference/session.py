@@ -103,8 +103,8 @@ def _check_choice(runtime: str, precision: str) -> None:
             )
         if not processor_has_bfloat16():
             raise ValueError(
-                "precision: got bfloat16, but Linux names neither AVX512-BF16 nor AMX for this "
-                "processor, or ONEDNN_MAX_CPU_ISA forbids them; expected float32"
+                "precision: got bfloat16, but the system names neither AVX512-BF16 nor AMX "
+                "for this processor, or ONEDNN_MAX_CPU_ISA forbids them; expected float32"
             )
 
 

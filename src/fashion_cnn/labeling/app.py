@@ -11,7 +11,6 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
-from fastapi.staticfiles import StaticFiles
 from PIL import Image
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp
 from fashion_cnn.data.pictures import read_on_white
 from fashion_cnn.labeling.session import AlreadyDecided, LabelSession
 from fashion_cnn.serving.limits import RequestLimits
+from fashion_cnn.serving.pages import page_files
 from fashion_cnn.serving.protocol import validation_message
 from fashion_cnn.serving.settings import Settings
 
@@ -92,8 +92,8 @@ def make_label_app(session: LabelSession, settings: Settings) -> ASGIApp:
         routes=router.routes,
     )
     app.state.label = state = LabelState(session)
-    app.mount("/static/shared", StaticFiles(directory=SHARED), name="shared")
-    app.mount("/static", StaticFiles(directory=PAGE), name="page")
+    app.mount("/static/shared", page_files(SHARED), name="shared")
+    app.mount("/static", page_files(PAGE), name="page")
     for kind in (HTTPException, RequestValidationError, ValueError, OSError, Exception):
         app.add_exception_handler(kind, _error_response)
     return RequestLimits(app, state, settings)

@@ -1,6 +1,7 @@
 """`DecisionLog`: a file of decisions that one process appends to, each row on disk at once."""
 
 import os
+import sys
 from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -69,7 +70,12 @@ class DecisionLog:
 
     def close(self) -> None:
         """Close the file, which another process may open then; one without rows is removed."""
-        if not self._file.closed and self.path.read_bytes() == HEADER.encode():
+        if self._file.closed:
+            return
+        is_empty = self.path.read_bytes() == HEADER.encode()
+        if sys.platform == "win32":  # which removes no open file
+            self._file.close()
+        if is_empty:
             self.path.unlink()
         self._file.close()
 

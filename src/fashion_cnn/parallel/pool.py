@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fashion_cnn.console import WAIT_SECONDS
 from fashion_cnn.machine import cores
 from fashion_cnn.parallel.cluster import RayPool, cluster
 from fashion_cnn.parallel.local import Function, LocalPool
@@ -95,7 +96,7 @@ def run_tasks(
             running[pool.submit(function, *task.arguments)] = task, attempt
         if not running:
             return
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
+        for future in wait(running, WAIT_SECONDS, FIRST_COMPLETED).done:
             task, attempt = running.pop(future)
             if isinstance(future.exception(), BrokenExecutor) and attempt < ATTEMPTS:
                 retries.append((task, attempt + 1))

@@ -9,7 +9,6 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
-from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.serving import protocol, schema
 from fashion_cnn.serving.limits import RequestLimits
+from fashion_cnn.serving.pages import page_files
 from fashion_cnn.serving.photos import (
     InvalidInput,
     errors_of_input,
@@ -52,7 +52,7 @@ def make_app(state: ServerState, settings: Settings) -> ASGIApp:
         routes=[*v2.routes, *router.routes],  # not included: each request would be matched twice
     )
     app.state.server = state
-    app.mount("/static", StaticFiles(directory=PAGE), name="page")
+    app.mount("/static", page_files(PAGE), name="page")
     for kind in (HTTPException, RequestValidationError, InvalidInput, Exception):
         app.add_exception_handler(kind, _error_response)
     schema.add_request_models(app)

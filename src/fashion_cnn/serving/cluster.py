@@ -4,7 +4,7 @@ import signal
 import threading
 from typing import Any
 
-from fashion_cnn.console import print_message, silence_stderr
+from fashion_cnn.console import WAIT_SECONDS, print_message, silence_stderr
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.machine import LOOPBACK_HOSTS
 from fashion_cnn.parallel.cluster import cluster
@@ -106,4 +106,5 @@ def _wait_for_signal(message: str) -> None:
         signal.signal(number, lambda *_: stopped.set())
     signal.set_wakeup_fd(-1)  # or the command line ends the process after 1.5 s
     print_message(message)
-    stopped.wait()
+    while not stopped.wait(WAIT_SECONDS):
+        pass

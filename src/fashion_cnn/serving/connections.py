@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_TIMEOUT = 10.0  # seconds for the headers of a request to arrive
 MAX_HEADER_BYTES = 64 << 10
-MAX_CONNECTIONS = 1000
+MAX_CONNECTIONS = 300 if sys.platform == "win32" else 1000  # select() there takes 512
 MAX_REFUSED = 100  # further connections that get a response; more are reset
 PARSING_SECONDS = 1.0  # of processor time: 16 MiB take 0.05 s, in chunks of one byte 30 s
 SEND_TIMEOUT = 30  # seconds for a client to read what was sent to it

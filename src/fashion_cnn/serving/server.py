@@ -1,6 +1,7 @@
 """The server process: socket, workers and signals."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import socket
@@ -58,7 +59,7 @@ def serve(model: str, settings: Settings) -> None:
     workers = settings.workers
     listener = open_listener(settings)
     own = listener if workers == 1 else None
-    config = make_config(partial(worker_app, model, settings, own, os.getpid()), settings)
+    config = make_config(partial(worker_app, model, settings, own), settings)
     signal.set_wakeup_fd(-1)  # from here on uvicorn's event loop handles signals
     url = address_of(listener, settings)
     print_message(f"Serving {served_name(model)} at {url} (press Ctrl-C to stop)")
@@ -76,7 +77,7 @@ def open_listener(settings: Settings) -> socket.socket:
     try:
         return listen(host, port)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        reason = (error.strerror or str(error)).split(" (while")[0]
         raise OSError(f"{host}:{port}: {reason}; give another --port or --host") from None
 
 
@@ -113,16 +114,13 @@ def make_config(factory: Callable[[], ASGIApp], settings: Settings) -> uvicorn.C
     )
 
 
-def worker_app(
-    model: str, settings: Settings, listener: socket.socket | None, parent: int
-) -> ASGIApp:
+def worker_app(model: str, settings: Settings, listener: socket.socket | None) -> ASGIApp:
     """The ASGI application of a process; uvicorn calls this in its event loop.
 
     Args:
         model: what `Classifier.load` takes.
         settings: the options of the server.
         listener: the socket; None in one of several workers, whose parent has it, too.
-        parent: the process that started the workers.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     metrics = Metrics(settings.workers)
@@ -131,7 +129,7 @@ def worker_app(
     collect_garbage_rarely()
     _handle_signals(state, model, settings, listener)
     if listener is None:
-        _follow_parent(parent)
+        _follow_parent()
     return app
 
 
@@ -172,12 +170,13 @@ def _exit_at_once() -> None:
     os._exit(1)
 
 
-def _follow_parent(parent: int) -> None:
+def _follow_parent() -> None:
     """Stop, as after SIGTERM, when the parent process has ended, for example by SIGKILL."""
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
+    parent = multiprocessing.parent_process()
+    if parent is None or not parent.is_alive():
+        signal.raise_signal(signal.SIGTERM)
         return
-    asyncio.get_running_loop().call_later(PARENT_CHECK_SECONDS, _follow_parent, parent)
+    asyncio.get_running_loop().call_later(PARENT_CHECK_SECONDS, _follow_parent)
 
 
 class Workers(Multiprocess):

@@ -65,7 +65,7 @@ def ignore_early_reload() -> None:
 
 def read_token(path: Path) -> str:
     """The token in a file, which has one line without spaces."""
-    token = path.read_text(encoding="utf-8").strip(" \t\r\n")
+    token = path.read_text(encoding="utf-8-sig").strip(" \t\r\n")
     if not token:
         raise ValueError(f"{path}: empty; expected a token")
     if not token.isprintable() or " " in token:

@@ -6,6 +6,7 @@ ones go on from the last checkpoint.
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Future, wait
@@ -100,7 +101,9 @@ def train_distributed(
 
 
 def require_jax() -> None:
-    """Raise ValueError if the environment asks for another backend."""
+    """Raise ValueError if several processes cannot train here, or with the backend asked for."""
+    if sys.platform == "win32":
+        raise ValueError("--processes: got more than 1; JAX connects processes on Linux and macOS")
     if (backend := os.environ.get("KERAS_BACKEND", "jax")) != "jax":
         raise ValueError(
             f"KERAS_BACKEND: got {backend}; several processes train on jax: Keras 3's fit fails "

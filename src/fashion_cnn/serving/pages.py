@@ -1,0 +1,16 @@
+"""A folder of a web page's files in; the application that serves them out."""
+
+import mimetypes
+from pathlib import Path
+
+from fastapi.staticfiles import StaticFiles
+
+# by file name; not from Windows' registry, where programs register other types
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+def page_files(folder: Path) -> StaticFiles:
+    """Serve the files of a folder."""
+    for suffix, media_type in _TYPES.items():
+        mimetypes.add_type(media_type, suffix)
+    return StaticFiles(directory=folder)
