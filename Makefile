@@ -20,7 +20,7 @@ setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
 	@if command -v uv >/dev/null; then \
-		uv venv --quiet --clear --python '>=3.11,<3.14' .venv && \
+		uv venv --quiet --clear --python "$${UV_PYTHON:->=3.11,<3.14}" .venv && \
 		uv pip install --quiet --no-config --python $(BIN)/python --require-hashes -r requirements.lock && \
 		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	elif [ -n "$(PYTHON)" ]; then \

@@ -37,7 +37,7 @@ PATH = f"{PYTHON}/bin:/usr/bin:/bin"
 PASSED = ("PIP_", "SSL_", "http", "HTTP", "no_proxy", "NO_PROXY")
 SET_FLAGS, UP = 0x8914, 1  # SIOCSIFFLAGS, IFF_UP
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET
-READY_SECONDS = 30
+READY_SECONDS, STOP_SECONDS = 30, 25
 
 
 @dataclass
@@ -170,8 +170,8 @@ def use(image: Stage) -> None:
                 raise SystemExit("the server is not ready")
             time.sleep(0.1)
         print(f"ready after {time.perf_counter() - start:.1f} s", flush=True)
-        status = Path(f"/proc/{server.pid}/status").read_text()
-        user = re.findall(r"^Uid:\s+(\d+)", status, re.M)[0]
+        facts = Path(f"/proc/{server.pid}/status").read_text()
+        user = re.findall(r"^Uid:\s+(\d+)", facts, re.M)[0]
         if user != image.user.split(":")[0]:
             raise SystemExit(f"runs as user {user}; expected {image.user}")
         print(f"user {user}, read-only root", flush=True)
@@ -185,9 +185,11 @@ def use(image: Stage) -> None:
         print("POST /predict:", label)
         if label != "T-shirt":
             raise SystemExit("expected T-shirt")
-    finally:
         server.terminate()
-        server.wait(60)
+        if status := server.wait(STOP_SECONDS):
+            raise SystemExit(f"stopped with status {status}")
+    finally:
+        server.kill()
 
 
 def main() -> None:

@@ -5,7 +5,8 @@
 Builds the source distribution, and from it the wheel; installs the wheel into empty environments
 outside this folder; classifies photos, serves, and checks the types from outside. Ends with an
 error at the first thing that is not as expected. Writes to dist/ the two distributions and a
-software bill of materials (CycloneDX) of the container's packages.
+software bill of materials (CycloneDX) of the Python packages that the container has. Needs the
+package index; Linux and macOS.
 """
 
 import json
@@ -39,11 +40,15 @@ data: Data = load_data()
 """
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment variables, without those that lead Python to this checkout."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL"))}
+
+
 def run(*words: str | Path, cwd: Path, **environment: str) -> str:
     """Run a program; return what it prints. It sees nothing of this checkout."""
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL"))}
     done = subprocess.run(  # noqa: S603 (our own programs)
-        words, cwd=cwd, env=variables | environment, text=True, capture_output=True
+        words, cwd=cwd, env=clean_environment() | environment, text=True, capture_output=True
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, words))}:\n{done.stdout}{done.stderr}")
@@ -92,9 +97,9 @@ def draw_photos(folder: Path) -> list[Path]:
 def new_environment(folder: Path, *packages: str | Path) -> Path:
     """Make a virtual environment with pip; install packages into it; return its bin folder."""
     run(sys.executable, "-m", "venv", folder, cwd=folder.parent)
-    programs = folder / ("Scripts" if os.name == "nt" else "bin")
-    install(programs, *packages)
-    return programs
+    if packages:
+        install(folder / "bin", *packages)
+    return folder / "bin"
 
 
 def install(programs: Path, *packages: str | Path) -> None:
@@ -113,8 +118,7 @@ def use_bare(wheel: Path, version: str, work: Path) -> Path:
     """Install the wheel without extras, and predict; return the bin folder."""
     photos, home = draw_photos(work), work / "home"
     home.mkdir()
-    run(sys.executable, "-m", "venv", work / "bare", cwd=work)
-    programs = work / "bare" / ("Scripts" if os.name == "nt" else "bin")
+    programs = new_environment(work / "bare")
     size, start = size_of(work / "bare"), time.perf_counter()
     install(programs, wheel)
     installed = time.perf_counter()
@@ -155,15 +159,20 @@ def use_serve(wheel: Path, work: Path) -> None:
     programs = new_environment(work / "serve", "--require-hashes", "-r", lock)
     install(programs, "--no-deps", wheel)
     run(programs / "python", "-m", "pip", "uninstall", "--yes", "pip", "setuptools", cwd=work)
-    bill = DIST / f"{wheel.name.split('-py3')[0]}-container.cdx.json"
+    python = f"py{sys.version_info[0]}.{sys.version_info[1]}"
+    bill = DIST / f"{wheel.name.split('-py3')[0]}-container-{python}.cdx.json"
     words = ("--output-reproducible", "--pyproject", ROOT / "pyproject.toml", "-o", bill)
     run(BIN / "cyclonedx-py", "environment", *words, programs / "python", cwd=work)
     components = json.loads(bill.read_text())["components"]
     report("bill of materials", f"{bill.name}, {len(components)} components")
-    words = [str(programs / "fashion-cnn"), "serve", "--port", "0"]
-    server = subprocess.Popen(words, cwd=work, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    words = [programs / "fashion-cnn", "serve", "--port", "0"]
+    pipe = subprocess.PIPE
+    server = subprocess.Popen(words, cwd=work, env=clean_environment(), stderr=pipe, text=True)  # noqa: S603
     try:
-        line = next(x for x in server.stderr or () if "http://" in x)
+        lines = iter(server.stderr or ())
+        line = next((x for x in lines if "http://" in x), None)
+        if line is None:
+            raise SystemExit(f"serve: ended with status {server.wait(5)}, without an address")
         address = f"http://{line.split('http://')[1].split()[0].rstrip('/')}"
         photo = work / f"{next(iter(PHOTOS))}.jpg"
         request = urllib.request.Request(f"{address}/predict", photo.read_bytes())  # noqa: S310
@@ -172,9 +181,10 @@ def use_serve(wheel: Path, work: Path) -> None:
             label = json.load(response)["label"]
         expect(label == photo.stem, f"serve predicted {label}")
         report("serve", f"POST {photo.name}: {label}")
-    finally:
         server.terminate()
         server.wait(30)
+    finally:
+        server.kill()
 
 
 def check_facts(work: Path) -> None:

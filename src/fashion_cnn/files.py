@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".writing-"  # begins the name of a file or folder that is not complete yet
@@ -241,8 +241,7 @@ def read_checksums(folder: Path) -> dict[str, str]:
     checksums = {}
     for line in body.decode().splitlines():
         sha256, _, name = line.partition("  ")
-        parsed = PureWindowsPath(name)  # also takes what is a path elsewhere
-        if not name or parsed.anchor or ".." in parsed.parts:
+        if not name or Path(name).anchor or ".." in Path(name).parts:
             raise ValueError(f"{path}: damaged ({name!r} is not a file of the folder)")
         checksums[name] = sha256
     return checksums

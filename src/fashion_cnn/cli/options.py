@@ -155,7 +155,9 @@ Labeled = Annotated[File, Argument(metavar="SOURCE", help=_LABELED, show_default
 NewDecisions = Annotated[File, Option("--decisions", metavar="CSV", help=_NEW_DECISIONS)]
 LabeledData = Annotated[Text, Option("--data", metavar="SOURCE", help=_LABELED_DATA)]
 LabeledSplit = Annotated[Literal["train", "test", "all"], Option(help="Of an audit.")]
-OnlyDoubtful = Annotated[bool, Option("--doubtful", help="Leave out what nothing speaks against.")]
+OnlyDoubtful = Annotated[
+    bool, Option("--doubtful", help="Only suspects and near-duplicates, or what is not sure.")
+]
 Blind = Annotated[bool, Option("--blind", help="Hide the labels and what the model predicts.")]
 Merged = Annotated[list[Path] | None, Option(metavar="CSV", help=_MERGED)]
 CorrectedCopy = Annotated[File, Option(metavar="DIR", help=_CORRECTED)]

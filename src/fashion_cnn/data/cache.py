@@ -67,10 +67,12 @@ def cached_array(
         if not path.is_file():
             _evict(path.parent, shape, int(np.prod(shape)) * np.dtype(dtype).itemsize)
             try:
-                write_atomically(path, write).chmod(0o600)  # the pictures may be private
+                write_atomically(path, write)
             except OSError:
                 if not path.is_file():  # Windows: else another process has made and opened it
                     raise
+            else:
+                path.chmod(0o600)  # the pictures may be private
         with suppress(FileNotFoundError):  # another process has evicted it
             os.utime(path)  # marks it as recently used
             return np.load(path, mmap_mode="r", allow_pickle=False)

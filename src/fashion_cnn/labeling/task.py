@@ -41,7 +41,7 @@ class Task:
         source: of the data; empty for pictures without labels.
         class_names: that can be chosen.
         names: of the pictures, most valuable first.
-        doubtful: how many of the first of them something speaks against.
+        doubtful: how many of them something speaks against.
         describe: name -> `Item`.
         read: name of a picture of the task, or of a neighbor -> its path, or its pixels.
         instructions: class -> what it is, for people; may be empty.
@@ -86,7 +86,7 @@ def make_task(
         model: for pictures without labels, as `Classifier.load` takes it.
         data: of an audit: where its data is now. Default: where it was.
         split: of an audit: `train`, `test` or `all`.
-        doubtful: whether to leave out pictures that nothing speaks against.
+        doubtful: only suspects and near-duplicates, or what is not sure. Default: False.
 
     Raises:
         FileNotFoundError, ValueError: as `audit_task` and `unlabeled_task` do.

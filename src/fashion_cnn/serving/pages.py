@@ -1,4 +1,4 @@
-"""A folder of a web page's files in; the application that serves them out."""
+"""The static files of the pages, with the media types that browsers expect."""
 
 import mimetypes
 from pathlib import Path
