@@ -85,6 +85,7 @@ def recipes() -> None:
         promise = _promise(figures["recipes"].get(recipe.name))
         settings = [f"{key}={str(value).lower()}" for key, value in recipe.options.items()]
         settings += [f"augment={','.join(recipe.augment)}"] if recipe.augment else []
+        settings += [f"skip_easy={recipe.skip_easy:g}"] if recipe.skip_easy else []
         cells = row.format(recipe.name, recipe.model, recipe.epochs, recipe.batch_size, *promise)
         print(f"{cells}  {' '.join(settings)}".rstrip())
     print(f"\nMean ± sd over seeds; time of the whole training on {figures['machine']}.")
