@@ -35,7 +35,8 @@ def data(
     if sys.stderr.isatty() and len(data.test_labels) * len(data.train_labels) > 10**8:
         print_message("Comparing all test images with all training images")
     tests, trains, _ = near_duplicates(data.test_images, data.train_images)
-    print(f"\nDuplicates  {len(tests)} test images are nearly identical to a training image")
+    images = "image is" if len(tests) == 1 else "images are"
+    print(f"\nDuplicates  {len(tests)} test {images} nearly identical to a training image")
     if data.test_files:
         for i, j in list(zip(tests, trains, strict=True))[:10]:
             print(f"            {data.test_files[i]}  {data.train_files[j]}")

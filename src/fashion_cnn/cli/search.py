@@ -88,7 +88,9 @@ def audit(
     for split in ("train", "test"):
         count, size = summary["suspects"][split], len(getattr(data, f"{split}_labels"))
         print(f"{count:>6,} of {size:,} {split} images are probably mislabeled")
-    print(f"{summary['duplicates']:>6,} test images are nearly identical to a training image")
+    count = summary["duplicates"]
+    images = "image is" if count == 1 else "images are"
+    print(f"{count:>6,} test {images} nearly identical to a training image")
     for run in audited:
         row = accuracy_without_suspects(run, output)
         accuracies = f"{row['all']:.2%}; without the test suspects {row['without']:.2%}"
