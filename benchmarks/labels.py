@@ -7,9 +7,10 @@ that a preset confuses most with the true one. A simulated person, who knows the
 through the training images in the order of `fashion-cnn label` after an audit, or at random; a
 decision gives an image its true label. The network is trained again after decisions on some of the
 images. `Fashion-MNIST` is 10,000 of its training images, other ones for each seed, and all test
-images; `standard` makes its audit, and `quick` is trained. `photos` are class folders with `groups.csv`: three quarters of the groups to train the head
-of `efficientnet`, and the last quarter to test it. A finished seed is a row of `labels.csv`;
-finished rows are skipped. Prints the tables of docs/label.md and draws `docs/images/labels.png`.
+images; `standard` makes its audit, and `quick` is trained. `photos` are class folders with
+`groups.csv`: three quarters of the groups to train the head of `efficientnet`, and the last quarter
+to test it. A finished seed is a row of `labels.csv`; finished rows are skipped. Prints the tables
+of docs/label.md and draws `docs/images/labels.png`.
 Seeds: 5. Machine: 2 CPU cores. Duration: 10 minutes a seed, and 10 for the features of
 the photos.
 """

@@ -37,8 +37,9 @@ class _Tested:
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     """Compare at least two runs that were evaluated on the same test images.
 
-    Runs with other decisions about labels are compared twice on the test images that both have:
-    with the labels as they were, and as corrected by the run that corrected more of them.
+    Runs with other decisions about labels are compared on the test images that both have; where
+    decisions corrected labels of these, twice: with the labels as they were, and as corrected by
+    the run that corrected more of them.
 
     Returns:
         `runs`: path -> `COLUMNS`; `pairs`: for each pair of runs `runs` (two paths), `labels` (`as
@@ -87,12 +88,14 @@ def _same_images(first: _Tested, second: _Tested) -> bool:
 
 
 def _compare_pair(first: _Tested, second: _Tested) -> list[dict[str, Any]]:
-    """A row for the labels of both runs; two if they were corrected by other decisions."""
+    """A row for the labels of both runs; two if decisions of only one changed some of them."""
     common, a, b = np.intersect1d(first.index, second.index, return_indices=True)
     views = {RECORDED: first.recorded[a]}
     if first.decisions != second.decisions:
-        corrected = (first.corrected[a], second.corrected[b])
-        views[CORRECTED] = max(corrected, key=lambda labels: (labels != views[RECORDED]).sum())
+        both = (first.corrected[a], second.corrected[b])
+        corrected = max(both, key=lambda labels: (labels != views[RECORDED]).sum())
+        if (corrected != views[RECORDED]).any():  # else one test would be counted as two
+            views[CORRECTED] = corrected
     elif first.decisions:
         views = {CORRECTED: first.corrected[a]}
     rows = []
