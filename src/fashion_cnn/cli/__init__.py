@@ -88,7 +88,7 @@ def run_command(arguments: Sequence[str]) -> int:
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         else:
-            print_message(f"fashion-cnn: {_message(error)}")
+            print_message(f"fashion-cnn: {_message(error, words)}")
         return 2 if isinstance(error, UsageError) else 1
 
 
@@ -97,9 +97,10 @@ def _expand_home(word: str) -> str:
     return "=".join(map(os.path.expanduser, word.split("=", 1)))
 
 
-def _message(error: BaseException) -> str:
-    """One line about an error."""
+def _message(error: BaseException, words: Sequence[str]) -> str:
+    """One line about an error of a command."""
     if isinstance(error, ModuleNotFoundError):
         extra = _EXTRAS.get(error.name or "", "train")
+        extra = "label" if words[:1] == ["label"] else extra  # which includes what it needs
         return f'{error.name} is not installed: pip install "fashion-cnn[{extra}]"'
     return shorten_error(str(error)) or "not enough memory"

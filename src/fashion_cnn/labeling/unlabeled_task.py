@@ -85,7 +85,7 @@ def _find_paths(source: Path) -> list[str]:
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{source}: no such file; expected the folder of an audit or of pictures, or what "
-            "predict wrote with --unsure or --output"
+            "predict wrote with --unsure or --output; `fashion-cnn audit` makes an audit"
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{source}: {error}; expected what predict --unsure writes") from None

@@ -173,7 +173,8 @@ def _pretrained_weights(config: Backbone, weights: str) -> dict[str, list[Any]]:
         except Exception as error:  # Keras raises a plain Exception when a download fails
             raise FileNotFoundError(
                 f"--weights imagenet: {' '.join(str(error).split())}; download that file elsewhere "
-                "and give its path with --weights, or train without it: --weights none"
+                "and give its path with --weights, or train without it: --weights none; the "
+                "recipe efficientnet needs no download"
             ) from None
     else:
         network = _load_weights(config, Path(weights).expanduser())
