@@ -27,17 +27,17 @@ MAX_WHEEL, MAX_INSTALL = 16e6, 200e6  # bytes; the install without byte code
 CITATION_TOOL, LICENSE_TOOL = "cffconvert==2.0.0", "reuse==6.2.0"
 PHOTOS = {"T-shirt": 1, "trousers": 1, "dress": 0}  # drawn garment -> number of its color
 TYPED = """
-from fashion_cnn import Classifier, Prediction, Recipe, RECIPES, load_data
-from fashion_cnn.data.dataset import Data
+from fashion_cnn import RECIPES, Classifier, Data, Prediction, Recipe, load_data
 
 prediction: Prediction = Classifier.load("clothes").predict("shirt.jpg")
 label: str = prediction.label
 probability: float = prediction.probability
-sure: bool = prediction.sure
+sure: bool | None = prediction.sure
 recipe: Recipe = RECIPES["sprint"]
 epochs: int = recipe.epochs
 data: Data = load_data()
 """
+WRONG = "number: int = prediction.label\n"  # an error
 
 
 def clean_environment() -> dict[str, str]:
@@ -141,16 +141,25 @@ def use_bare(wheel: Path, version: str, work: Path) -> Path:
 
 
 def check_types(programs: Path, work: Path) -> None:
-    """A program that uses the installed package passes mypy and pyright, both strict."""
+    """A program that uses the installed package passes mypy and pyright, both strict.
+
+    With a wrong type in it, it does not. What it imports can be imported.
+    """
     program = work / "typed.py"
     program.write_text(TYPED)
     python = programs / "python"
     options = ("--strict", "--python-executable", python, "--config-file", os.devnull)
-    run(BIN / "mypy", *options, program, cwd=work)
     settings = {"include": ["typed.py"], "typeCheckingMode": "strict"}
     (work / "pyrightconfig.json").write_text(json.dumps(settings))
-    printed = run(BIN / "pyright", "--pythonpath", python, cwd=work)
-    report("types from outside", f"mypy --strict; pyright strict: {printed.splitlines()[-1]}")
+    checks = (BIN / "mypy", *options, program), (BIN / "pyright", "--pythonpath", python)
+    for words in checks:
+        run(*words, cwd=work)
+    program.write_text(TYPED + WRONG)
+    for words in checks:
+        done = subprocess.run(words, cwd=work, capture_output=True)  # noqa: S603
+        expect(done.returncode == 1, f"{words[0].name} does not see a wrong type")
+    report("types from outside", "mypy --strict and pyright strict: no error; they see a wrong one")
+    run(python, "-c", TYPED.strip().splitlines()[0], cwd=work)
 
 
 def use_serve(wheel: Path, work: Path) -> None:

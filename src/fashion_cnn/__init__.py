@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fashion_cnn.data import Data, load_data
     from fashion_cnn.evaluation import evaluate, predict
     from fashion_cnn.inference.classifier import Classifier
+    from fashion_cnn.inference.prediction import Prediction
     from fashion_cnn.models import build_model
     from fashion_cnn.recipe import Recipe
     from fashion_cnn.recipes import RECIPES
@@ -29,6 +30,7 @@ _HOME = {
     "Recipe": "recipe",
     "train": "training.loop",
     "Classifier": "inference.classifier",
+    "Prediction": "inference.prediction",
     "evaluate": "evaluation",
     "predict": "evaluation",
 }
@@ -37,6 +39,7 @@ __all__ = [
     "RECIPES",
     "Classifier",
     "Data",
+    "Prediction",
     "Recipe",
     "build_model",
     "evaluate",
@@ -46,14 +49,22 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from fashion_cnn.machine import version
+if TYPE_CHECKING:
+    __version__: str
+else:  # hidden from type checkers, which would take every name
 
-        return version("fashion-cnn") or "unknown"
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from fashion_cnn.machine import version
+
+            return version("fashion-cnn") or "unknown"
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        except ModuleNotFoundError as error:
+            error.add_note('pip install "fashion-cnn[train]"')
+            raise
 
 
 def __dir__() -> list[str]:

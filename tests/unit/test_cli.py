@@ -62,6 +62,13 @@ def test_the_package_can_be_run_as_a_module():
     assert done.stdout == f"fashion-cnn {package.__version__}\n"
 
 
+def test_a_name_that_needs_an_extra_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fashion_cnn.training.loop", None)
+    with pytest.raises(ModuleNotFoundError) as error:
+        _ = package.train
+    assert error.value.__notes__ == ['pip install "fashion-cnn[train]"']
+
+
 def test_a_shell_completes_commands():
     words = {"COMP_WORDS": "fashion-cnn aud", "COMP_CWORD": "1"}
     done = fashion_cnn_process(_FASHION_CNN_COMPLETE="complete_bash", **words)
