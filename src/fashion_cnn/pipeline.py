@@ -117,9 +117,10 @@ def fit(recipe_name: str, recipe: Recipe, settings: Mapping[str, str], data: Dat
     asked = {"epochs", "skip_easy"} & settings.keys()
     fitted = replace(fitted, **{key: getattr(recipe, key) for key in asked})
     if fitted != recipe:
+        epochs = "1 epoch" if fitted.epochs == 1 else f"{fitted.epochs} epochs"
         skipping = ", no image skipped" if fitted.skip_easy != recipe.skip_easy else ""
         print_message(
-            f"{INDENT}few images: recipe adapted to {fitted.epochs} epochs, batches of "
+            f"{INDENT}few images: recipe adapted to {epochs}, batches of "
             f"{fitted.batch_size}, learning rate {fitted.learning_rate:g}{skipping}"
         )
     return fitted

@@ -132,8 +132,8 @@ CHARTS = (
     Chart(
         "gradcam",
         "Grad-CAM",
-        "Which regions of an image the prediction rests on: the redder, the more evidence for the "
-        "predicted class.",
+        "Which regions of an image the prediction rests on: the more orange, the more "
+        "evidence for the predicted class.",
         sheets.gradcam,
         is_sheet=True,
         applies=lambda results: len(results.explanations.get("gradcam_index", ())) > 0,

@@ -109,12 +109,12 @@ def gradcam(results: RunResults) -> Figure:
         tiles.append([_overlay(results.images[i], heatmaps[i]) for i in row])
         predicted = results.predicted[row]
         notes.append(["" if k == label else f"✗ {results.class_names[k]}" for k in predicted])
-    title = "Grad-CAM: evidence for the predicted class in red"
+    title = "Grad-CAM: evidence for the predicted class in orange"
     return _image_grid(tiles, results.class_names, title, notes)
 
 
 def _overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """A heatmap in red over an image in gray, on which the red can be told from its colors."""
+    """A heatmap in orange over an image in gray, on which it can be told from other colors."""
     share = 0.8 * heatmap[..., np.newaxis] / 255
     gray = as_rgb(image).mean(2, keepdims=True)
     return ((1 - share) * gray + share * 255 * np.array(to_rgb(RED))).astype(np.uint8)
