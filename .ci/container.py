@@ -21,12 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from drawn import COLORS, garment
+from serving_client import JPEG, request_json
 
 ROOT = Path(__file__).parents[1]
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", sys.base_prefix)  # read-only
@@ -177,14 +177,11 @@ def use(image: Stage) -> None:
         print(f"user {user}, read-only root", flush=True)
         photo = image.root.parent / "shirt.jpg"
         garment("T-shirt", COLORS[1]).save(photo)
-        address = f"http://127.0.0.1:{image.variables['FASHION_CNN_LISTEN']}/predict"
-        request = urllib.request.Request(address, photo.read_bytes())
-        request.add_header("Content-Type", "image/jpeg")
-        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-            label = json.load(response)["label"]
-        print("POST /predict:", label)
-        if label != "T-shirt":
-            raise SystemExit("expected T-shirt")
+        port = int(image.variables["FASHION_CNN_LISTEN"])
+        status, answer = request_json(port, "POST", "/predict", photo.read_bytes(), JPEG)
+        if answer.get("label") != "T-shirt":
+            raise SystemExit(f"POST /predict: status {status}, {answer}; expected T-shirt"[:300])
+        print("POST /predict:", answer["label"])
         server.terminate()
         if status := server.wait(STOP_SECONDS):
             raise SystemExit(f"stopped with status {status}")

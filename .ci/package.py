@@ -17,8 +17,11 @@ import sys
 import tempfile
 import time
 import tomllib
-import urllib.request
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from drawn import COLORS, garment
+from serving_client import JPEG, request_json
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -84,9 +87,6 @@ def build(version: str, work: Path) -> Path:
 
 
 def draw_photos(folder: Path) -> list[Path]:
-    sys.path.insert(0, str(ROOT / "tests"))
-    from drawn import COLORS, garment
-
     paths = []
     for name, color in PHOTOS.items():
         paths.append(folder / f"{name}.jpg")
@@ -158,8 +158,8 @@ def check_types(programs: Path, work: Path) -> None:
     for words in checks:
         done = subprocess.run(words, cwd=work, capture_output=True)  # noqa: S603
         expect(done.returncode == 1, f"{words[0].name} does not see a wrong type")
-    report("types from outside", "mypy --strict and pyright strict: no error; they see a wrong one")
     run(python, "-c", TYPED.strip().splitlines()[0], cwd=work)
+    report("types from outside", "mypy --strict and pyright strict: no error; they see a wrong one")
 
 
 def use_serve(wheel: Path, work: Path) -> None:
@@ -182,14 +182,11 @@ def use_serve(wheel: Path, work: Path) -> None:
         line = next((x for x in lines if "http://" in x), None)
         if line is None:
             raise SystemExit(f"serve: ended with status {server.wait(5)}, without an address")
-        address = f"http://{line.split('http://')[1].split()[0].rstrip('/')}"
+        port = int(line.split("127.0.0.1:")[1].split()[0])
         photo = work / f"{next(iter(PHOTOS))}.jpg"
-        request = urllib.request.Request(f"{address}/predict", photo.read_bytes())  # noqa: S310
-        request.add_header("Content-Type", "image/jpeg")
-        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-            label = json.load(response)["label"]
-        expect(label == photo.stem, f"serve predicted {label}")
-        report("serve", f"POST {photo.name}: {label}")
+        status, answer = request_json(port, "POST", "/predict", photo.read_bytes(), JPEG)
+        expect(answer.get("label") == photo.stem, f"serve: status {status}, {answer}"[:300])
+        report("serve", f"POST {photo.name}: {answer['label']}")
         server.terminate()
         server.wait(30)
     finally:

@@ -29,7 +29,7 @@ PLOT = Path(__file__).parent.parent / "docs" / "images" / "labels.png"
 DATA = ("Fashion-MNIST", "photos")
 IMAGES = 10_000
 WRONG = 0.1
-JUDGE, FOLDS = "standard", 5  # of the audit of Fashion-MNIST
+AUDIT_RECIPE, FOLDS = "standard", 5  # of Fashion-MNIST
 DECIDED = (0.0, 0.025, 0.05, 0.1, 0.15)  # shares of the training images
 FOUND = 0.9  # share of the wrong labels
 # targets: decisions relative to the wrong labels; share of the accuracy, after TARGET_SHARE
@@ -106,9 +106,9 @@ def measure_one(data: str, seed: int, photos: Path) -> dict[str, object]:
     wrong = noisy != truth
     flawed = dataclasses.replace(clean, train_labels=noisy)
     with tempfile.TemporaryDirectory() as folder:
-        judge = recipe if data == "photos" else fit_to_data(RECIPES[JUDGE], clean)
-        judge = dataclasses.replace(judge, seed=seed, validation="none")
-        probabilities = out_of_fold(flawed, judge, Path(folder), FOLDS, lambda name: None)["train"]
+        fast = recipe if data == "photos" else fit_to_data(RECIPES[AUDIT_RECIPE], clean)
+        fast = dataclasses.replace(fast, seed=seed, validation="none")
+        probabilities = out_of_fold(flawed, fast, Path(folder), FOLDS, lambda name: None)["train"]
     order = order_labeled(noisy, probabilities)
     random_order = np.random.default_rng(seed).permutation(len(noisy))
 
@@ -140,7 +140,7 @@ def regained(rows: list[results.Row], share: float) -> float:
 
 
 def tables(rows: list[results.Row]) -> list[str]:
-    """Return the tables of docs/results.md: decisions until nearly all are found, and accuracy."""
+    """Return the tables of docs/label.md: decisions until nearly all are found, and accuracy."""
     header = ["data", "images", "wrong labels", "decisions until 90 % are found, audit order"]
     header += [f"relative to the wrong labels (target: at most {MAX_DECISIONS:g})"]
     header += ["in random order", "n"]

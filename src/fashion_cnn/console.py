@@ -41,6 +41,11 @@ def print_message(text: str = "") -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def plural(count: int, one: str, many: str) -> str:
+    """`one` of a single thing, else `many`."""
+    return one if count == 1 else many
+
+
 def printable(text: str) -> str:
     """Text in one line: control characters, and bytes of file names that are no text, escaped."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", lambda x: ascii(x[0])[1:-1], text)

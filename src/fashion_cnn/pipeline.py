@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fashion_cnn.console import UsageError, print_message, progress_bar, usage_errors
+from fashion_cnn.console import UsageError, plural, print_message, progress_bar, usage_errors
 from fashion_cnn.data import reload_data
 from fashion_cnn.data.augment import FLIPS
 from fashion_cnn.data.dataset import Data
@@ -117,7 +117,7 @@ def fit(recipe_name: str, recipe: Recipe, settings: Mapping[str, str], data: Dat
     asked = {"epochs", "skip_easy"} & settings.keys()
     fitted = replace(fitted, **{key: getattr(recipe, key) for key in asked})
     if fitted != recipe:
-        epochs = "1 epoch" if fitted.epochs == 1 else f"{fitted.epochs} epochs"
+        epochs = f"{fitted.epochs} {plural(fitted.epochs, 'epoch', 'epochs')}"
         skipping = ", no image skipped" if fitted.skip_easy != recipe.skip_easy else ""
         print_message(
             f"{INDENT}few images: recipe adapted to {epochs}, batches of "

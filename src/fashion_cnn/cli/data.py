@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_cnn.cli import options as opt
-from fashion_cnn.console import format_seconds, print_message
+from fashion_cnn.console import format_seconds, plural, print_message
 
 
 def data(
@@ -35,7 +35,7 @@ def data(
     if sys.stderr.isatty() and len(data.test_labels) * len(data.train_labels) > 10**8:
         print_message("Comparing all test images with all training images")
     tests, trains, _ = near_duplicates(data.test_images, data.train_images)
-    images = "image is" if len(tests) == 1 else "images are"
+    images = plural(len(tests), "image is", "images are")
     print(f"\nDuplicates  {len(tests)} test {images} nearly identical to a training image")
     if data.test_files:
         for i, j in list(zip(tests, trains, strict=True))[:10]:

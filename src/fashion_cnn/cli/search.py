@@ -5,7 +5,13 @@ from typing import Any
 
 from fashion_cnn.cli import options as opt
 from fashion_cnn.cli.train import parse_settings
-from fashion_cnn.console import print_message, progress_bar, shell_command, usage_errors
+from fashion_cnn.console import (
+    plural,
+    print_message,
+    progress_bar,
+    shell_command,
+    usage_errors,
+)
 
 BEST = 5  # trials that are printed
 
@@ -89,7 +95,7 @@ def audit(
         count, size = summary["suspects"][split], len(getattr(data, f"{split}_labels"))
         print(f"{count:>6,} of {size:,} {split} images are probably mislabeled")
     count = summary["duplicates"]
-    images = "image is" if count == 1 else "images are"
+    images = plural(count, "image is", "images are")
     print(f"{count:>6,} test {images} nearly identical to a training image")
     for run in audited:
         row = accuracy_without_suspects(run, output)

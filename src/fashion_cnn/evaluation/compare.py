@@ -88,7 +88,7 @@ def _same_images(first: _Tested, second: _Tested) -> bool:
 
 
 def _compare_pair(first: _Tested, second: _Tested) -> list[dict[str, Any]]:
-    """A row for the labels of both runs; two if decisions of only one changed some of them."""
+    """A row for the labels of both runs; two if their decisions differ and changed some of them."""
     common, a, b = np.intersect1d(first.index, second.index, return_indices=True)
     views = {RECORDED: first.recorded[a]}
     if first.decisions != second.decisions:

@@ -66,8 +66,8 @@ def audit_task(folder: Path, source: str = "", split: str = "all", doubtful: boo
         audit.reasons.setdefault((row["split"], int(row["index"])), reason)
     order = sorted(positions, key=lambda position: position not in duplicates)
     with_reason = [position for position in order if position in audit.reasons]
-    order = with_reason if doubtful else order
-    names = [audit.names[where][index] for where, index in order]
+    asked = with_reason if doubtful else order
+    names = [audit.names[where][index] for where, index in asked]
     is_fashion_mnist = audit.data.source == "fashion-mnist"
     title = "Fashion-MNIST" if is_fashion_mnist else Path(audit.data.source).name
     return Task(

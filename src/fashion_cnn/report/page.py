@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from fashion_cnn.console import format_seconds
+from fashion_cnn.console import format_seconds, plural
 from fashion_cnn.data.dataset import channels_last
 from fashion_cnn.files import write_text
 from fashion_cnn.inference.model_files import model_name
@@ -60,7 +60,7 @@ def _facts(run: Run, recipe: Recipe, results: RunResults) -> dict[str, str]:
     backend_version = versions.get(backend) or versions.get(f"{backend}-cpu", "")
     software += [f"{backend} {backend_version}".strip(), f"Python {environment['python']}"]
     count, time = len(results.history["epoch"]), format_seconds(metrics["train_seconds"])
-    epochs = f"{count} epoch" if count == 1 else f"{count} epochs"
+    epochs = f"{count} {plural(count, 'epoch', 'epochs')}"
     facts = {
         "Recipe": f"{recipe.name}, seed {recipe.seed}",
         "Network": f"{recipe.model}, {metrics['parameters']:,} parameters",
