@@ -7,20 +7,31 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fashion_cnn.console import UsageError, plural, print_message, progress_bar, usage_errors
+from fashion_cnn.console import (
+    UsageError,
+    plural,
+    print_message,
+    progress_bar,
+    shell_command,
+    usage_errors,
+)
 from fashion_cnn.data import reload_data
-from fashion_cnn.data.augment import FLIPS
 from fashion_cnn.data.dataset import Data
-from fashion_cnn.data.recorded import find_origin
-from fashion_cnn.inference.model_files import model_name
+from fashion_cnn.data.recorded import find_origin, require_same_data
+from fashion_cnn.pipeline_messages import (
+    INDENT,
+    print_data,
+    print_network,
+    print_notes,
+    print_training,
+)
 from fashion_cnn.recipe import Recipe, fit_to_data, read_recipe, require_resumable, with_settings
 from fashion_cnn.recipes import DEFAULT, find_recipe, is_recipe_file
 from fashion_cnn.run import Run
-
-INDENT = " " * 14  # below the names of the steps
 
 
 def run_pipeline(
@@ -66,20 +77,28 @@ def run_pipeline(
         if recipe == read_recipe(run) and _already_finished(run):
             return None
         recorded = find_origin(run, requested.get("source"))
-    with _open_folder(run, recipe.name, resume) as run:
+    flags = ["--processes", str(processes)] if processes else []
+    flags += ["--cluster", cluster] if cluster else []
+    with _open_folder(run, recipe.name, resume, flags) as run:
         print_message("1 Load        looking for the images")
         data = reload_data(recorded | requested, recipe.image_size)
         recipe = fit(name, recipe, settings, data)
+        is_trained = False
         if resume:
             started = read_recipe(run)
             with usage_errors():
                 require_resumable(run, started, recipe)
             if recipe == started and _already_finished(run):
                 return None
-        _print_data(recipe, data)
-        _print_network(recipe, data)
-        _print_training(recipe, processes)
-        _train(recipe, data, run, resume, processes, cluster)
+            is_trained = recipe == started and run.is_trained
+        print_data(recipe, data)
+        if is_trained:
+            require_same_data(run, data)
+            print_message("5 Train       already done")
+        else:
+            print_network(recipe, data)
+            print_training(recipe, processes)
+            _train(recipe, data, run, resume, processes, cluster)
         metrics = evaluate_and_export(run, data)
         if report:
             print_message("  Report      report.html: all of it, and more, on one page")
@@ -95,7 +114,7 @@ def load_and_fit(
     name = recipe_name or DEFAULT
     recipe = configure(name, settings)
     data = reload_data(origin, recipe.image_size)
-    _print_notes(data)
+    print_notes(data)
     return fit(name, recipe, settings, data), data
 
 
@@ -104,7 +123,10 @@ def configure(recipe_name: str, settings: Mapping[str, str]) -> Recipe:
 
     Raises:
         UsageError: there is no such recipe, or a setting does not fit.
+        ModuleNotFoundError: Keras, which every recipe needs, is not installed.
     """
+    if find_spec("keras") is None:  # say so before images are loaded
+        raise ModuleNotFoundError("No module named 'keras'", name="keras")
     with usage_errors():
         return with_settings(find_recipe(recipe_name), settings)
 
@@ -149,8 +171,13 @@ def _already_finished(run: Run) -> bool:
 
 
 @contextmanager
-def _open_folder(run: Run | None, recipe_name: str, resume: bool) -> Iterator[Run]:
-    """Make the run folder if needed; on failure say how to continue, or remove it if empty."""
+def _open_folder(
+    run: Run | None, recipe_name: str, resume: bool, flags: list[str]
+) -> Iterator[Run]:
+    """Make the run folder if needed; on failure say how to continue, or remove it if empty.
+
+    `flags` are the options that the command to continue has besides the folder.
+    """
     is_new = run is None or not run.folder.exists()
     try:
         run = run or Run.create(recipe_name)
@@ -166,64 +193,13 @@ def _open_folder(run: Run | None, recipe_name: str, resume: bool) -> Iterator[Ru
         yield run
     except (KeyboardInterrupt, SystemExit, OSError, RuntimeError):
         if run.is_started:
-            command = f"fashion-cnn train --run {run} --resume"
-            print_message(f"Interrupted; completed epochs are saved. To continue: {command}")
+            command = ["fashion-cnn", "train", "--run", str(run), "--resume", *flags]
+            print_message("Interrupted; completed epochs are saved. To continue:")
+            print_message(f"  {shell_command(command)}")
         raise
     finally:
         if is_new and not any(run.folder.iterdir()):
             run.folder.rmdir()
-
-
-def _print_data(recipe: Recipe, data: Data) -> None:
-    held_out = len(data.validation_index) if recipe.validation == "validation" else 0
-    train, test = len(data.train_labels) - held_out, len(data.test_labels)
-    print_message(f"{INDENT}{data.location}")
-    print_message(f"{INDENT}{train:,} to train, {held_out:,} to validate, {test:,} to test")
-    _print_notes(data)
-    print_message("2 Normalize   the network's first layer scales the pixels, 0..255, itself")
-
-
-def _print_notes(data: Data) -> None:
-    for note in data.notes:
-        print_message(f"{INDENT}{note}")
-
-
-def _print_network(recipe: Recipe, data: Data) -> None:
-    from fashion_cnn.keras_setup import keras
-    from fashion_cnn.models import build_model
-
-    with usage_errors(f"{recipe.model}: "):
-        classes = len(data.class_names)
-        model = build_model(recipe.model, data.image_shape, classes, recipe.options)
-    backend = keras.backend.backend()
-    print_message(f"3 Build       {recipe.model} on Keras {keras.__version__}, {backend}")
-    print_message(f"{INDENT}{'layer':<24}{'output':<18}{'parameters':>10}")
-    for layer in model.layers:
-        kind, shape = type(layer).__name__, str(tuple(layer.output.shape[1:]))
-        if kind != "InputLayer":
-            print_message(f"{INDENT}{kind:<24}{shape:<18}{layer.count_params():>10,}")
-    print_message(f"{INDENT}{'total':<42}{model.count_params():>10,}")
-    rate = f"learning rate {recipe.learning_rate} ({recipe.schedule})"
-    print_message(f"4 Compile     {recipe.optimizer}, {rate}, categorical cross-entropy, accuracy")
-
-
-def _print_training(recipe: Recipe, processes: int | None) -> None:
-    epochs = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
-    head_epochs = min(recipe.head_epochs, recipe.epochs)
-    if recipe.options.get("weights") == "none":
-        head_epochs = 0
-    if head_epochs:
-        epochs += f", the first {head_epochs} of the head alone"
-    epochs += f" by {processes} process{'es' * (processes > 1)}" if processes else ""
-    epochs += f", distilled from {model_name(recipe.teacher)}" if recipe.teacher else ""
-    print_message(f"5 Train       {epochs}, batches of {recipe.batch_size}, seed {recipe.seed}")
-    without_effect = [name for name in recipe.augment if name not in FLIPS]
-    without_effect += ["cutmix"] if recipe.cutmix else []
-    if head_epochs and without_effect:
-        print_message(
-            f"{INDENT}the head trains on precomputed features, so these augmentations are not "
-            f"applied to it: {', '.join(without_effect)}"
-        )
 
 
 def _train(
@@ -272,17 +248,13 @@ def write_report(run: Run, data: Data) -> list[Path]:
     Returns:
         The paths of the plots and, last, of the page.
     """
+    from fashion_cnn.evaluation import EXPLAIN_STEPS, explain_run, measure_run
     from fashion_cnn.report import PLOTS, draw_report
 
     if not run.is_measured:
-        from fashion_cnn.evaluation import measure_run
-
         measure_run(run, data)
-    is_explained = run.is_explained
-    with progress_bar(PLOTS + (0 if is_explained else 10)) as advance:
-        if not is_explained:
-            from fashion_cnn.evaluation import explain_run
-
+    with progress_bar(PLOTS + (0 if run.is_explained else EXPLAIN_STEPS)) as advance:
+        if not run.is_explained:
             explain_run(run, data, advance)
         return draw_report(run, data, advance)
 
@@ -295,5 +267,6 @@ def report_run(run: Run, source: str | None = None) -> list[Path]:
         if not name.endswith((".png", ".svg", ".html")):  # those are drawn again
             run.verified_path(name)  # raises
     paths = write_report(run, load_run_data(run, source))
-    run.write_checksums()
+    if run.is_finished:
+        run.write_checksums()
     return paths

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_cnn import files
+from fashion_cnn.console import shell_command
 
 HISTORY_COLUMNS: tuple[str, ...] = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 HISTORY_COLUMNS += ("learning_rate", "seconds")
@@ -275,7 +276,7 @@ class Run(os.PathLike[str]):
         try:
             return files.read_checksums(self.folder)
         except ValueError as error:
-            raise ValueError(f"{error}; {self._how_to_repair()}") from None
+            raise ValueError(f"{error}; {self._remedy()}") from None
 
     def verified_path(self, name: str) -> Path:
         """The path of a file, after comparing it with its checksum if it has one.
@@ -286,14 +287,13 @@ class Run(os.PathLike[str]):
         path = self.folder / name
         expected = self.read_checksums().get(name)
         if expected and path.is_file() and files.file_sha256(path) != expected:
-            raise ValueError(
-                f"{path}: damaged, or changed since the run ended; {self._how_to_repair()}"
-            )
+            raise ValueError(f"{path}: damaged, or changed since the run ended; {self._remedy()}")
         return path
 
     def damaged_files(self) -> list[str]:
         """The names of files that are missing or differ from their checksums."""
         return files.damaged_files(self.folder)
 
-    def _how_to_repair(self) -> str:
-        return f"`fashion-cnn train --run {self} --resume` restores it from the last checkpoint"
+    def _remedy(self) -> str:
+        command = shell_command(["fashion-cnn", "train", "--run", str(self), "--resume"])
+        return f"`{command}` restores it from the last checkpoint"

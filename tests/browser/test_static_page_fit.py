@@ -251,7 +251,7 @@ def test_the_preset_of_clothes_notes_pictures_like_fashion_mnists(page, run):
         verdict, _, note = page.evaluate(ASK, base64.b64encode(content).decode())
         assert (verdict, note) == (expected.verdict, expected.note)
         notes.append(note)
-    assert "--model standard" in notes[0] and notes[1:] == ["", ""]
+    assert "the preset standard" in notes[0] and notes[1:] == ["", ""]
 
 
 @pytest.mark.parametrize("media_type", ["image/heic", "application/octet-stream"])

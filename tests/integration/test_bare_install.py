@@ -86,6 +86,7 @@ def test_other_commands_name_the_extra_that_they_need(run_bare, tmp_path):
     assert done.returncode == 1
     assert 'is not installed: pip install "fashion-cnn[train]"' in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Load" not in done.stderr and not any(tmp_path.iterdir())
     done = run_bare("label", "audit", cwd=tmp_path)
     assert 'is not installed: pip install "fashion-cnn[label]"' in done.stderr
     assert run_bare("presets", cwd=tmp_path).returncode == 0

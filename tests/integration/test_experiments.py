@@ -11,6 +11,8 @@ import pytest
 from command import PROGRAM, die, fashion_cnn
 from multi_process import QUICK, SEARCH_SPACE, read_csv
 
+from fashion_cnn import load_data
+from fashion_cnn.data.decisions import Decision, pixels_sha256, to_csv
 from fashion_cnn.experiments.search_space import read_space
 from fashion_cnn.experiments.tune import open_study, tune
 from fashion_cnn.inference.classifier import Classifier
@@ -139,7 +141,12 @@ def test_an_invalid_space_is_refused(few_images, tmp_path):
 def test_seeds_are_runs_and_their_ensemble_is_a_run(few_images, tmp_path):
     folder = tmp_path / "seeds"
     (tmp_path / "quick.json").write_text(replace(QUICK, flip_average=True).to_json())
+    image = load_data(few_images).train_images[0]
+    decisions = tmp_path / "decisions.csv"
+    decided = Decision("train/0", pixels_sha256(image), "none", was="Bag")
+    decisions.write_bytes(to_csv([decided]).encode())
     call = ("train", tmp_path / "quick.json", "--data", few_images, "--seeds", "2", "--run", folder)
+    call += ("--decisions", decisions)
     trained = fashion_cnn(*call, "--ensemble")
     assert Run(folder / "seed-0").recipe_values()["batch_size"] == 32  # as the file says
     rows = read_csv(folder / "seeds.csv")

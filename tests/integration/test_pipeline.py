@@ -221,6 +221,23 @@ def test_an_interrupted_run_is_resumed_to_the_same_result(trained):
         assert (broken / name).read_text() == (run / name).read_text()
 
 
+def test_a_trained_run_is_only_evaluated(trained):
+    folder, _ = trained
+    run, stopped = (folder / "runs" / name for name in ("textbook-1", "stopped"))
+    shutil.copytree(run, stopped)
+    for name in ("SHA256SUMS", "metrics.json", "predictions.npz"):
+        (stopped / name).unlink()
+    environment = json.loads((stopped / "environment.json").read_text())
+    environment |= {"own_model": True}  # which the command line could not train
+    (stopped / "environment.json").write_text(json.dumps(environment))
+    model = (stopped / "model.keras").read_bytes()
+    done = fashion_cnn("train", "--run", stopped, "--resume", "--no-report", cwd=folder)
+    assert "5 Train       already done" in done.stderr
+    assert (stopped / "model.keras").read_bytes() == model
+    assert (stopped / "metrics.json").read_text() == (run / "metrics.json").read_text()
+    shutil.rmtree(stopped)
+
+
 def test_a_finished_run_is_trained_on_from_the_command_line(trained):
     folder, _ = trained
     run = folder / "runs" / "longer"

@@ -228,6 +228,11 @@ def test_photos_get_the_same_predictions_as_from_python(server, classifier, cont
         np.testing.assert_array_equal(seen, classifier.prepare(io.BytesIO(content)).pixels[..., 0])
 
 
+def test_a_response_without_the_networks_input_is_small(server):
+    status, _, body = send(server, "POST", "/predict?seen=false", photo(), JPEG)
+    assert status == 200 and "seen" not in json.loads(body) and len(body) < 1000
+
+
 def test_an_explanation_has_every_step(server):
     status, body_json = request_json(server, "POST", "/predict?explain=true&top=10", photo(), JPEG)
     assert status == 200 and len(body_json["top"]) == 10
@@ -426,6 +431,7 @@ def test_only_allowed_origins_get_cors_headers(serving):
     with serving("textbook", "--allow-origin", "https://shop.example") as (_, port, _):
         _, headers, _ = send(port, "GET", "/v2", headers=elsewhere)
         assert headers["access-control-allow-origin"] == "https://shop.example"
+        assert "Inference-Header-Content-Length" in headers["access-control-expose-headers"]
         _, headers, _ = send(port, "GET", "/v2", headers={"Origin": "https://other.example"})
         assert "access-control-allow-origin" not in headers
 

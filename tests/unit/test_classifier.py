@@ -90,10 +90,18 @@ def test_the_preset_of_clothes_notes_pictures_like_fashion_mnists(random_data, e
     classifier.card["preset"] = "clothes"
     for picture in (gray, gray.convert("RGB")):
         prediction = classifier.predict(picture)
-        assert "--model standard is made for" in prediction.note
+        assert "the preset standard is made for" in prediction.note
         assert prediction.verdict == "unsure"
     for picture in (color, gray.resize((56, 56)), gray.resize((28, 56))):
         assert classifier.predict(picture).note == ""
+
+
+def test_a_gray_array_of_a_color_models_size_is_a_picture():
+    classifier = Classifier.load("clothes")
+    gray = np.zeros((260, 260), np.uint8)
+    gray[:100] = 200
+    expected = classifier.prepare(np.stack([gray] * 3, axis=-1)).pixels
+    np.testing.assert_array_equal(classifier.prepare(gray).pixels, expected)
 
 
 def test_the_occlusion_map_is_highest_where_the_prediction_comes_from(random_data, exported_run):

@@ -14,7 +14,7 @@ from command import fashion_cnn, fashion_cnn_process
 from PIL import Image
 
 import fashion_cnn as package
-from fashion_cnn.cli.evaluate import print_metrics
+from fashion_cnn.cli.evaluate import export, print_metrics
 from fashion_cnn.cli.options import FormatName
 from fashion_cnn.export import FORMATS
 from fashion_cnn.inference.model_files import PRESET_FOLDER, PRESETS
@@ -103,6 +103,16 @@ def test_the_home_folder_is_expanded_in_python(home, tmp_path):
     assert find_recipe("~/recipe.json") == recipe
     with pytest.raises(ValueError, match=re.escape(f"{home}: ")):
         package.load_data("~")
+
+
+def test_the_page_of_a_preset_is_not_written_into_data_of_its_name(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr("fashion_cnn.export.web.export_web", lambda _, path: written.append(path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("clothes", "run"):
+        Path(name).mkdir()
+        export(name, "web")
+    assert written == [Path("web"), Path("run/web")]
 
 
 def test_every_export_format_can_be_chosen():

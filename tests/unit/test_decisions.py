@@ -268,6 +268,25 @@ def test_changed_and_missing_pictures_are_refused(photos, tmp_path):
         load_data(photos, decisions=write(path, row))
 
 
+def test_notes_tell_what_decisions_leave(photos, tmp_path):
+    for split, names in (("train", ("coat", "hat")), ("test", ("coat",))):
+        for name in names:
+            (tmp_path / "split" / split).mkdir(parents=True, exist_ok=True)
+            shutil.copytree(photos / name, tmp_path / "split" / split / name)
+    folder, changed = tmp_path / "split", "train/coat/00.png"
+    assert "30 test pictures are also training" in "\n".join(load_data(folder).notes)
+    old = dataclasses.replace(about_file(folder, changed, "label", "hat"), sha256="1")
+    tests = [about_file(folder, f"test/coat/{i:02}.png", "none") for i in range(29)]
+    test = about_file(folder, "test/coat/29.png", "label", "hat")
+    rows = [old, about_file(folder, changed, "label", "hat"), *tests, test]
+    rows = [dataclasses.replace(row, was="coat") for row in rows]
+    notes = load_data(folder, decisions=write(tmp_path / "d.csv", *rows)).notes
+    text = "\n".join(notes)
+    assert "2 relabeled, 29 left out" in text  # 00.png counts once
+    assert "1 test pictures are also training" in text
+    assert "classes without a test picture: 1 (coat)" in text
+
+
 def test_a_run_keeps_the_decisions_that_it_was_trained_with(photos, tmp_path):
     row = about_file(photos, "coat/00.png", "label", "hat")
     path = write(tmp_path / "d.csv", row)

@@ -162,3 +162,6 @@ def test_an_experiment_with_another_recipe_is_refused(tmp_path):
     open_experiment(tmp_path / "seeds", recipe, {"seeds": 2})
     with pytest.raises(ValueError, match="started with another recipe"):
         open_experiment(tmp_path / "seeds", Recipe("old", epochs=2), {"seeds": 2})
+    open_experiment(tmp_path / "decided", recipe, {"seeds": 2, "decisions": "d.csv"})
+    with pytest.raises(ValueError, match="another decisions: got null; expected"):
+        open_experiment(tmp_path / "decided", recipe, {"seeds": 2})

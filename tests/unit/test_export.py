@@ -8,6 +8,7 @@ import pytest
 from command import write_data_npz
 from small_runs import OPTIONS, train_small_run
 
+from fashion_cnn import export
 from fashion_cnn.data.fashion_mnist import CLASS_NAMES
 from fashion_cnn.evaluation import predict
 from fashion_cnn.evaluation.calibration import apply_temperature
@@ -143,6 +144,34 @@ def test_an_existing_file_is_not_overwritten(exported_run, tmp_path):
         export_run(exported_run, "onnx", tmp_path / "thesis.onnx")
     with pytest.raises(FileNotFoundError, match=r"has no metrics\.json"):
         export_run(Run(tmp_path), "onnx")
+
+
+def test_only_the_format_onnx_replaces_the_model_of_a_run(exported_run):
+    with pytest.raises(ValueError, match=r"model\.onnx: exists already"):
+        export_run(exported_run, "onnx-int8", exported_run.onnx_path)
+
+
+def test_images_that_an_export_is_fitted_to_are_of_all_classes(
+    random_data, exported_run, tmp_path, monkeypatch
+):
+    order = np.argsort(random_data.train_labels, kind="stable")  # as folders are read
+    images = random_data.train_images[order]
+    images[..., 0, 0] = random_data.train_labels[order]
+    data = dataclasses.replace(
+        random_data, train_images=images, train_labels=random_data.train_labels[order]
+    )
+    fitted_to = []
+
+    def write(network, path, calibration_images):
+        fitted_to.append(calibration_images)
+        raise OSError("enough")
+
+    monkeypatch.setattr(export, "CALIBRATION_IMAGES", 30)
+    use_writer(monkeypatch, "onnx-w8", write)
+    with pytest.raises(OSError, match="enough"):
+        export_in_process(exported_run, data, "onnx-w8", tmp_path / "model.onnx")
+    classes = np.unique(fitted_to[0][:, 0, 0, 0])
+    assert len(fitted_to[0]) == 30 and len(classes) > 1
 
 
 def test_a_failure_in_the_other_process_is_reported(random_data, exported_run, tmp_path):

@@ -88,7 +88,10 @@ def test_existing_split_folders_are_used_and_class_names_are_sorted(tmp_path):
     held_out = [data.train_files[i] for i in data.validation_index]
     assert held_out == ["Val/c/000.png", "Val/c/001.png", "Val/c/002.png"]
     assert data.train_labels[data.validation_index].tolist() == [2] * 3
-    assert data.notes == ("no training picture of d",)
+    assert data.notes == (
+        "no training picture of d",
+        "classes without a test picture: 2 (b, c)",
+    )
     assert np.bincount(data.train_labels[data.train_index]).tolist() == [10, 10, 10]
 
 

@@ -163,7 +163,18 @@ def test_a_file_that_was_replaced_meanwhile_is_an_error(tmp_path):
     with pytest.raises(OSError, match="deleted or replaced by another program"):
         log.append(Decision("b", "2", "none"))
     assert [x.file for x in log.decided] == ["a"]
-    log._file.close()
+    log.close()
+    assert (tmp_path / "d.csv").exists()  # it is not this log's
+
+
+def test_a_changed_decision_counts_once(tmp_path):
+    log = DecisionLog(tmp_path / "d.csv")
+    for label in ("hat", "coat"):
+        log.append(Decision("a", "1", "label", label, "coat"))
+    assert [x.label for x in log.decided] == ["coat"]
+    assert log.advice() == "0 of the last 1 decisions were corrections"
+    log.path.unlink()
+    log.close()  # what is gone needs no closing
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):

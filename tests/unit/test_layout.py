@@ -21,6 +21,7 @@ ORDER = [
     "evaluation",
     "export",
     "report",
+    "pipeline_messages",
     "pipeline",
     "experiments",
     "serving",

@@ -257,6 +257,13 @@ def test_large_photos_are_reduced_while_reading(tmp_path):
     assert half[10, 10].tolist() == [255, 0, 0, 255] and half[90, 10, 3] == 0
 
 
+def test_reading_a_pillow_image_does_not_change_it(tmp_path):
+    Image.new("RGB", (1600, 1200), "red").save(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert read_rgba(image, 100).shape == (75, 100, 4)
+        assert image.size == image.copy().size == (1600, 1200)
+
+
 def jpeg_with(parts, scans=1):
     """A progressive JPEG of 64x64 pixels with more segments, and with its last scan repeated."""
     file = io.BytesIO()

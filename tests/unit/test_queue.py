@@ -1,10 +1,14 @@
 import asyncio
+import io
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.serving import queue as queue_module
+from fashion_cnn.serving.photos import _prepare_small, prepare_photo
 from fashion_cnn.serving.queue import (
     BATCH,
     MAX_DECODING_PIXELS,
@@ -174,6 +178,25 @@ def test_a_large_picture_is_not_passed_by_small_ones():
         return order
 
     assert asyncio.run(run()) == ["small", "large", "later"]
+
+
+def test_a_large_picture_is_measured_by_its_megapixels():
+    file = io.BytesIO()
+    Image.new("L", (4900, 4000), 128).save(file, "PNG", compress_level=1)
+
+    async def run():
+        queue = InferenceQueue(cores=1)
+        before = dict(queue.seconds)
+        await prepare_photo(Classifier.load("standard"), queue, file.getvalue())
+        return {kind for kind in before if queue.seconds[kind] != before[kind]}
+
+    assert asyncio.run(run()) == {"photo", "megapixel"}  # reading its header, and decoding it
+
+
+def test_a_jpeg_costs_what_its_preparation_decodes():
+    file = io.BytesIO()
+    Image.new("L", (895, 20_000), 128).save(file, "JPEG")  # would be reduced for 56 pixels
+    assert _prepare_small(Classifier.load("standard"), file.getvalue()) == (17_900_000,) * 2
 
 
 def test_estimated_durations_follow_the_measurements(monkeypatch):

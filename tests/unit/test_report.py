@@ -11,6 +11,7 @@ from fashion_cnn.evaluation import explain_run, measure_run
 from fashion_cnn.files import write_text
 from fashion_cnn.recipes import RECIPES
 from fashion_cnn.report import draw_report
+from fashion_cnn.report.page import _verdict_text
 from fashion_cnn.run import Run
 
 QUICK = dataclasses.replace(RECIPES["textbook"], epochs=1, batch_size=30)
@@ -73,6 +74,13 @@ def test_every_run_has_a_report(tmp_path, case):
         assert 'data-value="-1"' in page.split(f"<td>{name}</td>")[1].split("</tr>")[0]
     assert ('class="thumb gray"' in page) == (not color and not flawless)
     assert ('class="thumb"' in page) == (color and not flawless)
+
+
+def test_a_verdict_that_is_never_right_says_so():
+    row = {"examples": 3, "accuracy": 0.0}
+    text = _verdict_text("unknown", row, 10).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert text == "unknown 30.0 % (0.0 % of them correct)"
+    assert "correct" not in _verdict_text("unknown", {"examples": 0, "accuracy": None}, 10)
 
 
 @pytest.mark.slow

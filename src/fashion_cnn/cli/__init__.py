@@ -103,4 +103,5 @@ def _message(error: BaseException, words: Sequence[str]) -> str:
         extra = _EXTRAS.get(error.name or "", "train")
         extra = "label" if words[:1] == ["label"] else extra  # which includes what it needs
         return f'{error.name} is not installed: pip install "fashion-cnn[{extra}]"'
-    return shorten_error(str(error)) or "not enough memory"
+    name = "not enough memory" if isinstance(error, MemoryError) else type(error).__name__
+    return shorten_error(str(error)) or name

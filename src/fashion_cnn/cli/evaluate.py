@@ -58,16 +58,20 @@ def export(
         if source:
             raise UsageError("--data cannot be combined with --format web, which needs no data")
         from fashion_cnn.export.web import export_web
+        from fashion_cnn.inference.model_files import PRESETS
 
-        folder = export_web(run, output or (Path(run) if Path(run).is_dir() else Path()) / "web")
+        is_run = run not in PRESETS and Path(run).is_dir()
+        folder = export_web(run, output or (Path(run) if is_run else Path()) / "web")
         print(f"Page: {folder}; any static web host can serve it")
         return
     from fashion_cnn.export import export_run
     from fashion_cnn.run import Run
 
-    path = export_run(Run(run), format_, output, source)
-    if path.parent.resolve() == Path(run).resolve():
-        Run(run).write_checksums()
+    exported = Run(run)
+    path = export_run(exported, format_, output, source)
+    damaged = [name for name in exported.damaged_files() if not name.startswith(path.name)]
+    if exported.is_finished and not damaged and path.parent.resolve() == Path(run).resolve():
+        exported.write_checksums()
     print(f"Model: {path}\nCard: {path.with_name(path.name + '.md')}, and .json for programs")
 
 

@@ -39,7 +39,10 @@ _SET_COVERAGE = (
     "such as 0.95 (prediction sets)."
 )
 _BATCH_FOLDER = "For very many pictures: write Parquet files, on all cores; repeat to continue."
-_WORKERS = "Processes, each with the model. Default: one; on a cluster up to N, as the load needs."
+_WORKERS = (
+    "Processes, each with the model. Default: one. On a cluster: the most, as the load needs. "
+    "Default: one per core."
+)
 _CLIENTS = "File of the token that clients must send."
 _ORIGINS = "Another site whose pages may send requests (CORS). Can be repeated."
 _HOSTS = (
@@ -61,11 +64,11 @@ _LABELED = (
     "The folder of an audit; or pictures without labels: a folder, the CSV of predict --unsure, or "
     "the folder of predict --output."
 )
-_LABELED_DATA = "What --export copies; of an audit, where its data is now."
+_LABELED_DATA = "With --export, the data to copy. With an audit, where its data is now."
 _NEW_DECISIONS = "Where decisions are written, or continued. Default: beside the SOURCE."
 _MERGED = (
-    "Decisions of one person, given once for each: write those of the majority to --decisions, and "
-    "print their agreement (Fleiss' kappa)."
+    "The decisions of one person; repeat it for each person. Writes what the majority decided to "
+    "--decisions, and prints their agreement (Fleiss' kappa)."
 )
 _CORRECTED = "Write a copy of --data, corrected by --decisions, to a new folder."
 _SPACE = (

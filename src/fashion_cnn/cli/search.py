@@ -54,7 +54,7 @@ def tune(
 def _print_trials(rows: list[dict[str, Any]], keys: list[str]) -> None:
     print("trial  validation accuracy  epochs  seconds  settings")
     for row in rows:
-        accuracy = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else row["state"]
+        accuracy = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] is not None else row["state"]
         values = [f"{key}={_short(row[key])}" for key in keys if key in row]
         line = f"{row['trial']:>5}{accuracy:>21}{row['epochs_run']:>8}{row['seconds']:>9.0f}"
         print(f"{line}  {' '.join(values)}{'  stopped early' * (row['state'] == 'PRUNED')}")

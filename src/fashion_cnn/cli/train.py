@@ -129,7 +129,7 @@ def _train_seeds(
         rows = train_seeds(recipe, data.origin, seeds, folder, cluster, jobs, advance)
     print("seed  validation accuracy  test accuracy  seconds")
     for row in rows:
-        validation = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] else ""
+        validation = f"{row['val_accuracy']:.2%}" if row["val_accuracy"] is not None else ""
         print(f"{row['seed']:>4}{validation:>21}{row['test_accuracy']:>15.2%}", end="")
         print(f"{row['train_seconds']:>9.0f}")
     tests = [100 * row["test_accuracy"] for row in rows]

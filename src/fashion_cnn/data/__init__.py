@@ -51,12 +51,12 @@ def load_data(
     path = Path(os.path.expanduser(source))
     is_default = str(source) == "fashion-mnist"
     idx_path = idx_folder(path) if path.is_dir() and not is_default else None
-    if groups and (is_default or path.is_file() or idx_path):
-        raise ValueError(
-            f"--groups: got {source}; expected a folder of class folders; from Python, give "
-            "Data(…, train_groups=…) the group of each training image"
-        )
     if is_default or path.is_file() or idx_path:
+        if groups:
+            raise ValueError(
+                f"--groups: got {source}; expected a folder of class folders; from Python, give "
+                "Data(…, train_groups=…) the group of each training image"
+            )
         data = _load_arrays(path, idx_path, is_default)
         return decide_arrays(data, decided) if decided else data
     if not path.is_dir():

@@ -15,6 +15,12 @@ MAX_PERSPECTIVE = 0.15  # how much nearer one edge is than the center
 PERSPECTIVE_COLUMNS, LIGHT_COLUMNS = 7, 8
 
 
+def grid(size: tuple[int, int], xp: ModuleType) -> tuple[Any, Any]:
+    """Coordinates of pixel centers, -1..1: x (1, 1, width) and y (1, height, 1)."""
+    y, x = (((xp.arange(n) + 0.5) * (2 / n) - 1).astype(np.float32) for n in size)
+    return x[None, None, :], y[None, :, None]
+
+
 def perspective(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     """Turn, move, stretch and tilt the camera; what lies outside repeats the nearest edge."""
     columns = xp.asarray(noise, np.float32).T[:, :, None, None]
@@ -23,8 +29,7 @@ def perspective(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     area = (MAX_AREA + MIN_AREA) / 2 + (MAX_AREA - MIN_AREA) / 2 * area
     half_width, half_height = xp.sqrt(area * stretch), xp.sqrt(area / stretch)
     _, height, width, _ = images.shape
-    y, x = (((xp.arange(n) + 0.5) * (2 / n) - 1).astype(np.float32) for n in (height, width))
-    y, x = y[None, :, None], x[None, None, :]
+    x, y = grid((height, width), xp)
     depth = 1 + MAX_PERSPECTIVE * (tilt_x * x + tilt_y * y)
     cos, sin = xp.cos(angle), xp.sin(angle)
     source_x = half_width * (cos * x + sin * y) / depth + move_x * xp.abs(1 - half_width)
@@ -39,7 +44,7 @@ def interpolate(images: Any, row: Any, column: Any, xp: ModuleType = np) -> Any:
     n, height, width, channels = images.shape
     top = xp.minimum(row.astype(np.int32), height - 2)
     left = xp.minimum(column.astype(np.int32), width - 2)
-    down, right = (row - top)[..., None], (column - left)[..., None]
+    down, right = ((x - i.astype(np.float32))[..., None] for x, i in ((row, top), (column, left)))
     pixels = images.reshape(-1, channels)
     first = (xp.arange(n, dtype=np.int32)[:, None, None] * height + top) * width + left
     above = pixels[first] * (1 - right) + pixels[first + 1] * right
@@ -51,14 +56,13 @@ def light(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     """Change exposure, contrast, gamma, saturation and white balance, and shade one side."""
     columns = xp.asarray(noise, np.float32).T[:, :, None, None, None]
     exposure, contrast, gamma, saturation, red, blue, shade, direction = 2 * columns - 1  # -1..1
-    _, height, width, channels = images.shape
-    y, x = (((xp.arange(n) + 0.5) * (2 / n) - 1).astype(np.float32) for n in (height, width))
+    x, y = grid(images.shape[1:3], xp)
     values = xp.maximum(images, 1).astype(np.float32) / 255
     values = values ** xp.exp(0.35 * gamma)
-    if channels == 3:
+    if images.shape[3] == 3:
         balance = xp.concatenate([0.15 * red, xp.zeros_like(red), 0.15 * blue], -1)
         values = values * xp.exp(balance)
-    ramp = xp.cos(np.pi * direction) * x[:, None] + xp.sin(np.pi * direction) * y[:, None, None]
+    ramp = xp.cos(np.pi * direction) * x[..., None] + xp.sin(np.pi * direction) * y[..., None]
     values = values * (1 + 0.3 * xp.abs(shade) * ramp)
     gray = values.mean(-1, keepdims=True)
     values = gray + (values - gray) * (1 + 0.45 * saturation)

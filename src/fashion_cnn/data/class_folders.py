@@ -9,9 +9,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from fashion_cnn.data.pictures import measure_picture
 from fashion_cnn.data.split import join_groups, split_groups, stratified
 from fashion_cnn.data.split_folders import find_class_folders, split_of
 from fashion_cnn.files import write_text
+from fashion_cnn.machine import version
 
 CACHE_VERSION = "4"  # changes whenever pictures are read in another way
 
@@ -70,6 +69,10 @@ class Listing:
         """The pictures that can be read, those that decisions leave out included."""
         return [picture for picture in self.pictures if picture.error is None]
 
+    def kept(self) -> list[PictureFile]:
+        """The pictures that can be read, and that no decision leaves out."""
+        return [picture for picture in self.readable() if picture.decided != ""]
+
     def unreadable(self) -> list[tuple[str, str]]:
         """The path of each picture that cannot be read, as printable text, and the reason."""
         return [(printable(p.path), p.error) for p in self.pictures if p.error is not None]
@@ -81,8 +84,7 @@ class Listing:
     def copies(self) -> list[tuple[str, str]]:
         """The paths of each picture that is the same file as one of another class, and of that."""
         first: dict[str, PictureFile] = {}  # SHA-256 -> first picture with it
-        kept = [picture for picture in self.readable() if picture.decided != ""]
-        pairs = [(p, first.setdefault(p.sha256, p)) for p in kept]
+        pairs = [(p, first.setdefault(p.sha256, p)) for p in self.kept()]
         return [(p.path, q.path) for p, q in pairs if p.label != q.label]
 
 
@@ -269,7 +271,5 @@ def _measure(path: Path) -> dict[str, Any]:
 
 
 def _decoder_versions() -> str:
-    versions = f"pillow {version('pillow')}"
-    with suppress(PackageNotFoundError):
-        versions += f", pillow-heif {version('pillow-heif')}"
-    return versions
+    heif = version("pillow-heif")
+    return f"pillow {version('pillow')}" + (f", pillow-heif {heif}" if heif else "")

@@ -29,11 +29,11 @@ def decide_listing(listing: Listing, decisions: Decisions) -> Listing:
             f"{listing.folder}; expected decisions about {listing.folder}"
         )
     _require_unchanged(applied, known, decisions.path)
-    by_file = {decision.file: decision for decision in applied}
-    pictures = [_decide(p, by_file.get(p.path), listing, decisions) for p in listing.pictures]
+    pictures = [_decide(p, listing, decisions) for p in listing.pictures]
     added = _find_added(decisions, listing)
     pictures += [_as_picture(path, x, listing) for path, x in added.items()]
-    note = describe(decisions, [*applied, *added.values()])
+    current = [x for x in applied if known[x.file].sha256 == x.sha256]
+    note = describe(decisions, [*current, *added.values()])
     if missing := len(about) - len(applied):
         note += f"; pictures that are not there: {missing:,}"
     return replace(listing, pictures=tuple(pictures), decisions=decisions, decisions_note=note)
@@ -50,12 +50,10 @@ def _require_unchanged(decisions: list[Decision], known: dict[str, PictureFile],
             )
 
 
-def _decide(
-    picture: PictureFile, decision: Decision | None, listing: Listing, decisions: Decisions
-) -> PictureFile:
+def _decide(picture: PictureFile, listing: Listing, decisions: Decisions) -> PictureFile:
+    decision = decisions.latest.get((picture.path, picture.sha256))
     if decision is None:
         return picture
-    decision = decisions.latest[picture.path, picture.sha256]
     if decision.decision == NONE:
         return replace(picture, decided="")
     require_class(listing.class_names, decision, decisions.path)

@@ -196,7 +196,7 @@ def _notes(listing: Listing, train_labels: np.ndarray) -> list[str]:
     if pairs := listing.copies():
         first = " and ".join(map(printable, pairs[0]))
         notes.append(f"the same picture in two classes: {len(pairs)}; the first: {first}")
-    pictures = listing.readable()
+    pictures = listing.kept()
     test_hashes = {picture.sha256 for picture in pictures if picture.split == "test"}
     if copies := test_hashes & {p.sha256 for p in pictures if p.split != "test"}:
         notes.append(f"{len(copies)} test pictures are also training or validation pictures")
@@ -205,6 +205,9 @@ def _notes(listing: Listing, train_labels: np.ndarray) -> list[str]:
     names = listing.class_names
     counts = np.bincount(train_labels, minlength=len(names))
     notes += [f"no training picture of {names[k]}" for k in np.flatnonzero(counts == 0)]
+    tested = {picture.label for picture in pictures if picture.split == "test"}
+    if untested := [name for name in names if name not in tested]:
+        notes.append(f"classes without a test picture: {_count_names(untested)}")
     present = np.flatnonzero(counts)
     largest, smallest = counts.argmax(), present[counts[present].argmin()]
     if counts[largest] > IMBALANCE_RATIO * counts[smallest]:

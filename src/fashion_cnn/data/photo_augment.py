@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fashion_cnn.data.camera_augment import grid, interpolate
+
 UNCHANGED_PROBABILITY = 0.5
 INVERT_PROBABILITY, PLAIN_PROBABILITY, STRIPES_PROBABILITY = 0.1, 0.2, 0.3
 FOREGROUND_THRESHOLD = 0.06  # brightness 0..1; darker pixels are background
@@ -36,12 +38,6 @@ def photo(images: Any, noise: Any, xp: ModuleType = np) -> Any:
     values = _cutout_and_blur(values, opacity, columns[tone_end:], xp)
     augmented = xp.rint(255 * xp.clip(values, 0, 1)).astype(images.dtype)
     return xp.where(columns[0][..., None] < UNCHANGED_PROBABILITY, images, augmented)
-
-
-def _grid(size: tuple[int, int], xp: ModuleType) -> tuple[Any, Any]:
-    """Coordinates of pixel centers, -1..1: x (1, 1, width) and y (1, height, 1)."""
-    y, x = (((xp.arange(n) + 0.5) * (2 / n) - 1).astype(np.float32) for n in size)
-    return x[None, None, :], y[None, :, None]
 
 
 def _random_warp(mask: Any, columns: Any, xp: ModuleType) -> InverseMap:
@@ -91,7 +87,7 @@ def _spread_sleeves(x: Any, y: Any, angle: Any, body: Any, shoulder: Any, xp: Mo
 def _fit_to_image(mask: Any, inverse_map: InverseMap, xp: ModuleType) -> tuple[Any, Any]:
     """Input coordinates x and y, (n, height, width), at which the warped garment fills it."""
     n, height, width = mask.shape
-    grid_x, grid_y = _grid((height, width), xp)
+    grid_x, grid_y = grid((height, width), xp)
     x, y = inverse_map(MAX_EXTENT * grid_x, MAX_EXTENT * grid_y)
     column = xp.floor((x + 1) * (width / 2)).astype(np.int32)
     row = xp.floor((y + 1) * (height / 2)).astype(np.int32)
@@ -113,20 +109,11 @@ def _fit_to_image(mask: Any, inverse_map: InverseMap, xp: ModuleType) -> tuple[A
 
 def _sample_bilinear(images: Any, x: Any, y: Any, xp: ModuleType) -> Any:
     """Values at coordinates x and y, -1..1, by bilinear interpolation; zero outside."""
-    n, height, width, _ = images.shape
-    x = xp.clip((x + 1) * (width / 2) + 0.5, 0, width + 0.999)
-    y = xp.clip((y + 1) * (height / 2) + 0.5, 0, height + 0.999)
-    left, top = xp.floor(x), xp.floor(y)
-    right_weight, bottom_weight = (x - left)[..., None], (y - top)[..., None]
-    column, row = left.astype(np.int32), top.astype(np.int32)
+    _, height, width, _ = images.shape
+    column = xp.clip((x + 1) * (width / 2) + 0.5, 0, width + 0.999)
+    row = xp.clip((y + 1) * (height / 2) + 0.5, 0, height + 0.999)
     padded = xp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    image = xp.arange(n)[:, None, None]
-
-    def interpolate_row(row: Any) -> Any:
-        left_values, right_values = padded[image, row, column], padded[image, row, column + 1]
-        return left_values * (1 - right_weight) + right_values * right_weight
-
-    return interpolate_row(row) * (1 - bottom_weight) + interpolate_row(row + 1) * bottom_weight
+    return interpolate(padded, row, column, xp)
 
 
 def _change_tones(values: Any, opacity: Any, columns: Any, xp: ModuleType) -> Any:
@@ -140,7 +127,7 @@ def _change_tones(values: Any, opacity: Any, columns: Any, xp: ModuleType) -> An
     brightness = xp.where(relit < 0.5, 0.08 + 0.9 * brightness, mean)
     contrast = xp.where(plain < PLAIN_PROBABILITY, 0.05, 0.25 + 1.1 * contrast)
     values = brightness + (values - mean) * contrast
-    x, y = (grid[..., None] for grid in _grid(values.shape[1:3], xp))
+    x, y = (k[..., None] for k in grid(values.shape[1:3], xp))
     along = xp.cos(2 * np.pi * heading) * x + xp.sin(2 * np.pi * heading) * y
     wave = xp.sin((3 + 14 * frequency) * along + 2 * np.pi * phase)
     amplitude = xp.where(striped < STRIPES_PROBABILITY, 0.3 * strength, 0.0)
@@ -150,7 +137,7 @@ def _change_tones(values: Any, opacity: Any, columns: Any, xp: ModuleType) -> An
 def _cutout_and_blur(values: Any, opacity: Any, columns: Any, xp: ModuleType) -> Any:
     """Cut out a disc, add a disc of background, and blur; black where the opacity is zero."""
     cut, cut_x, cut_y, cut_size, left, left_x, left_y, left_size, blur = columns[..., None]
-    grid_x, grid_y = (grid[..., None] for grid in _grid(values.shape[1:3], xp))
+    grid_x, grid_y = (k[..., None] for k in grid(values.shape[1:3], xp))
 
     def disc(x: Any, y: Any, radius: Any) -> Any:
         return (grid_x - 2.2 * x + 1.1) ** 2 + (grid_y - 2.2 * y + 1.1) ** 2 < radius**2

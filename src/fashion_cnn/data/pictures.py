@@ -64,12 +64,12 @@ def _read_upright(picture: Picture, min_edge: int | None, max_pixels: int) -> An
     if isinstance(picture, np.ndarray):
         picture = _array_to_pillow(picture)
     with _open(picture, max_pixels) as image:
-        if min_edge:
-            image.draft(None, (min_edge, min_edge))  # a JPEG is reduced already while decoding
-        if image is not picture:
+        if image is not picture:  # the caller's image must not change
+            if min_edge:
+                image.draft(None, (min_edge, min_edge))  # a JPEG is reduced already while decoding
             limits.check_pixels(image, limits.MAX_DECODED_PIXELS)
         upright = to_8_bit(image)
-        if upright is picture:  # the caller's image, which must not change
+        if upright is picture:
             upright = ImageOps.exif_transpose(image)
         else:  # in place, because a copy of a large photo takes much memory
             ImageOps.exif_transpose(upright, in_place=True)

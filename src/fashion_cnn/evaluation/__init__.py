@@ -22,6 +22,7 @@ from fashion_cnn.run import EXPLAINED, Run
 
 MAX_EMBEDDINGS = 2000  # test images on the map of embeddings
 GRADCAM_PER_CLASS = 8  # test images of each class with a Grad-CAM heat map
+EXPLAIN_STEPS = 10  # calls of `advance` by `explain_run`
 
 
 def load_model(run: str | os.PathLike[str]) -> Any:
@@ -180,14 +181,14 @@ def evaluate_run(
     data = load_run_data(run, source)
     images, labels = data.split(split)
     temperature = run.metrics().get("temperature") if run.is_measured else None
-    probabilities = predict(load_model(run), images)
-    metrics = classification_metrics(probabilities, labels, data.class_names, temperature)
+    model = load_model(run)
+    metrics = classification_metrics(predict(model, images), labels, data.class_names, temperature)
     result = _with_prefix(split, metrics)
     if decided:
         origin = find_origin(run, source)
         data = load_data(origin["source"], recipe.image_size, origin["groups"], decided)
         images, labels = data.split(split)
-        corrected = classification_metrics(predict(load_model(run), images), labels)
+        corrected = classification_metrics(predict(model, images), labels)
         result |= {f"decided_{key}": corrected[key] for key in ("accuracy", "accuracy_interval")}
     return result
 
@@ -198,7 +199,7 @@ def explain_run(run: Run, data: Data, advance: Callable[[str], Any] = lambda ste
     The second holds `map_index` (indices of up to 2,000 test images) and `map` (n, 2), their
     embeddings in two dimensions; on TensorFlow also `gradcam_index` and `gradcam` uint8 (n, height,
     width), heat maps for the predicted class of the first test images of each class. `advance` is
-    called with the name of each of the ten steps as it begins.
+    called with the name of each of the `EXPLAIN_STEPS` steps as it begins.
     """
     from fashion_cnn.evaluation.explain import embedding_map, embeddings, gradcam
     from fashion_cnn.evaluation.robustness import robustness

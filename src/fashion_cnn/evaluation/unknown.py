@@ -25,7 +25,7 @@ MAX_MEANS_BYTES = 120_000  # of the cluster means of classes, in float16; and of
 MAX_IMAGES = 10_000  # training images that are clustered
 NO_CLUSTER = -1.0  # cosine to a class without clusters
 OUTLIER = -1  # the class of the means of outliers
-OUTLIERS, OUTLIER_MEANS = 150, 12
+OUTLIERS, OUTLIER_MEANS = 150, 12  # drawings of other things, and at most so many means of them
 LEAST_SIMILAR, NEAREST = 5, 3  # test images in the report, and training images beside each
 BLOCK = 64  # images between two steps of the progress bar
 

@@ -57,6 +57,10 @@ def audit(
     import cleanlab  # noqa: F401 (if it is not installed, fail before hours of training)
 
     smallest_class = np.bincount(data.train_labels, minlength=len(data.class_names)).min()
+    if smallest_class < 2:
+        raise ValueError(
+            f"{data.location}: got a class with {smallest_class} training images; expected 2"
+        )
     if not 2 <= folds <= smallest_class:
         raise ValueError(
             f"folds: got {folds}; expected 2..{smallest_class}, the size of the smallest class"

@@ -30,7 +30,8 @@ def open_experiment(folder: Path, recipe: Recipe, settings: dict[str, Any]) -> N
     if recipe.teacher:
         task["teacher_sha256"] = Classifier.load(recipe.teacher).sha256
     if (folder / _TASK).exists():
-        require_same_task(folder, read_json(folder / _TASK), task)
+        recorded = read_json(folder / _TASK)
+        require_same_task(folder, recorded, dict.fromkeys(recorded) | task)  # None: not requested
         return
     require_unused(folder)
     folder.mkdir(parents=True, exist_ok=True)

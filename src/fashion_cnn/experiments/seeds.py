@@ -1,5 +1,6 @@
 """A recipe, trained with several seeds side by side: its mean and spread, and an ensemble."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor
 from dataclasses import asdict, replace
@@ -69,7 +70,7 @@ def _train_seed(folder: Path, seed: int) -> dict[str, Any]:
     """Train and measure one run, in any process; its metrics."""
     recipe, settings = read_experiment(folder)
     run = Run(folder / f"seed-{seed}")
-    if not run.folder.is_dir() or not run.is_finished:
+    if not run.is_finished:
         from fashion_cnn.evaluation import measure_run
 
         measure_run(run, train_or_resume(replace(recipe, seed=seed), settings, run))
@@ -93,12 +94,14 @@ def make_ensemble(recipe: Recipe, seeds: int, folder: Path) -> dict[str, Any]:
     from fashion_cnn.models.wrappers import average_models
 
     ensemble = Run(folder / ENSEMBLE)
-    if ensemble.folder.is_dir() and ensemble.is_finished:
+    if ensemble.is_finished:
         return ensemble.metrics()
     runs = [Run(folder / f"seed-{recipe.seed + i}") for i in range(seeds)]
     ensemble.folder.mkdir(exist_ok=True)
     ensemble.write_environment(runs[0].environment() | {"seeds": seeds})
     ensemble.write_recipe(recipe.to_json())
+    if runs[0].decisions_path.is_file():
+        shutil.copyfile(runs[0].decisions_path, ensemble.decisions_path)
     ensemble.write_history(_mean_history([run.history() for run in runs]))
     model = average_models([load_model(run) for run in runs])
     write_atomically(ensemble.keras_path, model.save)

@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fashion_cnn.data.dataset import Data, channels_last
 from fashion_cnn.export.card import card_markdown, make_card
 from fashion_cnn.export.int8 import write_int8
@@ -94,18 +96,22 @@ def export_run(
     if target.requires and find_spec(target.requires) is None:
         raise ModuleNotFoundError(target.requires, name=target.requires)
     run.metrics()  # says so if there are none
-    if output != run.onnx_path:
+    if (format_name, output) != ("onnx", run.onnx_path):
         require_new_path(output)
     call = [sys.executable, "-m", "fashion_cnn.export", str(run), format_name, str(output)]
     call += [source] if source else []
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    if error := run_command(call, {**os.environ, "KERAS_BACKEND": "tensorflow"}):
+        raise ValueError(f"{output}: not exported ({error[-1]})")
+    return output
+
+
+def run_command(call: list[str], environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Run a command; the lines of its error if it failed, else none."""
     process = subprocess.run(  # noqa: S603 (ours)
         call, env=environment, capture_output=True, encoding="utf-8", errors="replace"
     )
-    if process.returncode:
-        message = process.stderr.strip().splitlines() or ["its process was killed"]
-        raise ValueError(f"{output}: not exported ({message[-1]})")
-    return output
+    lines = process.stderr.strip().splitlines() or ["its process was killed"]
+    return lines if process.returncode else []
 
 
 def require_new_path(output: Path) -> None:
@@ -142,7 +148,9 @@ def export_in_process(
     card = make_card(run, data, format_name) | dict(card_changes or {})
     model = with_temperature(load_model(run), card["temperature"] or 1.0)
     test_images = channels_last(data.test_images)
-    calibration_images = channels_last(data.train_images[data.train_index[:CALIBRATION_IMAGES]])
+    # at random, because folders are read class by class
+    chosen = np.random.default_rng(0).permutation(data.train_index)[:CALIBRATION_IMAGES]
+    calibration_images = channels_last(data.train_images[chosen])
     results = run.predictions()
     has_similarity = target.is_onnx and "cluster_means" in results
     network = with_features(model) if has_similarity else model

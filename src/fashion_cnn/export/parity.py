@@ -7,7 +7,6 @@ import numpy as np
 
 COMPARED_IMAGES = 1000  # of the test images
 TOLERANCE = 1e-4  # of a probability
-BATCH = 250  # small images
 
 Predict = Callable[[Any], Any]  # uint8 (n, height, width, channels) -> float32 (n, classes)
 
@@ -61,6 +60,6 @@ def predict_in_batches(predict: Predict, images: Any) -> Any:
     """The predictions for all images, as many at a time as fit into memory."""
     from fashion_cnn.models.forward import inference_batch_size
 
-    batch = min(BATCH, inference_batch_size(images.shape[1:]))
+    batch = inference_batch_size(images.shape[1:])
     starts = range(0, len(images), batch)
     return np.concatenate([predict(images[start : start + batch]) for start in starts])

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from fashion_cnn.data.split import stratified
 from fashion_cnn.export.onnx import load_onnx
 from fashion_cnn.export.parity import predict_in_batches
 from fashion_cnn.inference.openvino import describe, start_openvino
 from fashion_cnn.inference.session import batch_size
 from fashion_cnn.machine import processor_has_bfloat16
 
-# of the test images; large ones take a minute for a few thousand
-MAX_IMAGES, MAX_LARGE_IMAGES, LARGE = 10_000, 1000, 64
+MAX_IMAGES, MAX_LARGE_IMAGES = 10_000, 1000  # test images; a few thousand large ones take a minute
+LARGE = 64  # pixels of the longer edge, beyond which images are large
 
 
 def measure_bfloat16(path: Path, images: Any, labels: Any) -> dict[str, Any]:
@@ -32,7 +33,8 @@ def measure_bfloat16(path: Path, images: Any, labels: Any) -> dict[str, Any]:
     if find_spec("openvino") is None or not processor_has_bfloat16():
         return {}
     count = MAX_LARGE_IMAGES if max(images.shape[1:3]) > LARGE else MAX_IMAGES
-    images, labels, batch = images[:count], labels[:count], batch_size(images.shape[1:])
+    chosen = stratified(labels, min(count, len(labels)))
+    images, labels, batch = images[chosen], labels[chosen], batch_size(images.shape[1:])
     batches = [images[start : start + batch] for start in range(0, len(images), batch)]
     try:
         run = start_openvino(path.read_bytes(), 1, "bfloat16", batch, side_by_side=True)

@@ -7,12 +7,11 @@ import base64
 import hashlib
 import json
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 
-from fashion_cnn.export import require_new_path
+from fashion_cnn.export import require_new_path, run_command
 from fashion_cnn.files import copy_folder_atomically
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.inference.model_files import model_name
@@ -72,13 +71,8 @@ def _add_runtime(temporary: Path, folder: Path) -> None:
     npm = shutil.which("npm")
     if not npm:
         raise OSError(f"npm: not installed; it downloads {RUNTIME}; install Node.js")
-    call = [npm, "pack", RUNTIME, "--pack-destination", str(temporary)]
-    process = subprocess.run(  # noqa: S603 (ours)
-        call, capture_output=True, encoding="utf-8", errors="replace"
-    )
-    if process.returncode:
-        message = process.stderr.strip().splitlines() or ["its process was killed"]
-        raise OSError(f"npm: cannot download {RUNTIME} ({message[0]})")
+    if error := run_command([npm, "pack", RUNTIME, "--pack-destination", str(temporary)]):
+        raise OSError(f"npm: cannot download {RUNTIME} ({error[0]})")
     (archive,) = temporary.glob("*.tgz")
     digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if digest != RUNTIME_SHA512:

@@ -24,7 +24,7 @@ from fashion_cnn.inference.prediction import Prediction
 from fashion_cnn.inference.session import batch_size, image_shape, open_model
 
 FASHION_MNIST_NOTE = (
-    "a 28x28 gray picture, like Fashion-MNIST's; --model standard is made for these"
+    "a 28x28 gray picture, like Fashion-MNIST's; the preset standard is made for these"
 )
 
 
@@ -105,6 +105,11 @@ class Classifier:
         content, name = read_model(model)
         return cls(content, name, threads, runtime, precision, bulk)
 
+    @property
+    def min_edge(self) -> int:
+        """Pixels that the longest edge of a photo keeps at least while it is read."""
+        return 4 * MAX_EDGE if self.card.get("preparation") == "photo" else 2 * max(self.shape[:2])
+
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Class probabilities of images that have the network's shape.
 
@@ -182,13 +187,13 @@ class Classifier:
         if isinstance(picture, str | Path):
             picture = os.path.expanduser(picture)
         height, width, channels = self.shape
-        shapes = ((height, width), (height, width, channels))
+        shapes = [self.shape] + [(height, width)] * (channels == 1)
         is_prepared = isinstance(picture, np.ndarray) and picture.shape in shapes
         preparation = None if is_prepared else self.card.get("preparation")
         if preparation == "photo":
-            return prepare_photo(read_rgba(picture, 4 * MAX_EDGE, max_pixels))
+            return prepare_photo(read_rgba(picture, self.min_edge, max_pixels))
         if preparation == "fit":
-            photo = read_on_white(picture, 2 * max(height, width), max_pixels)
+            photo = read_on_white(picture, self.min_edge, max_pixels)
             is_clothes = self.card.get("preset") == "clothes"
             note = FASHION_MNIST_NOTE if is_clothes and _is_gray_28x28(photo) else ""
             return PreparedImage(photo, resize(photo, (height, width), channels), note=note)

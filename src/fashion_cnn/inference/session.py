@@ -70,7 +70,7 @@ def open_model(
             f"{name}: not a model exported by fashion-cnn (its metadata lacks {error})"
         ) from None
     except Exception as error:  # the runtime has its own exception types for damaged bytes
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(f"{name}: not a valid model ({reason})") from None
     network = Network(_runner(session), card, f"ONNX Runtime {version('onnxruntime')}, float32")
     chosen = _choose(runtime, precision, bulk, card)
@@ -185,7 +185,7 @@ def _check_card(card: dict[str, Any], session: Any) -> None:
     if threshold is not None and not 0 <= float(threshold) <= 1:
         raise ValueError(f"threshold {threshold}; expected 0..1")
     if proof := card.get("bfloat16"):
-        float(proof["accuracy_loss"]), int(proof["images"])
+        float(proof["accuracy_loss"]), int(proof["images"])  # raise if they are no numbers
     for coverage, probability in (card.get("prediction_sets") or {}).items():
         if not (0 < float(coverage) < 1 and 0 <= float(probability) <= 1):
             raise ValueError(f"prediction_sets {coverage}: {probability}; expected shares of 1")

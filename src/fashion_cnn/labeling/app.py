@@ -1,7 +1,6 @@
 """The page on which people decide, and what it asks the server for."""
 
 import io
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -18,9 +17,9 @@ from starlette.types import ASGIApp
 
 from fashion_cnn.data.pictures import read_on_white
 from fashion_cnn.labeling.session import AlreadyDecided, LabelSession
+from fashion_cnn.serving.app import error_response
 from fashion_cnn.serving.limits import RequestLimits
 from fashion_cnn.serving.pages import page_files
-from fashion_cnn.serving.protocol import validation_message
 from fashion_cnn.serving.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
@@ -84,13 +83,7 @@ def make_label_app(session: LabelSession, settings: Settings) -> ASGIApp:
         session: the task and its decisions.
         settings: those of a server; its limits hold here, too.
     """
-    app = FastAPI(
-        title="fashion-cnn label",
-        version=version("fashion-cnn"),
-        openapi_url=None,
-        redirect_slashes=False,
-        routes=router.routes,
-    )
+    app = FastAPI(openapi_url=None, redirect_slashes=False, routes=router.routes)
     app.state.label = state = LabelState(session)
     app.mount("/static/shared", page_files(SHARED), name="shared")
     app.mount("/static", page_files(PAGE), name="page")
@@ -100,17 +93,13 @@ def make_label_app(session: LabelSession, settings: Settings) -> ASGIApp:
 
 
 async def _error_response(request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-    if isinstance(error, RequestValidationError):
-        return JSONResponse({"error": validation_message(error.errors())}, 400)
     if isinstance(error, AlreadyDecided):
         return JSONResponse({"error": str(error)}, 409)
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError) and not isinstance(error, RequestValidationError):
         return JSONResponse({"error": str(error)}, 400)
     if isinstance(error, OSError):  # such as a full disk
         return JSONResponse({"error": str(error)}, 507)
-    return JSONResponse({"error": "internal error; the server's log has the details"}, 500)
+    return await error_response(request, error)
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
@@ -166,12 +155,9 @@ async def picture(
 
 def _encode(session: LabelSession, name: str, edge: int) -> bytes:
     """A picture for a browser, whatever the file contains besides pixels."""
-    try:
-        original = session.task.read(name) if session.is_shown(name) else None
-    except KeyError:
-        original = None
-    if original is None:
+    if not session.is_shown(name):
         raise HTTPException(404, "no such picture in this task")
+    original = session.task.read(name)
     image = Image.fromarray(read_on_white(original, edge))
     image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     file = io.BytesIO()

@@ -71,7 +71,7 @@ def audit_task(folder: Path, source: str = "", split: str = "all", doubtful: boo
     is_fashion_mnist = audit.data.source == "fashion-mnist"
     title = "Fashion-MNIST" if is_fashion_mnist else Path(audit.data.source).name
     return Task(
-        title=f"{title}: labels that an audit doubts",
+        title=f"{title}: labels, the most doubtful first",
         source=audit.data.source,
         class_names=audit.data.class_names,
         names=names,

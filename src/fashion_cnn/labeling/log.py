@@ -9,8 +9,6 @@ from pathlib import Path
 
 from fashion_cnn.data.decisions import (
     HEADER,
-    LABEL,
-    NONE,
     SKIP,
     UNDO,
     Decision,
@@ -72,7 +70,7 @@ class DecisionLog:
         """Close the file, which another process may open then; one without rows is removed."""
         if self._file.closed:
             return
-        is_empty = self.path.read_bytes() == HEADER.encode()
+        is_empty = self._is_in_place() and self.path.read_bytes() == HEADER.encode()
         if sys.platform == "win32":  # which removes no open file
             self._file.close()
         if is_empty:
@@ -107,8 +105,9 @@ class DecisionLog:
 
     @property
     def decided(self) -> list[Decision]:
-        """The decisions that give a label, or say that there is none."""
-        return [decision for decision in self.made if decision.decision in (LABEL, NONE)]
+        """The last decision about each picture that gives a label, or says that there is none."""
+        made = {(x.file, x.sha256): x for x in self.made if is_decided(x)}
+        return list(made.values())
 
     def advice(self) -> str:
         """How many of the last decisions were corrections, and whether it is time to stop."""
@@ -130,12 +129,15 @@ class DecisionLog:
             undone = made.pop()
             self.made = [x for x in self.made if x is not undone]
 
+    def _is_in_place(self) -> bool:
+        """Whether the open file is still the one of its name."""
+        opened = os.fstat(self._file.fileno())
+        return self.path.exists() and os.path.samestat(opened, os.stat(self.path))
+
     def _write(self, text: str) -> None:
         end = os.fstat(self._file.fileno()).st_size
         content = text.encode()
-        if not self.path.exists() or not os.path.samestat(
-            os.fstat(self._file.fileno()), os.stat(self.path)
-        ):
+        if not self._is_in_place():
             raise OSError(
                 f"{self.path}: was deleted or replaced by another program; stop, and start "
                 "`fashion-cnn label` again"

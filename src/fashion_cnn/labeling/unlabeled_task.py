@@ -66,7 +66,7 @@ def unlabeled_task(source: Path, model: str, doubtful: bool = False) -> Task:
         return Item(name, "", reason, top, tuple(neighbors))
 
     return Task(
-        title=f"{source.name}: pictures without labels",
+        title=f"{source.resolve().name}: pictures without labels",
         source="",
         class_names=classes,
         names=[paths[i] for i in (order[:count] if doubtful else order)],

@@ -86,8 +86,8 @@ def _facts(run: Run, recipe: Recipe, results: RunResults) -> dict[str, str]:
 
 def _verdict_text(name: str, row: dict[str, Any], examples: int) -> str:
     """Such as `sure 80.0 % (98.4 % of them correct)`."""
-    share, accuracy = _percent(row["examples"] / examples, 1), row["accuracy"]
-    return f"{name} {share}" + (f" ({_percent(accuracy, 1)} of them correct)" if accuracy else "")
+    text, accuracy = f"{name} {_percent(row['examples'] / examples, 1)}", row["accuracy"]
+    return text if accuracy is None else f"{text} ({_percent(accuracy, 1)} of them correct)"
 
 
 def _chart_url(run: Run, chart: Chart) -> str:

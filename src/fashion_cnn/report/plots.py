@@ -233,7 +233,7 @@ def trials(rows: Sequence[dict[str, str]], importance: dict[str, float], epoch: 
 
 def _trials_over_time(ax: Any, rows: Sequence[dict[str, str]]) -> None:
     """Validation accuracy of each trial against the training time spent so far."""
-    minutes = np.cumsum([float(row["seconds"] or "nan") for row in rows]) / 60
+    minutes = np.cumsum([float(row["seconds"]) for row in rows]) / 60
     values = np.array([float(row["val_accuracy"] or "nan") for row in rows])
     completed = np.array([row["state"] == "COMPLETE" for row in rows])
     best = np.fmax.accumulate(np.where(completed, values, np.nan))

@@ -54,16 +54,21 @@ def make_app(state: ServerState, settings: Settings) -> ASGIApp:
     app.state.server = state
     app.mount("/static", page_files(PAGE), name="page")
     for kind in (HTTPException, RequestValidationError, InvalidInput, Exception):
-        app.add_exception_handler(kind, _error_response)
+        app.add_exception_handler(kind, error_response)
     schema.add_request_models(app)
     limited = RequestLimits(app, state, settings)
     if not settings.origins:
         return limited
-    methods = ["GET", "POST"]
-    return CORSMiddleware(limited, settings.origins, allow_methods=methods, allow_headers=["*"])
+    return CORSMiddleware(
+        limited,
+        settings.origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=[protocol.HEADER_LENGTH, "retry-after"],
+    )
 
 
-async def _error_response(request: Request, error: Exception) -> Response:
+async def error_response(request: Request, error: Exception) -> Response:
     """An error in the protocol's format."""
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
@@ -207,6 +212,7 @@ async def predict(
     request: Request,
     state: State,
     top: Annotated[int, Query(ge=1, le=1000, description="Number of classes.")] = 3,
+    seen: Annotated[bool, Query(description="Include the network's input.")] = True,
     explain: Annotated[bool, Query(description="Add images of each processing step.")] = False,
 ) -> Response:
     """Classify a photo (JPEG, PNG or WebP), sent as the body or as the form field `file`."""
@@ -230,7 +236,6 @@ async def predict(
         "similarity": prediction.similarity,
         "note": prediction.note,
         "top": [{"label": label, "probability": probability} for label, probability in best],
-        "seen": to_png(prepared.pixels),
         "model": name,
         "version": classifier.sha256,
         "milliseconds": {
@@ -238,4 +243,8 @@ async def predict(
             "model": round(1e3 * (predicted_at - prepared_at), 3),
         },
     }
-    return JSONResponse(content | ({"steps": steps} if explain else {}))
+    if seen:
+        content["seen"] = to_png(prepared.pixels)
+    if explain:
+        content["steps"] = steps
+    return JSONResponse(content)

@@ -47,12 +47,12 @@ async def prepare_photo(
         with queue.reserve(megapixel=pixels / 1e6):
             async with queue.decoding(decoded):
                 prepare = classifier.prepare, io.BytesIO(photo), MAX_PICTURE_PIXELS
-                return await queue.run_in_thread("photo", *prepare)
+                return await queue.run_in_thread("megapixel", *prepare, amount=pixels / 1e6)
 
 
 def _prepare_small(classifier: Classifier, photo: bytes) -> PreparedImage | tuple[int, int]:
     """The network's input of a picture that takes little, or the cost of another one."""
-    pixels, decoded = picture_cost(photo, 2 * max(classifier.shape), MAX_PICTURE_PIXELS)
+    pixels, decoded = picture_cost(photo, classifier.min_edge, MAX_PICTURE_PIXELS)
     if pixels > SMALL_PIXELS or decoded > SMALL_DECODED_PIXELS:
         return pixels, decoded
     return classifier.prepare(io.BytesIO(photo), MAX_PICTURE_PIXELS)

@@ -78,7 +78,9 @@ class Prediction(BaseModel):
     )
     note: str = Field(description="Advice on the photo, or empty.")
     top: list[ClassProbability]
-    seen: str = Field(description="The network's input: a PNG image, base64.")
+    seen: str | None = Field(
+        None, description="The network's input: a PNG image, base64. Not with seen=false."
+    )
     steps: list[Step] | None = Field(None, description="Only with explain=true.")
     model: str
     version: str = Field(description="The SHA-256 of the model's file.")

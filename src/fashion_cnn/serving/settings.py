@@ -25,7 +25,7 @@ class Settings:
         precision: as of `Classifier.load`.
 
     Raises:
-        ValueError: a token that cannot be sent, or an address that can never match.
+        ValueError: an origin, a host name or a path that can never match.
     """
 
     host: str = "127.0.0.1"

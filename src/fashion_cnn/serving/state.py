@@ -35,7 +35,7 @@ def load_model(model: str, settings: Settings) -> Classifier:
     try:
         rows, _ = classifier.outputs(images)
     except Exception as error:  # the runtime has its own exception types
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(f"{model}: cannot predict {len(images)} images ({reason})") from None
     if rows.shape != (len(images), len(classifier.card["class_names"])):
         raise ValueError(f"{model}: got outputs of shape {rows.shape} for {len(images)} images")

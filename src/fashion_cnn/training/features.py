@@ -19,7 +19,7 @@ BLOCK = 64  # images between two steps of the progress bar
 
 
 def has_frozen_layers(network: Any) -> bool:
-    """Whether some weights of a network are pretrained and stay as they are."""
+    """Whether some layers with weights are not trained."""
     return any(layer.weights and not layer.trainable for layer in network.layers)
 
 

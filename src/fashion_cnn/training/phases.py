@@ -73,8 +73,8 @@ def make_phases(
 
 def count_head_epochs(recipe: Recipe, network: Any, own_model: bool) -> int:
     """How many epochs train the head alone: none if all layers of the network are trainable."""
-    is_pretrained = not own_model and has_frozen_layers(network)
-    return min(recipe.head_epochs, recipe.epochs) if is_pretrained else 0
+    has_head_phase = not own_model and has_frozen_layers(network)
+    return min(recipe.head_epochs, recipe.epochs) if has_head_phase else 0
 
 
 def compile_model(model: Any, recipe: Recipe, learning_rate: float, steps: int) -> Any:

@@ -26,10 +26,10 @@ def start_or_resume(
     Returns how many epochs its newest checkpoint has completed.
     """
     epochs = 0
-    is_pretrained = count_head_epochs(recipe, network, own_model) > 0
+    trains_head = count_head_epochs(recipe, network, own_model) > 0
     facts = {
         "own_model": own_model,
-        "backbone_sha256": backbone_sha256(network) if is_pretrained else None,
+        "backbone_sha256": backbone_sha256(network) if trains_head else None,
         "teacher_sha256": teacher_sha256(recipe),
     }
     if run.is_unused:

@@ -138,7 +138,8 @@ async function send(path, content = {}) {
     show(await post(path, content));
   } catch (error) {
     if (error.status === 409) {
-      show({ ...(await post("next").catch(() => ({ item, progress: {} }))), message: error.message });
+      const { message } = error;
+      await post("next").then((next) => show({ ...next, message }), () => showError(error));
     } else showError(error);
   } finally {
     busy = false;

@@ -5,7 +5,7 @@ import { fit, keepSize, readRgba } from "./pictures.js";
 
 export const MAX_BYTES = 64 * 2 ** 20; // of a file
 const PHOTO_EDGE = 448; // pixels of the longest edge that `prepare` shrinks
-const FASHION_MNIST_NOTE = "a 28x28 gray picture, like Fashion-MNIST's; --model standard is made for these";
+const FASHION_MNIST_NOTE = "a 28x28 gray picture, like Fashion-MNIST's; the preset standard is made for these";
 const ORANGE = [230, 159, 0], BLUE = [0, 114, 178];
 document.getElementById("disk")?.remove();
 ort.env.wasm.numThreads = 1;
