@@ -140,4 +140,7 @@ def test_accuracy_without_suspects(tmp_path):
 def test_too_many_folds_are_refused(flawed_data, tmp_path):
     with pytest.raises(ValueError, match=r"folds: got 99; expected 2\.\."):
         audit(flawed_data, RECIPE, tmp_path / "audit", 99)
+    data = dataclasses.replace(flawed_data, class_names=(*flawed_data.class_names, "unseen"))
+    with pytest.raises(ValueError, match="got a class with 0 training images; expected 2"):
+        audit(data, RECIPE, tmp_path / "audit", 2)
     assert not (tmp_path / "audit").exists()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import get_args
 
 import pytest
-from command import fashion_cnn, fashion_cnn_process
+from command import PROGRAM, fashion_cnn, fashion_cnn_process
 from PIL import Image
 
 import fashion_cnn as package
@@ -60,6 +60,13 @@ def test_the_package_can_be_run_as_a_module():
     call = [sys.executable, "-m", "fashion_cnn", "--version"]
     done = subprocess.run(call, capture_output=True, text=True)
     assert done.stdout == f"fashion-cnn {package.__version__}\n"
+
+
+def test_a_reader_that_stops_is_no_error():
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([PROGRAM, "presets"], **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_a_name_that_needs_an_extra_says_so(monkeypatch):

@@ -85,10 +85,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except _FAILURES as error:
         if "--debug" in arguments and not isinstance(error, UsageError):
             raise
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        else:
-            print_message(f"fashion-cnn: {_message(error, words)}")
+        print_message(f"fashion-cnn: {_message(error, words)}")
         return 2 if isinstance(error, UsageError) else 1
 
 
