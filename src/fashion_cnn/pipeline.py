@@ -83,21 +83,20 @@ def run_pipeline(
         print_message("1 Load        looking for the images")
         data = reload_data(recorded | requested, recipe.image_size)
         recipe = fit(name, recipe, settings, data)
-        is_trained = False
+        was_stopped = False
         if resume:
             started = read_recipe(run)
             with usage_errors():
                 require_resumable(run, started, recipe)
             if recipe == started and _already_finished(run):
                 return None
-            is_trained = recipe == started and run.is_trained
+            was_stopped = recipe == started and _was_stopped(run, recipe)
         print_data(recipe, data)
-        if is_trained:
-            require_same_data(run, data)
-            print_message("5 Train       already done")
+        if was_stopped:
+            with run.lock():
+                require_same_data(run, data)
+            print_message("5 Train       already done, from Python")
         else:
-            print_network(recipe, data)
-            print_training(recipe, processes)
             _train(recipe, data, run, resume, processes, cluster)
         metrics = evaluate_and_export(run, data)
         if report:
@@ -170,6 +169,19 @@ def _already_finished(run: Run) -> bool:
     return run.is_finished
 
 
+def _was_stopped(run: Run, recipe: Recipe) -> bool:
+    """Whether a training from Python has ended as a resumed one would not.
+
+    That is before the recipe's last epoch, by a callback, or with a model of one's own.
+    """
+    try:
+        epochs = len(run.history()["epoch"])
+    except (FileNotFoundError, ValueError):  # to be restored
+        return False
+    is_own = run.environment().get("own_model", False)
+    return run.is_trained and (is_own or epochs < recipe.epochs)
+
+
 @contextmanager
 def _open_folder(
     run: Run | None, recipe_name: str, resume: bool, flags: list[str]
@@ -207,6 +219,8 @@ def _train(
 ) -> None:
     from fashion_cnn.training.progress import EpochProgress
 
+    print_network(recipe, data)
+    print_training(recipe, processes)
     progress = EpochProgress()
     try:
         if processes:

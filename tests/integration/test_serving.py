@@ -39,6 +39,7 @@ from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.inference.model_files import PRESET_FOLDER
 from fashion_cnn.serving.connections import MAX_HEADER_BYTES
 from fashion_cnn.serving.limits import MAX_BODY_BYTES
+from fashion_cnn.serving.protocol import HEADER_LENGTH
 
 INFER_PATH = "/v2/models/textbook/infer"
 IMAGES = np.random.default_rng(0).integers(0, 256, (1000, 28, 28, 1), dtype=np.uint8)
@@ -431,7 +432,7 @@ def test_only_allowed_origins_get_cors_headers(serving):
     with serving("textbook", "--allow-origin", "https://shop.example") as (_, port, _):
         _, headers, _ = send(port, "GET", "/v2", headers=elsewhere)
         assert headers["access-control-allow-origin"] == "https://shop.example"
-        assert "Inference-Header-Content-Length" in headers["access-control-expose-headers"]
+        assert HEADER_LENGTH in headers["access-control-expose-headers"]
         _, headers, _ = send(port, "GET", "/v2", headers={"Origin": "https://other.example"})
         assert "access-control-allow-origin" not in headers
 

@@ -62,11 +62,15 @@ def test_the_package_can_be_run_as_a_module():
     assert done.stdout == f"fashion-cnn {package.__version__}\n"
 
 
-def test_a_reader_that_stops_is_no_error():
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows reports another error")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_stops_is_no_error(unbuffered):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([PROGRAM, "presets"], **pipes) as process:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen([PROGRAM, "presets"], env=environment, **pipes) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_a_name_that_needs_an_extra_says_so(monkeypatch):

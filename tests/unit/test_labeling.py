@@ -169,12 +169,19 @@ def test_a_file_that_was_replaced_meanwhile_is_an_error(tmp_path):
 
 def test_a_changed_decision_counts_once(tmp_path):
     log = DecisionLog(tmp_path / "d.csv")
-    for label in ("hat", "coat"):
-        log.append(Decision("a", "1", "label", label, "coat"))
-    assert [x.label for x in log.decided] == ["coat"]
-    assert log.advice() == "0 of the last 1 decisions were corrections"
+    for file, label in (("a", "hat"), ("b", "coat"), ("a", "coat")):
+        log.append(Decision(file, "1", "label", label, "coat"))
+    assert [(x.file, x.label) for x in log.decided] == [("b", "coat"), ("a", "coat")]
+    assert log.advice() == "0 of the last 2 decisions were corrections"
+    log.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
+def test_a_file_that_was_removed_meanwhile_stays_away(tmp_path):
+    log = DecisionLog(tmp_path / "d.csv")
     log.path.unlink()
-    log.close()  # what is gone needs no closing
+    log.close()
+    assert not log.path.exists()
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):

@@ -78,14 +78,19 @@ def run_command(arguments: Sequence[str]) -> int:
         logger.setLevel(logging.DEBUG)
         logger.addHandler(logging.StreamHandler())
     try:
-        return app(words or ["--help"], standalone_mode=False) or 0
+        status = app(words or ["--help"], standalone_mode=False) or 0
+        sys.stdout.flush()  # here, where its errors are caught
+        return status
     except typer.TyperException as error:  # found by Typer itself
         print_message(f"fashion-cnn: {shorten_error(error.format_message())} See --help.")
         return error.exit_code
     except _FAILURES as error:
         if "--debug" in arguments and not isinstance(error, UsageError):
             raise
-        print_message(f"fashion-cnn: {_message(error, words)}")
+        if isinstance(error, BrokenPipeError):  # the reader wants no more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            print_message(f"fashion-cnn: {_message(error, words)}")
         return 2 if isinstance(error, UsageError) else 1
 
 

@@ -64,13 +64,16 @@ def export(
         folder = export_web(run, output or (Path(run) if is_run else Path()) / "web")
         print(f"Page: {folder}; any static web host can serve it")
         return
-    from fashion_cnn.export import export_run
+    from fashion_cnn.export import FORMATS, export_run
     from fashion_cnn.run import Run
 
     exported = Run(run)
+    target = output.name if output else FORMATS[format_].file_name
+    for name in exported.damaged_files():  # before they get new checksums
+        if not name.startswith(target):
+            exported.verified_path(name)  # raises, unless the file was only deleted
     path = export_run(exported, format_, output, source)
-    damaged = [name for name in exported.damaged_files() if not name.startswith(path.name)]
-    if exported.is_finished and not damaged and path.parent.resolve() == Path(run).resolve():
+    if exported.is_finished and path.parent.resolve() == Path(run).resolve():
         exported.write_checksums()
     print(f"Model: {path}\nCard: {path.with_name(path.name + '.md')}, and .json for programs")
 

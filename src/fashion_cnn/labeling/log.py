@@ -105,9 +105,12 @@ class DecisionLog:
 
     @property
     def decided(self) -> list[Decision]:
-        """The last decision about each picture that gives a label, or says that there is none."""
-        made = {(x.file, x.sha256): x for x in self.made if is_decided(x)}
-        return list(made.values())
+        """The last decision about each picture that gives a label or says that there is none."""
+        last: dict[tuple[str, str], Decision] = {}
+        for decision in filter(is_decided, self.made):
+            last.pop((decision.file, decision.sha256), None)  # so that the newest one is last
+            last[decision.file, decision.sha256] = decision
+        return list(last.values())
 
     def advice(self) -> str:
         """How many of the last decisions were corrections, and whether it is time to stop."""
