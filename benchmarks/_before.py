@@ -32,4 +32,14 @@ BEFORE: dict[str, Recipe] = {
         label_smoothing=0.1,
         flip_average=True,
     ),
+    "thorough": replace(
+        _SPRINT,
+        name="thorough",
+        model="residual",
+        options={},
+        epochs=40,
+        augment=("flip", "shift", "erase"),
+        label_smoothing=0.1,
+        flip_average=True,
+    ),
 }

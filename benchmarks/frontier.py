@@ -46,6 +46,7 @@ TARGETS = {
     "thorough": (0.955, 3),
     "marathon": (0.959, 2),
 }
+MARKERS = "os^Dv"  # of the processors in the plot
 LONG = ("thorough", "marathon")  # these have a run folder, so that they can be resumed
 RUNS = HERE.parent / "runs" / "frontier"
 
@@ -210,7 +211,10 @@ def write_measured(summary: dict[str, dict[str, float]], rows: list[results.Row]
 
 
 def plot(rows: list[results.Row], summary: dict[str, dict[str, float]]) -> None:
-    """Plot accuracy against time: a dot for each run, error bars for each recipe."""
+    """Plot accuracy against time: a dot for each run, error bars for each recipe.
+
+    Each processor has its own marker, since their times cannot be compared.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -219,16 +223,22 @@ def plot(rows: list[results.Row], summary: dict[str, dict[str, float]]) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.8), layout="constrained")
         axis = figure.subplots()
+        used = {name: best_measured(rows, name) for name in summary}
+        machines = sorted({runs[0]["processor"] for runs in used.values()})
+        markers = dict(zip(machines, MARKERS, strict=False))
+        for processor, marker in markers.items():
+            axis.plot([], [], marker, color=BLUE, label=processor)  # for the legend
         for name, row in summary.items():
             color = ORANGE if name == PLAIN else BLUE
-            runs = best_measured(rows, name)
+            runs = used[name]
+            marker = markers[runs[0]["processor"]]
             accuracies = results.numbers(runs, "test_accuracy", 100)
-            dots = {"s": 14, "alpha": 0.35, "linewidths": 0}
+            dots = {"s": 14, "alpha": 0.35, "linewidths": 0, "marker": marker}
             axis.scatter(results.numbers(runs, "seconds"), accuracies, color=color, **dots)
             mean = row["seconds"], row["test_accuracy"]
             spread = {"xerr": row["seconds_sd"], "yerr": row["test_accuracy_sd"]}
-            axis.errorbar(*mean, **spread, fmt="o", color=color, capsize=3)
-            is_left = name == "textbook"  # plain Keras is to the right of it
+            axis.errorbar(*mean, **spread, fmt=marker, color=color, capsize=3)
+            is_left = name in ("textbook", "thorough")  # another one is to the right of it
             offset, alignment = ((-8, -14), "right") if is_left else ((8, -14), "left")
             position = {"textcoords": "offset points", "xytext": offset, "ha": alignment}
             axis.annotate(name, mean, weight="bold", color=color, **position)
@@ -239,6 +249,7 @@ def plot(rows: list[results.Row], summary: dict[str, dict[str, float]]) -> None:
         axis.set_xlabel("Seconds of training on 2 cores")
         axis.set_ylabel("Test accuracy, %")
         axis.set_title("Accuracy against time")
+        axis.legend(loc="lower right", fontsize="small")
         PLOT.parent.mkdir(exist_ok=True)
         figure.savefig(PLOT)
 
