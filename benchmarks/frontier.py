@@ -131,13 +131,16 @@ def relative_to_plain(runs: list[results.Row]) -> list[float]:
 
 
 def summarize(rows: list[results.Row]) -> dict[str, dict[str, float]]:
-    """Return recipe -> n, and mean and standard deviation of accuracy (%) and seconds."""
+    """Return recipe -> n, and mean and standard deviation of accuracy (%) and seconds.
+
+    A recipe that was trained with fewer seeds than `TARGETS` names is left out.
+    """
     from fashion_cnn import RECIPES
 
     summary = {}
     for name in (PLAIN, *RECIPES):
         runs = best_measured(rows, name)
-        if not runs:
+        if len(runs) < TARGETS.get(name, (0, 1))[1]:
             continue
         summary[name] = {"n": len(runs)}
         for column, scale in (("test_accuracy", 100), ("seconds", 1)):
@@ -205,7 +208,8 @@ def write_measured(summary: dict[str, dict[str, float]], rows: list[results.Row]
         for name, row in summary.items()
         if name != PLAIN
     }
-    machine = f"2 cores of {' or '.join(processors(rows))}"
+    used = {best_measured(rows, name)[0]["processor"] for name in figures}
+    machine = f"2 cores of {' or '.join(sorted(used))}"
     text = json.dumps({"machine": machine, "recipes": figures}, indent=2) + "\n"
     MEASURED.write_text(text, encoding="utf-8")
 
