@@ -26,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import _results as results
@@ -124,6 +125,11 @@ def best_measured(rows: list[results.Row], recipe: str) -> list[results.Row]:
     return max(groups, key=len, default=[])
 
 
+def used_processors(rows: list[results.Row], recipes: Iterable[str]) -> list[str]:
+    """Return the processors of `best_measured` rows, sorted."""
+    return sorted({best_measured(rows, recipe)[0]["processor"] for recipe in recipes})
+
+
 def relative_to_plain(runs: list[results.Row]) -> list[float]:
     """Return the seconds of runs divided by those of plain Keras beside them, where it ran."""
     beside = [row for row in runs if row["plain_keras_seconds"]]
@@ -208,8 +214,7 @@ def write_measured(summary: dict[str, dict[str, float]], rows: list[results.Row]
         for name, row in summary.items()
         if name != PLAIN
     }
-    used = {best_measured(rows, name)[0]["processor"] for name in figures}
-    machine = f"2 cores of {' or '.join(sorted(used))}"
+    machine = f"2 cores of {' or '.join(used_processors(rows, figures))}"
     text = json.dumps({"machine": machine, "recipes": figures}, indent=2) + "\n"
     MEASURED.write_text(text, encoding="utf-8")
 
@@ -227,14 +232,12 @@ def plot(rows: list[results.Row], summary: dict[str, dict[str, float]]) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 4.8), layout="constrained")
         axis = figure.subplots()
-        used = {name: best_measured(rows, name) for name in summary}
-        machines = sorted({runs[0]["processor"] for runs in used.values()})
-        markers = dict(zip(machines, MARKERS, strict=False))
+        markers = dict(zip(used_processors(rows, summary), MARKERS, strict=False))
         for processor, marker in markers.items():
             axis.plot([], [], marker, color=BLUE, label=processor)  # for the legend
         for name, row in summary.items():
             color = ORANGE if name == PLAIN else BLUE
-            runs = used[name]
+            runs = best_measured(rows, name)
             marker = markers[runs[0]["processor"]]
             accuracies = results.numbers(runs, "test_accuracy", 100)
             dots = {"s": 14, "alpha": 0.35, "linewidths": 0, "marker": marker}

@@ -106,9 +106,10 @@ def measure_one(data: str, seed: int, photos: Path) -> dict[str, object]:
     wrong = noisy != truth
     flawed = dataclasses.replace(clean, train_labels=noisy)
     with tempfile.TemporaryDirectory() as folder:
-        fast = recipe if data == "photos" else fit_to_data(RECIPES[AUDIT_RECIPE], clean)
-        fast = dataclasses.replace(fast, seed=seed, validation="none")
-        probabilities = out_of_fold(flawed, fast, Path(folder), FOLDS, lambda name: None)["train"]
+        audit_recipe = recipe if data == "photos" else fit_to_data(RECIPES[AUDIT_RECIPE], clean)
+        audit_recipe = dataclasses.replace(audit_recipe, seed=seed, validation="none")
+        predicted = out_of_fold(flawed, audit_recipe, Path(folder), FOLDS, lambda name: None)
+    probabilities = predicted["train"]
     order = order_labeled(noisy, probabilities)
     random_order = np.random.default_rng(seed).permutation(len(noisy))
 

@@ -36,6 +36,11 @@ def shell_command(words: Sequence[str]) -> str:
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
+def resume_command(run: object, *options: str) -> str:
+    """The command that continues the training of a run, or restores its files."""
+    return shell_command(["fashion-cnn", "train", "--run", str(run), "--resume", *options])
+
+
 def print_message(text: str = "") -> None:
     """Print a line on standard error."""
     print(text, file=sys.stderr, flush=True)
@@ -55,6 +60,11 @@ def shorten_error(text: str) -> str:
     """Text as one printable line; of one longer than `MAX_ERROR` the middle is left out."""
     line = printable(" ".join(text.split()))
     return line if len(line) <= MAX_ERROR else f"{line[:300]} … {line[303 - MAX_ERROR :]}"
+
+
+def error_line(error: BaseException, line: int = 0) -> str:
+    """A line of an error's text, at most 200 characters; the error's type where it has no text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[line][:200]
 
 
 def format_seconds(seconds: float) -> str:

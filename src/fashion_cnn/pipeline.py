@@ -16,7 +16,7 @@ from fashion_cnn.console import (
     plural,
     print_message,
     progress_bar,
-    shell_command,
+    resume_command,
     usage_errors,
 )
 from fashion_cnn.data import reload_data
@@ -77,9 +77,9 @@ def run_pipeline(
         if recipe == read_recipe(run) and _already_finished(run):
             return None
         recorded = find_origin(run, requested.get("source"))
-    flags = ["--processes", str(processes)] if processes else []
-    flags += ["--cluster", cluster] if cluster else []
-    with _open_folder(run, recipe.name, resume, flags) as run:
+    options = ["--processes", str(processes)] if processes else []
+    options += ["--cluster", cluster] if cluster else []
+    with _open_folder(run, recipe.name, resume, options) as run:
         print_message("1 Load        looking for the images")
         data = reload_data(recorded | requested, recipe.image_size)
         recipe = fit(name, recipe, settings, data)
@@ -184,11 +184,11 @@ def _was_stopped(run: Run, recipe: Recipe) -> bool:
 
 @contextmanager
 def _open_folder(
-    run: Run | None, recipe_name: str, resume: bool, flags: list[str]
+    run: Run | None, recipe_name: str, resume: bool, options: list[str]
 ) -> Iterator[Run]:
     """Make the run folder if needed; on failure say how to continue, or remove it if empty.
 
-    `flags` are the options that the command to continue has besides the folder.
+    `options` are what the command to continue has besides the folder.
     """
     is_new = run is None or not run.folder.exists()
     try:
@@ -205,9 +205,8 @@ def _open_folder(
         yield run
     except (KeyboardInterrupt, SystemExit, OSError, RuntimeError):
         if run.is_started:
-            command = ["fashion-cnn", "train", "--run", str(run), "--resume", *flags]
             print_message("Interrupted; completed epochs are saved. To continue:")
-            print_message(f"  {shell_command(command)}")
+            print_message(f"  {resume_command(run, *options)}")
         raise
     finally:
         if is_new and not any(run.folder.iterdir()):

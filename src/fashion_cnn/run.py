@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_cnn import files
-from fashion_cnn.console import shell_command
+from fashion_cnn.console import resume_command
 
 HISTORY_COLUMNS: tuple[str, ...] = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 HISTORY_COLUMNS += ("learning_rate", "seconds")
@@ -295,5 +295,4 @@ class Run(os.PathLike[str]):
         return files.damaged_files(self.folder)
 
     def _remedy(self) -> str:
-        command = shell_command(["fashion-cnn", "train", "--run", str(self), "--resume"])
-        return f"`{command}` restores it from the last checkpoint"
+        return f"`{resume_command(self)}` restores it from the last checkpoint"

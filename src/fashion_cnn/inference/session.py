@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fashion_cnn.console import error_line
 from fashion_cnn.data.photo import SIDE
 from fashion_cnn.inference import openvino
 from fashion_cnn.inference.onnx_check import reject_external_data
@@ -70,8 +71,7 @@ def open_model(
             f"{name}: not a model exported by fashion-cnn (its metadata lacks {error})"
         ) from None
     except Exception as error:  # the runtime has its own exception types for damaged bytes
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ValueError(f"{name}: not a valid model ({reason})") from None
+        raise ValueError(f"{name}: not a valid model ({error_line(error)})") from None
     network = Network(_runner(session), card, f"ONNX Runtime {version('onnxruntime')}, float32")
     chosen = _choose(runtime, precision, bulk, card)
     if chosen is None:
@@ -79,7 +79,7 @@ def open_model(
     try:
         return _open_in_openvino(content, threads, chosen, network, bulk)
     except Exception as error:  # whatever it is, for OpenVINO has many
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
+        reason = error_line(error, -1)
         if runtime == "auto" and precision == "auto":
             return network._replace(runtime=f"{network.runtime} (OpenVINO: {reason})")
         raise ValueError(f"{name}: cannot run in OpenVINO in {chosen} ({reason})") from None

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fashion_cnn.console import error_line
+
 MAX_KERAS_BYTES = 1 << 30  # of the file, of its unpacked members, and of the weights in memory
 MAX_CONFIG_BYTES = 10 << 20
 WEIGHTS = "model.weights.h5"  # the member of the file
@@ -39,7 +41,7 @@ def load_keras_file(path: Path) -> Any:
     except FileNotFoundError:
         raise
     except Exception as error:  # damaged bytes raise all kinds of errors, in three libraries
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        reason = error_line(error)
         raise ValueError(f"{path}: not a valid model ({reason})") from error
     return model
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fashion_cnn import machine
+from fashion_cnn.console import error_line
 from fashion_cnn.inference.classifier import Classifier
 from fashion_cnn.serving.metrics import Metrics, expected_shares
 from fashion_cnn.serving.queue import MIN_TIMED_BATCH, InferenceQueue, Overloaded
@@ -35,7 +36,7 @@ def load_model(model: str, settings: Settings) -> Classifier:
     try:
         rows, _ = classifier.outputs(images)
     except Exception as error:  # the runtime has its own exception types
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = error_line(error)
         raise ValueError(f"{model}: cannot predict {len(images)} images ({reason})") from None
     if rows.shape != (len(images), len(classifier.card["class_names"])):
         raise ValueError(f"{model}: got outputs of shape {rows.shape} for {len(images)} images")
